@@ -169,20 +169,50 @@ def test_parts_of_the_data_set_are_kept(tmp_path: Path) -> None:
     assert subsets == {"ann": "training", "bob": "training", "cid": "testing"}
 
 
-def test_label_with_voxels_to_ignore_is_a_row(tmp_path: Path) -> None:
-    patients = make_patients(1)
-    write_nnunet(tmp_path / "in", patients, ("CT",))
-    root = tmp_path / "in" / "Dataset001_TUMOUR"
+def write_with_ignore(folder: Path, patients: list[Patient], ignore: int) -> Path:
+    """nnU-Net's folder with the classes a (1) and b (2) and an ignore value."""
+    write_nnunet(folder, patients, ("CT",))
+    root = folder / "Dataset001_TUMOUR"
     content = json.loads((root / "dataset.json").read_text())
     del content["regions_class_order"]
-    labels = {"background": 0, "a": 1, "b": 2, "ignore": 4}
+    labels = {"background": 0, "a": 1, "b": 2, "ignore": ignore}
     (root / "dataset.json").write_text(json.dumps(content | {"labels": labels}))
-    write_array(root / "labelsTr" / "bob.nii.gz", np.where(patients[1].label == 4, 0, patients[1].label))
+    return root
+
+
+def test_ignore_value_stays_in_the_label_and_is_no_class(tmp_path: Path) -> None:
+    patients = make_patients(1)
+    write_with_ignore(tmp_path / "in", patients, 4)
     cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
-    assert list(cases) == ["bob"]
+    assert read_form(tmp_path / "out")["ignore"] == 4
+    assert json.loads((tmp_path / "out" / "labels.json").read_text()) == {"0": "background", "1": "a", "2": "b"}
+    for patient in patients:
+        label = find_row(cases, patient)["label"]
+        np.testing.assert_array_equal(read_array(tmp_path / "out" / label), patient.label)
     count = int((patients[0].label == 4).sum())
-    reason = f"label: {count} voxels have the value 4 (ignore), and training can't leave voxels out"
-    assert reason in list_reasons(tmp_path / "out")
+    assert f"{count} of {patients[0].label.size} voxels are not labelled (ignore)" in list_reasons(tmp_path / "out")
+
+
+def test_ignore_value_below_a_class_is_refused_as_nnunet_does(tmp_path: Path) -> None:
+    for ignore in (0, 1, 2):
+        write_with_ignore(tmp_path / "in", make_patients(1), ignore)
+        with pytest.raises(DataError, match=f"above those of all classes, 2 here, received \\[{ignore}\\]"):
+            convert(tmp_path / "in", tmp_path / "out", "nnunet")
+
+
+def test_mask_called_ignore_marks_voxels_that_nobody_labelled(tmp_path: Path) -> None:
+    patients = make_patients(1)
+    for patient in patients:
+        folder = tmp_path / "in" / patient.name
+        write_array(folder / "ct.nii.gz", patient.images[0])
+        write_array(folder / "masks" / "organ.nii.gz", (patient.label > 0).astype(np.uint8) * 255)
+        write_array(folder / "masks" / "tumour.nii.gz", (patient.label == 4).astype(np.uint8))
+        write_array(folder / "masks" / "ignore.nii.gz", (patient.label == 1).astype(np.uint8))
+    cases = convert(tmp_path / "in", tmp_path / "out", "masks", overlap="regions")
+    assert read_form(tmp_path / "out") == {"regions": {"organ": [1, 3], "tumour": [2, 3]}, "ignore": 255}
+    for patient in patients:
+        expected = np.array([0, 255, 1, 0, 3])[patient.label]
+        np.testing.assert_array_equal(read_array(tmp_path / "out" / find_row(cases, patient)["label"]), expected)
 
 
 def test_crop_of_a_slicer_segmentation_is_put_in_its_place(tmp_path: Path) -> None:

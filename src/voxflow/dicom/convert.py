@@ -61,7 +61,7 @@ from voxflow.images import (
     write_case_form,
     write_tables,
 )
-from voxflow.layouts import recognise_layout
+from voxflow.layouts import IGNORE, recognise_layout
 from voxflow.progress import track
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class ConversionResult:
         notes: further counts for conversion.json.
         regions: the values of each class, where classes overlap.
         channels: names of the channels, where a case has several.
+        ignore: the label value of voxels that nobody labelled.
     """
 
     rows: list[ConversionRow]
@@ -97,6 +98,7 @@ class ConversionResult:
     notes: dict[str, int]
     regions: dict[str, list[int]] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
+    ignore: int | None = None
 
 
 NO_DICOM = ConversionResult([], [], {}, {})
@@ -148,7 +150,7 @@ def convert_folder(
         if mapping:
             keep_pseudonyms(pseudonyms)
             write_mapping(mapping, rows, converted.cases, source)
-        write_case_form(folder, converted.channels, converted.regions)
+        write_case_form(folder, converted.channels, converted.regions, ignore=converted.ignore)
         return write_tables(folder, rows, converted.cases, converted.labels, converted.notes)
 
 
@@ -175,6 +177,7 @@ def _convert_layout(
         notes={"copies": 0, "other_files": 0},
         regions=converted.regions,
         channels=layout.channels if len(layout.channels) > 1 else (),
+        ignore=converted.ignore,
     )
 
 
@@ -217,6 +220,7 @@ def _convert_other_files(
         notes={"copies": 0, **dicom.notes, "other_files": sum(row.files for row in other_rows) - len(scan.copies)},
         regions=dicom.regions,
         channels=dicom.channels,
+        ignore=options.ignore if options.ignore is not None else dicom.ignore,
     )
 
 
@@ -257,6 +261,8 @@ def _convert_dicom(
     with closing(_start_jobs(case_jobs, folder, options.workers, executor)) as numbered_outcomes:
         outcomes = dict(track(numbered_outcomes, "converting", total=len(case_jobs)))
     united = unite_labels(folder, list(outcomes.values()), max(values.values(), default=0))
+    ignore = values.get(IGNORE)
+    values = {name: value for name, value in values.items() if name != IGNORE}
     rows, cases = _flatten_outcomes([outcomes[n] for n in range(len(case_jobs))])
     rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
     rows += [replace(describe_part(part), verdict="quarantined") for part in parts if part.kind == "unreadable"]
@@ -272,7 +278,8 @@ def _convert_dicom(
         regions = list_regions({name: (value,) for value, name in names_by_value.items()}, united)
         label_description |= {str(value): name for value, name in name_combinations(united, names_by_value).items()}
     notes = {"copies": len(scan.copies), "findings_without_image": unmatched_count}
-    return ConversionResult(rows, cases, label_description, notes, regions, plan.several if plan else ())
+    channels = plan.several if plan else ()
+    return ConversionResult(rows, cases, label_description, notes, regions, channels, ignore)
 
 
 def _plan_channels(parts: Sequence[SeriesPart], source: Path, options: ConvertOptions) -> ChannelPlan | None:

@@ -18,6 +18,7 @@ from voxflow.dicom.references import (
 from voxflow.dicom.rtstruct import StructureSet, count_nameless_contours, list_contours
 from voxflow.dicom.seg import Segmentation
 from voxflow.errors import DicomError, join_names
+from voxflow.layouts import IGNORE, IGNORE_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -204,7 +205,7 @@ def assign_label_values(names: Iterable[str], configured_values: Mapping[str, in
         configured_values: the option ``labels``; None numbers the sorted names from 1.
 
     Returns:
-        Value by case-folded name.
+        Value by case-folded name; that of "ignore", which is no class, is the highest.
 
     Example:
         >>> assign_label_values(["Spleen", "liver", "spleen"], None)
@@ -215,7 +216,8 @@ def assign_label_values(names: Iterable[str], configured_values: Mapping[str, in
     if configured_values is not None:
         return {name.casefold(): value for name, value in configured_values.items()}
     folded = sorted({name.casefold() for name in names})
-    return {name: number for number, name in enumerate(folded, start=1)}
+    values = {name: number for number, name in enumerate((name for name in folded if name != IGNORE), start=1)}
+    return values | ({IGNORE: max(IGNORE_VALUE, len(values) + 1)} if IGNORE in folded else {})
 
 
 @dataclass(frozen=True)
@@ -261,13 +263,14 @@ def merge_labels(
     theirs. Where they overlap, ``options.overlap`` says which one counts: the last or the first of that order, or the
     one that ``labels`` names last. With "channels" the last counts here, and each label is kept whole beside it.
     One name in two objects is one label where they share no voxel, or all; else the first object's counts.
+    What is called "ignore" is no class: it is painted last, over everything.
     """
     fits_8_bits = max(values.values(), default=0) < 256
     size = grid.geometry.size
     merged = MergedLabels(np.zeros(size, np.uint8) if fits_8_bits else np.zeros(size, np.uint16))
     if options.overlap in ("channels", "regions"):
         # Of every label, drawn here or not, so that all cases have the same channels.
-        merged.channels.update({value: np.zeros(size, np.bool_) for value in sorted(set(values.values()))})
+        merged.channels.update({n: np.zeros(size, np.bool_) for n in sorted({*values.values()} - {values.get(IGNORE)})})
     drawings = [
         _Drawing(share, grid, values, resample=options.label_grid == "resample")
         for share in sorted(shares, key=lambda share: share.label.order)
@@ -276,6 +279,7 @@ def merge_labels(
     if options.overlap == "listed":
         name_order = list(values)
         order.sort(key=lambda entry: name_order.index(entry[0].names[entry[1]]))
+    order.sort(key=lambda entry: entry[0].names[entry[1]] == IGNORE)
     painter = _Painter(merged, options.overlap, _find_repeated_names(drawings))
     for drawing, number in order:
         mask = drawing.read(number)
@@ -372,6 +376,10 @@ class _Painter:
         problem = self._compare_with_other_objects(drawing, number, mask)
         if problem:
             drawing.problems[number] = problem
+            return
+        if drawing.names[number] == IGNORE:
+            array[mask] = value
+            drawing.note(number, f"{int(mask.sum())} voxels are not labelled (ignore)")
             return
         drawing.overlapping_voxels += int((self._covered & mask & (array != value)).sum())
         array[mask & ~self._covered if self._keeps_first else mask] = value

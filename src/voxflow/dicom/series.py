@@ -23,7 +23,9 @@ from voxflow.images import (
     find_common_path,
     format_geometry,
     merge_masks,
+    paint_ignore,
 )
+from voxflow.layouts import IGNORE
 from voxflow.volumes import CHANNEL_SEPARATOR, Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -193,7 +195,9 @@ def write_labels(
     texts["label_source"] = "+".join(sorted({label.kind for label in usable_labels}))
     if job.options.overlap == "regions":
         label = merge_masks(sorted(merged.channels.items()), grid.geometry, max(job.values.values()))
-        write_volume(job.target / texts["label"], label.volume)
+        ignore = job.values.get(IGNORE)
+        unlabelled = None if ignore is None else merged.array == ignore
+        write_volume(job.target / texts["label"], paint_ignore(label.volume, unlabelled, ignore))
         return texts, label.combinations, rows
     write_volume(job.target / texts["label"], Volume(merged.array, grid.geometry))
     suffix = job.options.volume_format

@@ -1,5 +1,6 @@
 from .case_form import CASE_FORM as CASE_FORM
 from .case_form import read_channel_rules as read_channel_rules
+from .case_form import read_ignore as read_ignore
 from .case_form import read_regions as read_regions
 from .case_form import write_case_form as write_case_form
 from .files import EarlierCases as EarlierCases
@@ -14,6 +15,7 @@ from .layout_labels import list_regions as list_regions
 from .layout_labels import masks_overlap as masks_overlap
 from .layout_labels import merge_masks as merge_masks
 from .layout_labels import name_combinations as name_combinations
+from .layout_labels import paint_ignore as paint_ignore
 from .layout_labels import unite_labels as unite_labels
 from .names import choose_case_ids as choose_case_ids
 from .options import ImageOptions as ImageOptions

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.files import read_text, write_json
+from voxflow.layouts import IGNORE
 from voxflow.texts import parse_json
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def write_case_form(
     channels: Sequence[str],
     regions: Mapping[str, Sequence[int]],
     rules: Mapping[str, Mapping[str, Any]] | None = None,
+    ignore: int | None = None,
 ) -> None:
     """Write the form beside labels.json, where one is needed.
 
@@ -28,11 +30,13 @@ def write_case_form(
         channels: names of the channels, in the model's order; none of a single one.
         regions: the label values of each class, where a voxel may belong to several; else none.
         rules: by channel, how its series is chosen among those of a study.
+        ignore: the label value of voxels that nobody labelled; None where there is none.
     """
     form = {
         "channels": list(channels),
         "rules": {name: dict(rule) for name, rule in (rules or {}).items()},
         "regions": {name: list(values) for name, values in regions.items()},
+        IGNORE: ignore,
     }
     content = {key: value for key, value in form.items() if value}
     if content:
@@ -78,6 +82,24 @@ def read_channel_rules(folder: Path) -> dict[str, dict[str, Any]]:
         return {str(name): dict(rules.get(name, {})) for name in form.get("channels", [])}
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError("expected names of channels, and rules by name", path=folder / CASE_FORM) from error
+
+
+def read_ignore(folder: Path) -> int | None:
+    """Read the label value of voxels that nobody labelled.
+
+    Args:
+        folder: that holds labels.json.
+
+    Returns:
+        None where every voxel is labelled.
+
+    Raises:
+        DataError: the file has another form.
+    """
+    value = _read_form(folder).get(IGNORE)
+    if value is not None and (type(value) is not int or value < 1):
+        raise DataError("expected a label value above 0, such as 255", path=folder / CASE_FORM, where=IGNORE)
+    return value
 
 
 def _read_form(folder: Path) -> dict[str, Any]:

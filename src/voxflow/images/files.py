@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import DataError, InputError
 from voxflow.executor import process_map
+from voxflow.images.label_values import LabelValues
 from voxflow.images.labels import NO_NAMES, read_known_label
 from voxflow.images.names import choose_case_ids, list_data_files
 from voxflow.images.origins import RowOrigin
@@ -47,7 +48,7 @@ class ImageFileJob:
         case, patient: pseudonyms.
         target: the folder that images/ and labels/ lie in.
         suffix: of the volumes that are written.
-        values: the label values that have a name; None: any.
+        values: that a label may hold.
         findings: of a radiograph: 0, 1 or None by name.
         findings_source: a CSV, or the names of the folders.
     """
@@ -59,7 +60,7 @@ class ImageFileJob:
     patient: str
     target: Path
     suffix: str = ".nii.gz"
-    values: tuple[int, ...] | None = None
+    values: LabelValues = field(default_factory=LabelValues)
     findings: Mapping[str, int | None] = field(default_factory=dict)
     findings_source: Literal["csv", "folder"] = "csv"
 
@@ -122,8 +123,9 @@ def convert_files(
 
 def describe_values(label_values: Iterable[int], options: ImageOptions) -> dict[str, object]:
     """Make the content of labels.json: the values' names by the option labels, else the numbers as names."""
-    if options.labels:
-        return dict(describe_labels(options.labels, {n.casefold(): v for n, v in options.labels.items()}))
+    names = options.class_labels
+    if names:
+        return dict(describe_labels(names, {name.casefold(): value for name, value in names.items()}))
     return {"0": "background", **{str(value): f"label_{value}" for value in sorted(set(label_values) - {0})}}
 
 
@@ -249,7 +251,7 @@ def _plan_jobs(
             patient=names[patient],
             target=target,
             suffix=options.volume_format,
-            values=tuple(sorted(set(options.labels.values()))) if options.labels else None,
+            values=LabelValues.of(options),
             findings=dict(zip(files.findings.names, files.findings_of(pair), strict=True)),
             findings_source="csv" if options.findings else "folder",
         )

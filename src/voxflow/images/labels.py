@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from voxflow.errors import DataError, join_names
-from voxflow.volumes import Volume, align, describe_forms, describe_turn, read_volume, round_labels
+from voxflow.volumes import Volume, align, describe_forms, describe_turn, read_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from pathlib import Path
 
     from voxflow.geometry import Geometry
+    from voxflow.images.label_values import LabelValues
 
 NO_NAMES = (
     "label files hold numbers, and other labels here have names: say by the option labels which number is which name"
@@ -36,23 +33,18 @@ class LabelReading:
     remark: str
 
 
-def read_known_label(path: Path, grid: Geometry, values: Collection[int] | None) -> LabelReading:
+def read_known_label(path: Path, grid: Geometry, values: LabelValues) -> LabelReading:
     """Read a label and bring it onto its image's grid.
 
     Args:
         path: the file.
         grid: of its image.
-        values: that have a name; None: any.
+        values: that it may hold.
 
     Raises:
         DataError: it is unreadable, its voxels are not its image's, or it has values that it should not have.
     """
     volume = read_volume(path)
-    remarks = describe_forms(volume.geometry), describe_turn(volume.geometry, grid)
-    array = round_labels(align(volume, grid).array)
-    present_values = tuple(int(value) for value in np.unique(array))
-    unknown = sorted(set(present_values) - {0, *values}) if values else []
-    if unknown:
-        texts = [join_names([str(value) for value in numbers]) for numbers in (unknown, sorted(values or ()))]
-        raise DataError(f"label values [{texts[0]}] have no name in the option labels, which names [{texts[1]}]")
+    array, present_values, ignored = values.convert(align(volume, grid).array)
+    remarks = describe_forms(volume.geometry), describe_turn(volume.geometry, grid), ignored
     return LabelReading(Volume(array, grid), present_values, "; ".join(f"label: {text}" for text in remarks if text))

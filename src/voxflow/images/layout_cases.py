@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from voxflow.errors import DataError, InputError, join_names
 from voxflow.executor import process_map
 from voxflow.images.files import describe_values
+from voxflow.images.label_values import LabelValues
 from voxflow.images.layout_labels import Overlap, list_regions, name_combinations, read_layout_label, unite_labels
 from voxflow.images.names import choose_case_ids
 from voxflow.images.origins import RowOrigin
@@ -49,7 +50,8 @@ class LayoutJob:
     Attributes:
         case: its files.
         channels: names of the channels.
-        classes, ignore: of the layout.
+        classes: of the layout.
+        values: that a label may hold.
         source_name: what its first file is called.
         case_id, patient: pseudonyms.
         target: the folder that images/ and labels/ lie in.
@@ -60,7 +62,7 @@ class LayoutJob:
     case: LayoutCase
     channels: tuple[str, ...]
     classes: Mapping[str, tuple[int, ...]]
-    ignore: int | None
+    values: LabelValues
     source_name: str
     case_id: str
     patient: str
@@ -77,12 +79,14 @@ class LayoutConversion:
         rows, cases: for the tables.
         labels: the content of labels.json.
         regions: the values of each class, where classes overlap; else empty.
+        ignore: the value of voxels that nobody labelled; None where there is none.
     """
 
     rows: list[ConversionRow]
     cases: list[ConvertedCase]
     labels: dict[str, object]
     regions: dict[str, list[int]]
+    ignore: int | None = None
 
 
 def convert_layout(
@@ -117,14 +121,16 @@ def convert_layout(
         with process_map(options.workers if len(jobs) > 1 else 1) as run:
             outcomes = list(track(run(convert_layout_case, jobs, _report_lost), "converting", total=len(jobs)))
     highest = max((value for values in layout.classes.values() for value in values), default=0)
+    ignore = jobs[0].values.ignore if jobs else None
     united = unite_labels(target, outcomes, highest)
     rows = [row for outcome in outcomes for row in outcome.rows]
-    values = {value for outcome in outcomes for value in outcome.label_values}
+    values = {value for outcome in outcomes for value in outcome.label_values} - {ignore}
     return LayoutConversion(
         rows=[*rows, *_describe_unplaced(layout, namer)],
         cases=[case for outcome in outcomes for case in outcome.cases],
         labels=_name_values(layout, united) if layout.classes else describe_values(values, options),
         regions=list_regions(layout.classes, united) if united or layout.has_regions else {},
+        ignore=ignore,
     )
 
 
@@ -212,7 +218,7 @@ def _read_label(job: LayoutJob, grids: Sequence[Geometry]) -> LayoutLabel:
     try:
         of_label = read_geometry(job.case.labels[0].path, has_channels=True)
         grid = next((grid for grid in grids if of_label.find_axes(grid) is not None), grids[0])
-        return read_layout_label(job.case.labels, grid, job.classes, ignore=job.ignore, overlap=job.overlap)
+        return read_layout_label(job.case.labels, grid, job.classes, values=job.values, overlap=job.overlap)
     except DataError as error:
         raise DataError(f"label: {error.message}") from error
 
@@ -226,13 +232,16 @@ def _plan_jobs(
 ) -> list[LayoutJob]:
     patients = [f"file {case.patient}" for case in layout.cases]
     names = pseudonyms.assign(patients)
+    # A table of maps has no names of its own, so that those of the option count.
+    allowed = frozenset(value for members in layout.classes.values() for value in members)
+    values = LabelValues(allowed, layout.ignore) if layout.classes else LabelValues.of(options)
     ids = choose_case_ids([case.name for case in layout.cases]) if options.keep_names else number_cases(patients, names)
     return [
         LayoutJob(
             case=case,
             channels=layout.channels,
             classes=layout.classes,
-            ignore=layout.ignore,
+            values=values,
             source_name=namer.name_file(case.files[0]),
             case_id=case_id,
             patient=names[patient],

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from voxflow.errors import DataError, join_names
+from voxflow.images.label_values import describe_ignored
+from voxflow.layouts import IGNORE
 from voxflow.volumes import (
     Volume,
     align,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.geometry import Geometry
+    from voxflow.images.label_values import LabelValues
     from voxflow.images.table import ConversionOutcome
     from voxflow.layouts import LabelSource, Layout
 
@@ -61,7 +64,7 @@ def read_layout_label(
     grid: Geometry,
     classes: Mapping[str, tuple[int, ...]],
     *,
-    ignore: int | None,
+    values: LabelValues,
     overlap: Overlap,
 ) -> LayoutLabel:
     """Read the label of one case; of several masks one at a time is in memory.
@@ -69,27 +72,48 @@ def read_layout_label(
     Args:
         sources: a map, or masks by class.
         grid: of the case's channels.
-        classes: values by class; none: any value.
-        ignore: the value of voxels that nobody labelled; a map that holds it is refused.
+        classes: values by class, for masks.
+        values: that a map may hold.
         overlap: of masks: which class counts where several lie, or "regions" to keep all.
 
     Raises:
         DataError: a file is unreadable, lies on another grid, or a map has a value of no class.
     """
     if not sources[0].class_name:
-        return _read_map(sources[0], grid, {value for values in classes.values() for value in values}, ignore)
+        return _read_map(sources[0], grid, values)
     remarks: list[str] = []
 
     def read_masks() -> Iterator[tuple[int, NDArray[np.bool_]]]:
-        for source in sorted(sources, key=lambda source: classes[source.class_name]):
+        of_classes = [source for source in sources if source.class_name != IGNORE]
+        for source in sorted(of_classes, key=lambda source: classes[source.class_name]):
             mask, remark = _read_mask(source, grid)
             remarks.append(remark)
             yield classes[source.class_name][0], mask
 
-    label = merge_masks(read_masks(), grid, max(value for values in classes.values() for value in values), overlap)
+    label = merge_masks(read_masks(), grid, max(members[0] for members in classes.values()), overlap)
+    unlabelled = [_read_mask(source, grid)[0] for source in sources if source.class_name == IGNORE]
+    if unlabelled and (ignore := values.ignore) is not None:
+        if ignore in label.values:
+            raise DataError(f"classes overlap in so many ways that one takes the value {ignore}, which means ignore")
+        volume = paint_ignore(label.volume, np.logical_or.reduce(unlabelled), ignore)
+        remarks.append(describe_ignored(volume.array, ignore))
+        label = replace(label, volume=volume, values=tuple(int(value) for value in np.unique(volume.array)))
     unknown = sorted(classes.keys() - {source.class_name for source in sources})
     remarks += [label.remark, f"no mask of {join_names(unknown)}: taken as empty" if unknown else ""]
     return replace(label, remark="; ".join(text for text in dict.fromkeys(remarks) if text))
+
+
+def paint_ignore(label: Volume, unlabelled: NDArray[np.bool_] | None, ignore: int | None) -> Volume:
+    """Give voxels that nobody labelled their value, whatever class they have.
+
+    Args:
+        label: a map of classes.
+        unlabelled: (i, j, k); None: every voxel is labelled.
+        ignore: the value.
+    """
+    if unlabelled is None or ignore is None or not unlabelled.any():
+        return label
+    return Volume(round_labels(np.where(unlabelled, np.int32(ignore), label.array)), label.geometry)
 
 
 def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
@@ -114,29 +138,21 @@ def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
     return False
 
 
-def _read_map(source: LabelSource, grid: Geometry, allowed: set[int], ignore: int | None) -> LayoutLabel:
+def _read_map(source: LabelSource, grid: Geometry, values: LabelValues) -> LayoutLabel:
     volume, remark = _read_on_grid(source, grid)
-    array = round_labels(volume.array)
+    array = volume.array
     if source.numbers:
-        array = renumber_labels(array, source.numbers)
-    values = tuple(int(value) for value in np.unique(array))
-    if ignore in values:
-        count = int((array == ignore).sum())
-        raise DataError(f"{count} voxels have the value {ignore} (ignore), and training can't leave voxels out")
-    unknown = sorted(set(values) - {0} - allowed) if allowed else []
-    if unknown:
-        texts = [join_names([str(value) for value in numbers]) for numbers in (unknown, sorted(allowed))]
-        raise DataError(f"label values [{texts[0]}] are of no class; the classes have [{texts[1]}]")
-    return LayoutLabel(Volume(array, grid), values, remark=remark)
+        array = renumber_labels(round_labels(array), source.numbers)
+    array, present_values, ignored = values.convert(array)
+    remarks = "; ".join(text for text in (remark, ignored) if text)
+    return LayoutLabel(Volume(array, grid), present_values, remark=remarks)
 
 
 def _read_mask(source: LabelSource, grid: Geometry) -> tuple[NDArray[np.bool_], str]:
     volume, remark = _read_on_grid(source, grid)
-    array = volume.array
-    if source.value is None:
-        values = np.unique(array)
-        if len(values) > 2 or not np.array_equal(values, np.round(values)):
-            raise DataError(f"the mask of {source.class_name} has {len(values)} values; expected 0 and one other")
+    array = round_labels(volume.array)
+    if source.value is None and len(values := np.unique(array)) > 2:
+        raise DataError(f"the mask of {source.class_name} has {len(values)} values; expected 0 and one other")
     return array != 0 if source.value is None else array == source.value, remark
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
-from voxflow.layouts import LayoutName
+from voxflow.images.label_values import number_names
+from voxflow.layouts import IGNORE, LayoutName
 
 LabelValue = Annotated[int, Field(ge=1, le=255)]
 
@@ -20,7 +29,9 @@ class ImageOptions(BaseModel):
             one the patient (``patient_id``), each other one a finding with 0, 1 or nothing.
         labels: the segments or ROIs to read, by name (upper and lower case alike), and the value that each gets;
             several names may share one value. None reads all, numbered from 1 in the order of their names over
-            all cases. For NIfTI labels, the names of the values that the files hold.
+            all cases. For NIfTI labels, the names of the values that the files hold. The name ``ignore`` is of no
+            class: it marks voxels that nobody labelled, which training and scores leave out.
+            ``{255: tumour}``, names by the values of the files, numbers the names from 1 and writes these numbers.
         pseudonym_key: the secret that pseudonyms are made with. None takes ``VOXFLOW_PSEUDONYM_KEY``, else
             ``.voxflow/pseudonym.key``, which is made when it is not there.
         patient_pattern: for NIfTI and PNG, a regular expression whose first group, found in the file's path
@@ -42,6 +53,55 @@ class ImageOptions(BaseModel):
     keep_names: bool = False
     volume_format: Literal[".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"] = ".nii.gz"
     workers: int | None = Field(default=None, ge=1)
+
+    _remap: dict[int, int] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _number_names(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Turn names by the values of the files into values by name, and note which becomes which."""
+        labels = data.get("labels") if isinstance(data, dict) else None
+        if not isinstance(labels, dict) or all(str(value).isdigit() for value in labels.values()):
+            return validate(data)
+        if not all(isinstance(name, str) and str(value).isdigit() and int(value) for value, name in labels.items()):
+            raise ValueError("labels: write values by name, {tumour: 1}, or names by the files' values, {255: tumour}")
+        numbers, remap = number_names({int(value): name for value, name in labels.items()})
+        options = validate({**data, "labels": numbers})
+        options._remap.update(remap)
+        return options
+
+    @property
+    def remap(self) -> dict[int, int]:
+        """The value to write by that of a label file, where ``labels`` has names by values; else empty."""
+        return self._remap
+
+    @property
+    def class_labels(self) -> dict[str, int] | None:
+        """The labels without the name ``ignore``; None where ``labels`` is None."""
+        return None if self.labels is None else {n: v for n, v in self.labels.items() if n.casefold() != IGNORE}
+
+    @property
+    def ignore(self) -> int | None:
+        """The value of voxels that nobody labelled; None where ``labels`` names none."""
+        return next((value for name, value in (self.labels or {}).items() if name.casefold() == IGNORE), None)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _no_background(cls, value: Any) -> Any:
+        if isinstance(value, dict) and 0 in (value.get(IGNORE), value.get(IGNORE.title())):
+            raise ValueError("ignore: 0 is the background; give voxels that nobody labelled a value of their own")
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _ignore_above_classes(cls, value: dict[str, int] | None) -> dict[str, int] | None:
+        ignore = [number for name, number in (value or {}).items() if name.casefold() == IGNORE]
+        classes = [number for name, number in (value or {}).items() if name.casefold() != IGNORE]
+        if ignore and not classes:
+            raise ValueError("labels names no class but ignore")
+        if ignore and ignore[0] <= max(classes):
+            raise ValueError(f"ignore is {ignore[0]}; it must lie above the values of all classes, {max(classes)} here")
+        return value
 
     @field_validator("labels")
     @classmethod

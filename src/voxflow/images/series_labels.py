@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from voxflow.errors import InputError, join_names
 from voxflow.executor import thread_map
+from voxflow.images.label_values import LabelValues
 from voxflow.images.labels import NO_NAMES, read_known_label
 from voxflow.images.names import IMAGE_FOLDERS, LABEL_FOLDERS, parse_name
 from voxflow.images.origins import RowOrigin
@@ -21,7 +22,7 @@ from voxflow.naming import fold_name
 from voxflow.volumes import CHANNEL_SEPARATOR, read_geometry, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from voxflow.images.names import FileName
@@ -54,7 +55,7 @@ class _LabelJob:
     row: ConversionRow
     target: Path
     suffix: str
-    values: Collection[int] | None
+    values: LabelValues
 
 
 def label_series(
@@ -81,7 +82,7 @@ def label_series(
     """
     rows, labels_by_case = _match_labels(pairs, outcome.rows, namer)
     case_by_id = {case.case: case for case in outcome.cases}
-    values = tuple(options.labels.values()) if options.labels else None
+    values = LabelValues.of(options)
     jobs = []
     for case_id, label_rows in labels_by_case.items():
         reason = _find_conflict(case_by_id[case_id], label_rows)

@@ -1,4 +1,6 @@
 from .label_descriptions import read_label_descriptions as read_label_descriptions
+from .model import IGNORE as IGNORE
+from .model import IGNORE_VALUE as IGNORE_VALUE
 from .model import TITLES as TITLES
 from .model import ChannelSource as ChannelSource
 from .model import LabelSource as LabelSource

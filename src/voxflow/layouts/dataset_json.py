@@ -11,6 +11,7 @@ from voxflow.errors import DataError, join_names
 from voxflow.files import read_text
 from voxflow.findings import show
 from voxflow.layouts.model import (
+    IGNORE,
     ChannelSource,
     LabelSource,
     Layout,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 FILE = "dataset.json"
 # Folder of images, folder of their labels, and what the data set uses the cases for.
 FOLDERS: tuple[tuple[str, str, Part], ...] = (("imagesTr", "labelsTr", "training"), ("imagesTs", "labelsTs", "testing"))
-IGNORE = "ignore"
 NOTES = "voxflow"  # the key of what voxflow.layouts.writing adds
 
 
@@ -176,6 +176,10 @@ class _Description:
             classes[name] = tuple(numbers)
         ignore = classes.pop(IGNORE, None)
         classes = self.read_regions() or {name: values for name, values in classes.items() if values != (0,)}
+        highest = max((value for values in classes.values() for value in values), default=0)
+        if ignore and (len(ignore) > 1 or ignore[0] <= highest):
+            message = f"expected one value above those of all classes, {highest} here, received {show(list(ignore))}"
+            raise self._fail(message, f"labels.{IGNORE}")
         return classes, ignore[0] if ignore else None
 
     def read_regions(self) -> dict[str, tuple[int, ...]]:

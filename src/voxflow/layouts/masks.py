@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, LayoutName, Part, sort_cases
+from voxflow.layouts.model import (
+    IGNORE,
+    IGNORE_VALUE,
+    ChannelSource,
+    LabelSource,
+    Layout,
+    LayoutCase,
+    LayoutName,
+    Part,
+    sort_cases,
+)
 from voxflow.tables import read_rows
 from voxflow.volumes import strip_suffix
 
@@ -92,10 +102,11 @@ def build_mask_layout(
         channels: names of the channels.
         cases: whose labels name their classes.
     """
-    names = sorted({label.class_name for case in cases for label in case.labels})
+    names = sorted({label.class_name for case in cases for label in case.labels} - {IGNORE})
     values = {class_name: number for number, class_name in enumerate(names, start=1)}
+    has_ignore = any(label.class_name == IGNORE for case in cases for label in case.labels)
     lacking = [
-        case.name for case in cases if case.labels and len({label.class_name for label in case.labels}) < len(names)
+        case.name for case in cases if case.labels and not set(names) <= {label.class_name for label in case.labels}
     ]
     remarks = (
         (f"{len(lacking)} labelled case(s) lack a mask of some class, which is taken as empty",) if lacking else ()
@@ -106,6 +117,7 @@ def build_mask_layout(
         channels=channels,
         classes={class_name: (value,) for class_name, value in values.items()},
         cases=sort_cases(cases),
+        ignore=max(IGNORE_VALUE, len(values) + 1) if has_ignore else None,
         unplaced=folder.explain_unplaced([file for case in cases for file in case.files]),
         remarks=remarks,
     )

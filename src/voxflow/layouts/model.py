@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+IGNORE = "ignore"  # the name, as nnU-Net has it, of the value of voxels that nobody labelled
+IGNORE_VALUE = 255  # of a mask or segment of that name, unless there are more classes
 LayoutName = Literal["nnunet", "msd", "brats", "bids", "totalsegmentator", "slicer", "masks", "table"]
 Part = Literal["", "training", "testing"]
 
@@ -114,7 +116,7 @@ class Layout:
         lines += self._list_incomplete()
         lines.append(f"  classes: {_format_classes(self.classes)}")
         if self.ignore is not None:
-            lines.append(f"  value {self.ignore} means not labelled (ignore): cases with such voxels are quarantined")
+            lines.append(f"  value {self.ignore}: not labelled (ignore), left out of training and scores")
         lines += [f"  {remark}" for remark in self.remarks]
         return lines + _format_unplaced(self.unplaced, self.root)
 

@@ -18,7 +18,8 @@ import numpy as np
 from voxflow.errors import DataError, join_names
 from voxflow.executor import thread_map
 from voxflow.files import atomic_directory, write_json
-from voxflow.layouts.dataset_json import FILE, IGNORE, NOTES
+from voxflow.layouts.dataset_json import FILE, NOTES
+from voxflow.layouts.model import IGNORE
 from voxflow.volumes import (
     Volume,
     read_geometry,

@@ -108,7 +108,10 @@ def round_labels(array: NDArray[Any], path: Path | None = None) -> NDArray[Any]:
         values = np.rint(array)
         if not (np.abs(values - array) <= LABEL_TOLERANCE).all():
             wrong = np.unique(array)[:MOST_VALUES].tolist()
-            raise DataError(f"label values are no whole numbers from 0: {wrong}", path=path)
+            message = f"label values are no whole numbers from 0: {wrong}"
+            if array.min() >= 0 and array.max() <= 1:
+                message += "; a probability map, or a mask resampled by interpolation: save it as 0 and 1 above 0.5"
+            raise DataError(message, path=path)
     else:
         values = array
     least, most = (values.min(), values.max()) if values.size else (0, 0)

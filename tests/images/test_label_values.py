@@ -1,0 +1,69 @@
+"""Values of label files: names by values are numbered, what has no name is refused with a proposal."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from voxflow.errors import DataError
+from voxflow.images import ImageOptions
+from voxflow.images.label_values import LabelValues
+
+
+def read_values(values: list[float], labels: dict[Any, Any] | None) -> list[int]:
+    """What a label of these values becomes with the option ``labels``."""
+    array, _, _ = LabelValues.of(ImageOptions.model_validate({"labels": labels})).convert(np.array(values))
+    return [int(value) for value in array]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "expected"),
+    [
+        ([0, 255], {255: "tumour"}, [0, 1]),
+        ([0, 4, 2], {"4": "tumour", "2": "liver"}, [0, 2, 1]),
+        ([0, 7, 9], {7: "node", 9: "node"}, [0, 1, 1]),
+        ([0, 3, 128], {128: "ignore", 3: "liver"}, [0, 1, 255]),
+        ([0, 0.9999, 2.0001], {"liver": 1, "tumour": 2}, [0, 1, 2]),
+        ([0, 1, 255], {"liver": 1, "ignore": 255}, [0, 1, 255]),
+        ([0, 3, 65535], None, [0, 3, 65535]),
+    ],
+)
+def test_values_become_what_the_option_says(values: list[float], labels: Any, expected: list[int]) -> None:
+    assert read_values(values, labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "reason"),
+    [
+        (
+            [0, 1, 255],
+            {"liver": 1},
+            "[255] have no name in the option labels, which names [1]; name them, too",
+        ),
+        ([0, 1, 255], {255: "tumour"}, "[1] have no name in the option labels, which names [255]"),
+        ([0, 0.2, 1], {"liver": 1}, "a probability map, or a mask resampled by interpolation: save it as 0 and 1"),
+    ],
+)
+def test_value_without_a_name_is_refused_with_a_proposal(values: list[float], labels: Any, reason: str) -> None:
+    with pytest.raises(DataError, match=re.escape(reason)):
+        read_values(values, labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ({"liver": 1, "ignore": 0}, "ignore: 0 is the background"),
+        ({"liver": 2, "ignore": 1}, "must lie above the values of all classes, 2 here"),
+        ({"ignore": 255}, "no class but ignore"),
+        ({"liver": "one"}, "write values by name"),
+        ({"liver": 1, 2: "tumour"}, "write values by name, {tumour: 1}, or names by the files' values"),
+        ({0: "liver"}, "write values by name"),
+    ],
+)
+def test_option_that_contradicts_itself_is_refused(labels: Any, reason: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(reason)):
+        ImageOptions.model_validate({"labels": labels})
