@@ -13,7 +13,7 @@ from tasks.common.stage import Stage, main
 from voxflow.cluster import choose_cluster, open_executor
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
 from voxflow.files import atomic_directory, write_json
-from voxflow.images import CASE_FORM, read_channel_rules
+from voxflow.images import CASE_FORM, read_channel_rules, read_ignore
 from voxflow.progress import say
 from voxflow.volumes import (
     CHANNEL_SEPARATOR,
@@ -103,7 +103,7 @@ def _measure(table: pd.DataFrame, folder: Path) -> Fingerprint:
     modalities, units = set(table["modality"]), set(table.get("units", ()))
     # CT in HU and CT that measures something else are no more comparable than CT and MR.
     is_one_scale = len(modalities) == 1 and len(units) <= 1
-    return measure_fingerprint(cases, modalities.pop() if is_one_scale else "")
+    return measure_fingerprint(cases, modalities.pop() if is_one_scale else "", ignore=read_ignore(folder))
 
 
 if __name__ == "__main__":

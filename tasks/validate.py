@@ -10,6 +10,7 @@ from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, read_text, write_json
+from voxflow.images import read_ignore
 from voxflow.progress import say
 from voxflow.quality import (
     CheckOutcome,
@@ -39,7 +40,7 @@ def run(stage: Stage) -> int:
     """
     options = stage.options(ValidateOptions)
     table = read_cases(stage.volumes / "cases.csv")
-    measured = measure_cases(table, stage.volumes)
+    measured = measure_cases(table, stage.volumes, ignore=read_ignore(stage.volumes))
     failed = stage.quality.with_name(f"{stage.workspace}.failed")
     shutil.rmtree(failed, ignore_errors=True)
     with atomic_directory(stage.quality) as folder:
@@ -71,7 +72,9 @@ def _build_checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame
     modalities = sorted({modality for modality in measured["modality"] if modality})
     if stage.task == "classification":
         return build_radiograph_checks(options, modalities, labels["findings"])
-    return build_volume_checks(options, modalities, [int(value) for value in labels])
+    ignore = read_ignore(stage.volumes)
+    values = [int(value) for value in labels] + ([] if ignore is None else [ignore])
+    return build_volume_checks(options, modalities, values)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ DELIMITERS = (",", ";", "\t")  # of several that make as many columns, the first
 
 MOST_COLUMNS = 10_000  # each row has all of them in memory, however short its line is
 MOST_CELL = 32_767  # characters, as in Excel: no text of a file's own goes uncut into a table
+LABELLED = "labelled"  # the column with the classes that were labelled in a case, joined by ";"
 FINDING_PREFIX = "finding:"  # of the columns of cases.csv that say what a radiograph shows: 1, 0, or empty for unknown
 
 

@@ -81,3 +81,38 @@ def test_different_grids_are_refused() -> None:
     moved = Volume(mask.array, Geometry.from_parts((48, 40, 20), SPACING, (1, 0, 0)))
     with pytest.raises(DataError, match="different grids"):
         measure_overlap(mask, moved, 1)
+
+
+def make_pair(shift: int, unknown: slice) -> tuple[Volume, Volume]:
+    """A box and the same box shifted along i, on 20³ voxels; some planes of the reference nobody labelled."""
+    grid = Geometry.from_parts((20, 20, 20), (1, 1, 2))
+    mask, reference = np.zeros((2, 20, 20, 20), np.uint8)
+    mask[6 + shift : 10 + shift, 6:10, 6:10] = 1
+    reference[6:10, 6:10, 6:10] = 1
+    reference[unknown] = 255
+    return Volume(mask, grid), Volume(reference, grid)
+
+
+def test_voxels_that_nobody_labelled_are_left_out_of_every_measure() -> None:
+    mask, reference = make_pair(1, slice(8, None))
+    overlap = measure_overlap(mask, reference, 1, ignore=255)
+    cut = [Volume(volume.array[:8], Geometry.from_parts((8, 20, 20), (1, 1, 2))) for volume in (mask, reference)]
+    expected = measure_overlap(cut[0], cut[1], 1)
+    assert (overlap.dice, overlap.jaccard) == (expected.dice, expected.jaccard)
+    assert overlap.volume_error_ml == expected.volume_error_ml
+    assert math.isnan(overlap.surface_dice)
+    assert math.isnan(overlap.hd95_mm)
+    assert overlap.remark == "surfaces not measured: voxels that nobody labelled lie too near"
+
+
+def test_surfaces_far_from_voxels_that_nobody_labelled_are_measured() -> None:
+    far, near, whole = make_pair(1, slice(14, None)), make_pair(3, slice(14, None)), make_pair(1, slice(20, None))
+    assert measure_overlap(*far, 1, ignore=255) == measure_overlap(*whole, 1)
+    assert math.isnan(measure_overlap(*near, 1, ignore=255).hd95_mm)
+
+
+def test_case_that_nobody_labelled_has_no_scores() -> None:
+    mask, reference = make_pair(1, slice(None))
+    overlap = measure_overlap(mask, reference, 1, ignore=255)
+    assert math.isnan(overlap.dice)
+    assert overlap.remark == "not labelled"

@@ -32,8 +32,10 @@ from .losses.classification import ClassificationLoss as ClassificationLoss
 from .losses.overlap import Dice as Dice
 from .losses.overlap import DiceCE as DiceCE
 from .losses.overlap import OverlapLoss as OverlapLoss
+from .losses.unlabelled import leave_out_unlabelled as leave_out_unlabelled
 from .metrics.aux_ops import ComputeAccuracy as ComputeAccuracy
 from .metrics.aux_ops import ComputeBinaryPreds as ComputeBinaryPreds
+from .metrics.aux_ops import NegLoss as NegLoss
 from .metrics.average import ComputeAverage as ComputeAverage
 from .metrics.base import AuxiliaryOperation as AuxiliaryOperation
 from .metrics.base import Metric as Metric
@@ -81,5 +83,11 @@ from .transforms.grids import SOURCE as SOURCE
 from .transforms.grids import affine_key as affine_key
 from .transforms.intensity import CenterData as CenterData
 from .transforms.regions import ConvertToRegions as ConvertToRegions
+from .unlabelled import MARK as MARK
+from .unlabelled import UNKNOWN as UNKNOWN
+from .unlabelled import UNLABELLED_REGIONS as UNLABELLED_REGIONS
+from .unlabelled import UNLABELLED_SETS as UNLABELLED_SETS
+from .unlabelled import carries_unlabelled as carries_unlabelled
+from .unlabelled import code_of_set as code_of_set
 from .writers import WriteNifti as WriteNifti
 from .writers import Writer as Writer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from voxflow.components.catalogue import create
 from voxflow.components.transforms.base import RandomTransform, Sample, Transform
+from voxflow.components.unlabelled import mark_unlabelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,7 +70,7 @@ class Chain:
             it beside it (a crop notes where the label lies).
         """
         for transform in self.head:
-            sample = transform(sample)
+            sample = mark_unlabelled(transform(sample))
         # Later random transforms see what the first has drawn, so that nothing can be known once for them.
         if self.tail and isinstance(self.tail[0], RandomTransform):
             sample = self.tail[0].prepare(sample)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.datalist.model import SPLIT_MARK
 from voxflow.datalist.split import INFERENCE, TESTING, TRAINING, VALIDATION
-from voxflow.tables import FINDING_PREFIX
+from voxflow.tables import FINDING_PREFIX, LABELLED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,12 @@ CHANNELS = ";"
 
 
 def build_datalist(
-    table: pd.DataFrame, labels: Mapping[str, Any], *, name: str, regions: Mapping[str, Sequence[int]] | None = None
+    table: pd.DataFrame,
+    labels: Mapping[str, Any],
+    *,
+    name: str,
+    regions: Mapping[str, Sequence[int]] | None = None,
+    ignore: int | None = None,
 ) -> dict[str, Any]:
     """Build the JSON of a datalist.
 
@@ -27,6 +32,7 @@ def build_datalist(
         labels: the content of labels.json: names by label value, or the list of findings.
         name: the data set's name.
         regions: the label values of each class, where a voxel may belong to several.
+        ignore: the label value of voxels that nobody labelled; None where there is none.
 
     Returns:
         Metadata, ``label_format`` for classification, and the four parts.
@@ -47,6 +53,8 @@ def build_datalist(
     }
     if regions:
         datalist["regions"] = {region: list(values) for region, values in regions.items()}
+    if ignore is not None:
+        datalist["ignore"] = ignore
     if findings:
         datalist["label_format"] = [1] * len(findings)
     rows = table.sort_values("case").to_dict("records")
@@ -60,4 +68,6 @@ def _make_item(row: dict[Any, Any], findings: list[str], part: str) -> dict[str,
     item: dict[str, Any] = {"image": images[0] if len(images) == 1 else images}
     if part != INFERENCE:
         item["label"] = [int(row[column]) for column in findings] if findings else row["label"]
+        if isinstance(row.get(LABELLED), str) and row[LABELLED]:
+            item["labelled"] = row[LABELLED].split(CHANNELS)
     return item | {"case": row["case"], "patient": row["patient"]}

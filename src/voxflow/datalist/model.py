@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # How the description of a datalist ends that a split has made.
 SPLIT_MARK = "split by patient"
 SHOWN_FAULTS = 20
+IGNORE = "ignore"  # as nnU-Net calls it
 MOST_LABELS = 10_000  # at one position of label_format
 FIXES = {
     "outside-root": "keep paths below the data root, without '..' and absolute paths",
@@ -52,12 +53,16 @@ class Case:
         label: segmentation: the label file; classification: one class a position of ``label_format``; None when
             unknown.
         patient: the pseudonym that groups cases; the id when the datalist has none.
+        ignore: the label value of voxels that nobody labelled; None where there is none.
+        labelled: names of the classes that were labelled in the case; None: all.
     """
 
     id: str
     image: tuple[Path, ...]
     label: Path | tuple[int, ...] | None = None
     patient: str = ""
+    ignore: int | None = None
+    labelled: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ class Datalist:
         """
         reader = _CaseReader(path, (root or path.parent).absolute(), outside_root)
         reader.read_label_format(content.get("label_format", []))
+        content, ignore = _split_ignore(content)
+        reader.read_ignore(ignore)
         parts = {key: reader.read_part(key, value) for key, value in content.items() if _is_case_list(key, value)}
         _raise_faults(path, reader.faults)
         metadata = {key: value for key, value in content.items() if key not in parts and key != "label_format"}
@@ -156,6 +163,7 @@ class _CaseReader:
     root: Path
     outside_root: bool
     label_format: tuple[int, ...] = ()
+    ignore: int | None = None
     # A plain list: a wrong root gives a fault a case, and each has a place of its own, so that none is noted twice.
     faults: list[Finding] = field(default_factory=list)
 
@@ -165,6 +173,12 @@ class _CaseReader:
         else:
             message = f"expected a list of whole numbers from 1 to {MOST_LABELS}, received {show(value)}"
             self._note("label-format", "label_format", message)
+
+    def read_ignore(self, value: Any) -> None:
+        if value is None or (_is_whole(value) and value > 0):
+            self.ignore = value
+        else:
+            self._note("ignore", "ignore", f"expected a label value above 0, such as 255, received {show(value)}")
 
     def read_part(self, key: str, items: list[Any]) -> tuple[Case, ...]:
         items_with_names = [(self._read_images(item, f"{key}[{n}]"), item) for n, item in enumerate(items)]
@@ -200,7 +214,16 @@ class _CaseReader:
     def _read_case(self, name: str, images: list[str], item: dict[str, Any], json_path: str) -> Case:
         paths = tuple(self._resolve_path(image, f"{json_path}.image") for image in images)
         label = self._read_label(item.get("label"), f"{json_path}.label")
-        return Case(name, paths, label, str(item.get("patient", name)))
+        patient, ignore = str(item.get("patient", name)), self.ignore if isinstance(label, Path) else None
+        return Case(name, paths, label, patient, ignore, self._read_labelled(item.get("labelled"), json_path))
+
+    def _read_labelled(self, names: Any, json_path: str) -> tuple[str, ...] | None:
+        if names is None:
+            return None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            return tuple(names)
+        self._note("labelled", f"{json_path}.labelled", f"expected names of classes, received {show(names)}")
+        return None
 
     def _read_label(self, label: Any, json_path: str) -> Path | tuple[int, ...] | None:
         if label is None:
@@ -240,6 +263,17 @@ def join_listed_path(root: Path, name: str) -> Path:
     # Links are not followed: DVC may link every image to its cache, outside of the root.
     path = Path(os.path.normpath(root / name))
     return Path(os.path.normpath(root / name.replace("\\", "/"))) if "\\" in name and not path.exists() else path
+
+
+def _split_ignore(content: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The value of voxels that nobody labelled, which may stand among the names of the values: it is no class."""
+    labels = content.get("labels")
+    if not isinstance(labels, dict):
+        return content, content.get(IGNORE)
+    named = [value for value, name in labels.items() if name == IGNORE and str(value).isdigit()]
+    stated = labels.get(IGNORE, int(named[0]) if named else None)
+    classes = {key: name for key, name in labels.items() if IGNORE not in (key, name)}
+    return content | {"labels": classes}, content.get(IGNORE, stated)
 
 
 def _is_case_list(key: str, value: Any) -> bool:

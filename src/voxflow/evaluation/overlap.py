@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 NAN = math.nan
 TOLERANCE_MM = 2.0
+NEAR_UNLABELLED = "surfaces not measured: voxels that nobody labelled lie too near"
+NOT_LABELLED = "not labelled"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,12 @@ class Overlap:
 
 
 def measure_overlap(
-    mask: Volume, reference: Volume, label: int | Sequence[int], tolerance_mm: float = TOLERANCE_MM
+    mask: Volume,
+    reference: Volume,
+    label: int | Sequence[int],
+    tolerance_mm: float = TOLERANCE_MM,
+    *,
+    ignore: int | None = None,
 ) -> Overlap:
     """Compare one class of two label maps.
 
@@ -57,6 +64,8 @@ def measure_overlap(
         reference: what it should have found, on the same grid.
         label: the value of the class; several where it is a region.
         tolerance_mm: how far surfaces may lie apart for surface Dice.
+        ignore: the reference's value of voxels that nobody labelled; they are left out of every measure. Distances of
+            surfaces are given only where none of these voxels could change one of them.
 
     Raises:
         DataError: the reference's voxels are not the mask's.
@@ -73,10 +82,16 @@ def measure_overlap(
         (0.8, 2.0, -0.008)
     """
     values = (label,) if isinstance(label, int) else label
-    predicted, true = (select_values(volume.array, values) for volume in (mask, align(reference, mask.geometry)))
+    reference = align(reference, mask.geometry)
+    predicted, true = (select_values(volume.array, values) for volume in (mask, reference))
+    unknown = None if ignore is None else reference.array == ignore
+    if unknown is not None:
+        predicted, true = predicted & ~unknown, true & ~unknown
     spacing = reference.geometry.spacing
     sizes = int(predicted.sum()), int(true.sum())
     volume_error = (sizes[0] - sizes[1]) * math.prod(spacing) / 1000
+    if unknown is not None and unknown.all():
+        return Overlap(NAN, NAN, NAN, NAN, NAN, NOT_LABELLED)
     if not any(sizes):
         return Overlap(NAN, NAN, NAN, NAN, 0.0, "empty in reference and mask")
     if not all(sizes):
@@ -84,13 +99,35 @@ def measure_overlap(
     common = int((predicted & true).sum())
     # From surface voxel to surface voxel, as MONAI's metrics measure.
     distances = measure_surface_distances(predicted, true, spacing)
+    dice, jaccard = 2 * common / sum(sizes), common / (sum(sizes) - common)
+    if unknown is not None and not _are_distances_certain(predicted, true, unknown, spacing):
+        return Overlap(dice, jaccard, NAN, NAN, volume_error, NEAR_UNLABELLED)
     return Overlap(
-        2 * common / sum(sizes),
-        common / (sum(sizes) - common),
+        dice,
+        jaccard,
         float(np.mean(np.concatenate(distances) <= tolerance_mm)),
         float(max(np.percentile(directed, 95) for directed in distances)),
         volume_error,
     )
+
+
+def _are_distances_certain(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], unknown: NDArray[np.bool_], spacing: Sequence[float]
+) -> bool:
+    """Whether no distance between two surfaces could be another one if the unknown voxels were labelled.
+
+    Each surface voxel must lie nearer to the other surface than to any unknown voxel, and touch none.
+    """
+    if not unknown.any():
+        return True
+    from scipy.ndimage import binary_dilation, distance_transform_edt
+
+    surfaces = _find_surface(first), _find_surface(second)
+    if (binary_dilation(unknown) & (surfaces[0] | surfaces[1])).any():
+        return False
+    to_unknown = distance_transform_edt(~unknown, sampling=spacing)
+    pairs = ((surfaces[0], surfaces[1]), (surfaces[1], surfaces[0]))
+    return all(bool((_measure_distances(a, b, spacing) <= to_unknown[a]).all()) for a, b in pairs)
 
 
 def measure_surface_distances(

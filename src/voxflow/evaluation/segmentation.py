@@ -8,18 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
-from voxflow.errors import DataError
-from voxflow.evaluation.overlap import TOLERANCE_MM, Overlap, measure_overlap
+from voxflow.errors import DataError, join_names
+from voxflow.evaluation.overlap import NAN, NOT_LABELLED, TOLERANCE_MM, Overlap, measure_overlap
 from voxflow.evaluation.reports import average_defined, make_failed_rows, write_dice_report, write_summary
 from voxflow.evaluation.scores import Interval, compute_mean_interval
 from voxflow.inference import Failures, read_volumes, segment_cases, write_overlay
 from voxflow.naming import name_files
 from voxflow.prediction import PredictOptions, class_values, label_names
 from voxflow.tables import write_table
-from voxflow.volumes import read_label, read_volume, write_volume
+from voxflow.volumes import Volume, read_label, read_volume, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.geometry import Geometry
     from voxflow.inference import InferenceCase, Metrics, SegmentedCase
-    from voxflow.volumes import Volume
 
 Scores = dict[str, dict[str, Overlap]]  # case → class → overlap
 
+IGNORED = "ignored_voxels"
 REMARKS = {"empty in reference and mask": "empty", "empty in the mask": "missed", "empty in the reference": "invented"}
 # Measures of a case's class, and what their means are called.
 KINDS = {
@@ -92,14 +93,16 @@ def evaluate_segmentation(
     failures = Failures()
     classes = class_values(engine.spec)
     scores: Scores = {}
+    ignored: dict[str, int] = {}
     for segmented_case in segment_cases(engine, cases, options, failures):
         overlaps = failures.attempt(
-            segmented_case.case, partial(_compare, segmented_case, classes, options.surface_tolerance_mm)
+            segmented_case.case, partial(_compare, segmented_case, classes, options.surface_tolerance_mm, ignored)
         )
         if overlaps is not None:
             scores[segmented_case.case.id] = overlaps
             write_volume(out / "masks" / f"{segmented_case.case.id}.nii.gz", segmented_case.prediction.mask)
-    metrics = complete_metrics(_write_scores(scores, list(classes), failures, out), len(scores), failures)
+    means = _write_scores(scores, list(classes), failures, out, ignored)
+    metrics = complete_metrics(means, len(scores), failures)
     intervals = _compute_intervals(scores, list(classes), options.bootstrap)
     _write_best_and_worst({case.id: case for case in cases}, scores, label_names(engine.spec), out)
     failures.write(out)
@@ -118,11 +121,20 @@ def complete_metrics(metrics: Metrics, cases: int, failures: Failures) -> Metric
 
 
 def _compare(
-    segmented_case: SegmentedCase, classes: dict[str, tuple[int, ...]], tolerance_mm: float
+    segmented_case: SegmentedCase, classes: dict[str, tuple[int, ...]], tolerance_mm: float, ignored: dict[str, int]
 ) -> dict[str, Overlap]:
-    reference = _read_reference(segmented_case.case, segmented_case.image.geometry)
+    case = segmented_case.case
+    reference = _read_reference(case, segmented_case.image.geometry)
+    mask = segmented_case.prediction.mask
+    unknown = sorted(set(case.labelled or ()) - classes.keys())
+    if unknown:
+        raise DataError(f"labelled names {join_names(unknown)}, which the model does not know")
+    if case.ignore is not None:
+        ignored[case.id] = int((reference.array == case.ignore).sum())
     return {
-        name: measure_overlap(segmented_case.prediction.mask, reference, values, tolerance_mm)
+        name: measure_overlap(mask, reference, values, tolerance_mm, ignore=case.ignore)
+        if case.labelled is None or name in case.labelled
+        else Overlap(NAN, NAN, NAN, NAN, NAN, NOT_LABELLED)
         for name, values in classes.items()
     }
 
@@ -133,16 +145,28 @@ def _read_reference(case: InferenceCase, grid: Geometry) -> Volume:
     return read_label(case.label, grid)
 
 
-def _write_scores(scores: Scores, names: Sequence[str], failures: Failures, out: Path) -> Metrics:
-    """Write the per-case table, failed cases first, and the text reports; return the means."""
+def _write_scores(
+    scores: Scores, names: Sequence[str], failures: Failures, out: Path, ignored: dict[str, int]
+) -> Metrics:
+    """Write the per-case table, failed cases first, and the text reports; return the means.
+
+    Where voxels may be unlabelled, the table and the numbers say how many were left out; where classes may be, the
+    numbers say how many cases each class was judged in.
+    """
     rows = [_make_row(case, by_class) for case, by_class in scores.items()]
     columns = ["case", "mean_dice", *(f"{kind}_{name}" for name in names for kind in KINDS), "remark"]
+    if ignored:
+        rows = [row | {IGNORED: ignored[row["case"]]} for row in rows]
+        columns.insert(-1, IGNORED)
     write_table(out / "per_case.csv", [*make_failed_rows(failures.rows, scores), *rows], columns)
     mean = write_dice_report(out / "mean_dice.txt", ((row["case"], row["mean_dice"]) for row in rows))
-    metrics: Metrics = {"mean_dice": mean}
+    metrics: Metrics = {"mean_dice": mean} | ({IGNORED: sum(row[IGNORED] for row in rows)} if ignored else {})
+    is_partial = any(overlap.remark == NOT_LABELLED for by_class in scores.values() for overlap in by_class.values())
     files = name_files(names)
     for name in names:
         overlaps = {case: by_class[name] for case, by_class in scores.items()}
+        if is_partial:
+            metrics[f"cases_{name}"] = sum(overlap.remark != NOT_LABELLED for overlap in overlaps.values())
         dices = ((case, overlap.dice) for case, overlap in overlaps.items())
         write_dice_report(out / f"{files[name]}_dice_report.txt", dices)
         for kind, short in KINDS.items():
@@ -185,6 +209,8 @@ def _write_best_and_worst(cases: dict[str, InferenceCase], scores: Scores, names
     for rank, case in extremes.items():
         image = read_volumes(cases[case])[0]
         reference = _read_reference(cases[case], image.geometry)
+        if cases[case].ignore is not None:
+            reference = Volume(np.where(reference.array == cases[case].ignore, 0, reference.array), reference.geometry)
         mask = read_volume(out / "masks" / f"{case}.nii.gz")
         title = f"{rank}: {case}  Dice {means[case]:.3f}"
         write_overlay(out / "overlays" / f"{rank}_{case}.png", image, mask, names, label=reference, title=title)

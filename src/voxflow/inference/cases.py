@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError, join_names, shorten
 from voxflow.files import write_json
-from voxflow.tables import read_rows
+from voxflow.images import read_ignore
+from voxflow.tables import LABELLED, read_rows
 from voxflow.volumes import Volume, read_image, read_radiograph, require_finite
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class InferenceCase:
         origin: the DICOM series and volume that it came from; None when it was no DICOM.
         source: the files that it was made of, where a DICOM SEG is wanted.
         file: how tables name its image; empty: by the file's own name.
+        ignore: the mask's value of voxels that nobody labelled; None where there is none.
+        labelled: names of the classes that were labelled in the mask; None: all.
     """
 
     id: str
@@ -45,6 +48,8 @@ class InferenceCase:
     origin: Origin | None = None
     source: SourceFiles | None = None
     file: str = ""
+    ignore: int | None = None
+    labelled: tuple[str, ...] | None = None
 
     @property
     def image_name(self) -> str:
@@ -162,7 +167,9 @@ def find_native_cases(
     missing = [case for case, _ in names if case not in rows]
     if missing:
         raise DataError(f"no row for {join_names(missing)}; run the stages convert and split again", path=table)
-    return [_make_native_case(case, label, rows[case], volumes, is_mask) for case, label in names]
+    cases = [_make_native_case(case, label, rows[case], volumes, is_mask) for case, label in names]
+    ignore = read_ignore(volumes) if is_mask else None
+    return cases if ignore is None else [replace(case, ignore=ignore) for case in cases]
 
 
 def _make_native_case(
@@ -172,9 +179,10 @@ def _make_native_case(
         label = volumes / row["label"] if row.get("label") else None
     # A case of several channels names them in one cell, since cases.csv has one row a case.
     images = tuple(volumes / part.strip() for part in row["image"].split(";"))
+    labelled = tuple(row[LABELLED].split(";")) if is_mask and row.get(LABELLED) else None
     if row.get("source") or not row.get("series_uid"):
-        return InferenceCase(case, images, label)
+        return InferenceCase(case, images, label, labelled=labelled)
     from voxflow.dicom import list_origins  # takes long, and a case that is no DICOM needs none of it
 
     # Of several channels, masks lie on the first one's grid.
-    return InferenceCase(case, images, label, next(iter(list_origins(row)), None))
+    return InferenceCase(case, images, label, next(iter(list_origins(row)), None), labelled=labelled)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 METADATA = (
     "description",
+    "ignore",
     "labels",
     "label_format",
     "licence",
@@ -37,7 +38,7 @@ METADATA = (
 )
 PARTS = ("training", "validation", "testing", "test", "inference")
 MAX_FAULTS = 20  # of the form of its cases; more of them have one reason
-ITEM = ("image", "label", "case", "patient")
+ITEM = ("image", "label", "case", "patient", "labelled")
 
 
 @dataclass(frozen=True)

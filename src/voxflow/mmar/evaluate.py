@@ -216,7 +216,10 @@ def _read_cases(mmar: Mmar, evaluation: Evaluation) -> tuple[Datalist, list[Infe
     base = args.get("data_file_base_dir") or variables.get("DATA_ROOT") or ""
     key = str(args.get("data_list_key") or evaluation.data_list_key)
     datalist = read_datalist(mmar, str(file), str(base))
-    cases = [InferenceCase(case.id, case.image, case.label) for case in datalist.cases(key)]
+    cases = [
+        InferenceCase(case.id, case.image, case.label, ignore=case.ignore, labelled=case.labelled)
+        for case in datalist.cases(key)
+    ]
     if not cases:
         raise DataError("no case to evaluate", path=datalist.path, where=key)
     return datalist, cases

@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 SAMPLED_ABOVE = 1_000_000
 
 
-def measure_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+def measure_cases(table: pd.DataFrame, folder: Path, *, ignore: int | None = None) -> pd.DataFrame:
     """Read every image and label and measure them.
 
     Args:
         table: one row a case with ``case``, ``patient``, ``modality``, ``image`` and ``label``.
         folder: what the paths are relative to.
+        ignore: the label value of voxels that nobody labelled; None where there is none.
 
     Returns:
         One row a case: ``readable`` and the reason where not; for volumes ``size_*`` (voxels), ``spacing_*`` (mm),
-        ``label_on_grid``, ``label_values``, ``label_voxels``; for radiographs ``rows`` and ``columns``; for
+        ``label_on_grid``, ``label_values``, ``label_voxels`` and, with ``ignore``, ``ignored_voxels``; for
+        radiographs ``rows`` and ``columns``; for
         both ``minimum``, ``maximum``, ``percentile_1``, ``percentile_99``, ``deviation``, ``finite``,
         ``pixel_hash`` and the findings. Where channels differ, the lowest and the highest value count.
     """
@@ -40,13 +42,14 @@ def measure_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
     rows = table.to_dict("records")
     with ThreadPoolExecutor(count_cores()) as pool:
-        measured = list(track(pool.map(lambda row: _measure_case(row, folder), rows), "measuring", total=len(rows)))
+        measurements = pool.map(lambda row: _measure_case(row, folder, ignore), rows)
+        measured = list(track(measurements, "measuring", total=len(rows)))
     findings = [column for column in table.columns if column.startswith(FINDING_PREFIX)]
     identity = table[["case", "patient", "modality", *findings]].reset_index(drop=True)
     return pd.concat([identity, pd.DataFrame(measured)], axis=1)
 
 
-def _measure_case(row: dict[Any, Any], folder: Path) -> dict[str, Any]:
+def _measure_case(row: dict[Any, Any], folder: Path, ignore: int | None) -> dict[str, Any]:
     try:
         images = [folder / name for name in str(row["image"]).split(CHANNEL_SEPARATOR)]
         if images[0].suffix == ".png":
@@ -54,7 +57,7 @@ def _measure_case(row: dict[Any, Any], folder: Path) -> dict[str, Any]:
         return {
             "readable": True,
             "reason": "",
-            **_measure_volume(images, folder / row["label"] if row["label"] else None),
+            **_measure_volume(images, folder / row["label"] if row["label"] else None, ignore),
         }
     # What a library raises on one file, too: the others are measured all the same.
     except (InputError, OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
@@ -68,7 +71,7 @@ def _measure_radiograph(images: list[Path]) -> dict[str, Any]:
     return {"rows": rows, "columns": columns, **_measure_intensity(arrays)}
 
 
-def _measure_volume(images: list[Path], label: Path | None) -> dict[str, Any]:
+def _measure_volume(images: list[Path], label: Path | None, ignore: int | None) -> dict[str, Any]:
     volumes = [read_volume(path) for path in images]
     geometry = volumes[0].geometry
     facts: dict[str, Any] = {f"size_{axis}": n for axis, n in zip("ijk", geometry.size, strict=True)}
@@ -80,6 +83,9 @@ def _measure_volume(images: list[Path], label: Path | None) -> dict[str, Any]:
         facts["label_on_grid"] = mask.geometry.find_axes(geometry) is not None
         facts["label_values"] = " ".join(f"{value:g}" for value in np.unique(mask.array))
         facts["label_voxels"] = int(np.count_nonzero(mask.array))
+        if ignore is not None:
+            facts["ignored_voxels"] = int((mask.array == ignore).sum())
+            facts["label_voxels"] -= facts["ignored_voxels"]
     return facts
 
 

@@ -139,7 +139,8 @@ def _digest_cases(cases: Sequence[Case]) -> list[Any]:
 def digest_case(case: Case) -> list[Any]:
     """List the digests of a case's files: those of its images, then its label's; findings stand as they are."""
     label = digest_file(case.label) if isinstance(case.label, Path) else case.label
-    return [[digest_file(path) for path in case.image], label]
+    is_whole = case.ignore is None and case.labelled is None
+    return [[digest_file(path) for path in case.image], label, *([] if is_whole else [case.ignore, case.labelled])]
 
 
 def _digest_custom_code(value: Any) -> str:

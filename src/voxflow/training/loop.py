@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
-from voxflow.components import build_network
+from voxflow.components import build_network, leave_out_unlabelled
 from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
 from voxflow.training.checkpoint import read_checkpoint, save_model
@@ -56,6 +56,8 @@ def _choose_loss(plan: TrainingPlan, device: torch.device) -> LossFunction:
 
     activation = plan.network.final_activation
     fast = cpu_loss(plan.loss, activation) if device.type == "cpu" else None
+    if plan.unlabelled is not None:
+        return leave_out_unlabelled(plan.loss, activation, plan.unlabelled.sets, fast)
     if fast is not None:
         return fast
     configured = plan.loss.build(activation, plan.facts.label_format)

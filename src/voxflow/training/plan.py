@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from voxflow.config import Workflow
     from voxflow.training.options import DataFacts
+    from voxflow.training.unlabelled import UnlabelledClasses
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class TrainingPlan:
     Attributes:
         regions: the label values of each channel of the answer by its name, where the training's chain makes a mask
             of each; else empty.
+        unlabelled: what to leave out; None where every class was labelled everywhere.
     """
 
     workflow: Workflow
@@ -63,6 +65,7 @@ class TrainingPlan:
     metrics: tuple[Metric, ...]
     aux_ops: tuple[AuxiliaryOperation, ...]
     regions: Mapping[str, tuple[int, ...]]
+    unlabelled: UnlabelledClasses | None = None
 
     @classmethod
     def build(cls, workflow: Workflow, facts: DataFacts) -> TrainingPlan:

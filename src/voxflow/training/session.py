@@ -29,6 +29,7 @@ from voxflow.training.plan import TrainingPlan
 from voxflow.training.recorder import Recorder
 from voxflow.training.state import STATE, find_matching_state
 from voxflow.training.store import CachedStore
+from voxflow.training.unlabelled import find_unlabelled
 from voxflow.training.weights import read_weights
 
 if TYPE_CHECKING:
@@ -76,8 +77,7 @@ def train(
         TrainingError: the loss is not a number; the best checkpoint so far is kept.
     """
     share_cores()
-    plan = TrainingPlan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
-    training, validation = select_cases(datalist, plan)
+    plan, training, validation = plan_training_data(workflow, datalist, facts)
     precision = choose_precision(options, workflow.globals.use_amp)
     if options.accelerator == "cpu" or not has_gpu():
         keep_memory()
@@ -138,6 +138,7 @@ def prepare_data(
         classes=plan.label_values if plan.workflow.task == "segmentation" else None,
         skip=skip,
         turn=world.rank / world.size,
+        unlabelled=plan.unlabelled,
     )
     store, validation_store = open_store(cases[0], plan.train_chain), open_store(cases[1], plan.valid_chain)
     world.gather(None)  # a barrier: pruning must not take what another process is still preparing
@@ -197,6 +198,25 @@ def _find_state(out: Path, identity: dict[str, str], options: TrainOptions) -> d
     elif (out / FINAL).is_file():
         say(f"the run in {out} is complete: starting afresh")
     return state
+
+
+def plan_training_data(
+    workflow: Workflow, datalist: Datalist, facts: DataFacts
+) -> tuple[TrainingPlan, list[Case], list[Case]]:
+    """Build the plan, and select the labelled cases to learn from and to validate on.
+
+    Raises:
+        ConfigError: the workflow does not fit the data.
+        DataError: there is no case to learn from.
+    """
+    plan = TrainingPlan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
+    training, validation = select_cases(datalist, plan)
+    overlap = bool(datalist.metadata.get("regions"))
+    return (
+        replace(plan, unlabelled=find_unlabelled(plan, [*training, *validation], overlap=overlap)),
+        training,
+        validation,
+    )
 
 
 def select_cases(datalist: Datalist, plan: TrainingPlan) -> tuple[list[Case], list[Case]]:

@@ -13,11 +13,12 @@ from voxflow.training.cache import CaseCache, identify_head
 from voxflow.training.casefile import CaseFile, CaseFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from voxflow.components import Chain, Sample
     from voxflow.datalist import Case
+    from voxflow.training.unlabelled import UnlabelledClasses
 
 SHOWN_FAULTS = 20
 HIGHEST_LABEL = "highest_label"  # the sample's key for its largest label value
@@ -40,6 +41,7 @@ class CachedStore:
         classes: int | None,
         skip: bool = False,
         turn: float = 0.0,
+        unlabelled: UnlabelledClasses | None = None,
     ) -> None:
         """Prepare what the cache does not have yet, several cases at a time.
 
@@ -51,12 +53,13 @@ class CachedStore:
             classes: segmentation: label values must lie below this.
             skip: cases that can't be used are named and left out, instead of an error.
             turn: where in the list to begin, 0 to 1: processes that begin apart share the work.
+            unlabelled: what nobody labelled, and is marked in the labels; None: nothing.
 
         Raises:
             DataError: images or labels can't be used; the message names every case.
             OSError: the disk is full, say.
         """
-        self._chain, self._cache, self._classes = chain, cache, classes
+        self._chain, self._cache, self._classes, self._unlabelled = chain, cache, classes, unlabelled
         self._head = identify_head(chain)
         self._verified: set[Path] = set()
         faults: list[str] = []
@@ -109,19 +112,21 @@ class CachedStore:
         return sample | {"case": case.id}
 
     def _open_file(self, case: Case) -> CaseFile:
-        file = self._cache.open_case(self._cache.path_of(case, self._head), lambda: self._prepare(case))
+        mark = self._unlabelled.mark(case) if self._unlabelled else {}
+        head = [*self._head, mark] if mark else self._head
+        file = self._cache.open_case(self._cache.path_of(case, head), lambda: self._prepare(case, mark))
         highest = file.read_value(HIGHEST_LABEL)
         # Asked here and not when the case is prepared: another training may have prepared it for more classes.
         if self._classes is not None and highest is not None and highest >= self._classes:
             raise DataError(f"case {case.id}: label value {highest}, the data names {self._classes} classes (0 first)")
         return file
 
-    def _prepare(self, case: Case) -> Sample:
+    def _prepare(self, case: Case, mark: Mapping[str, Any]) -> Sample:
         label: Any = case.label
         if isinstance(label, tuple):
             label = np.asarray(label, dtype=np.float32)
         try:
-            sample = self._chain.run_head({"case": case.id, "image": case.image, "label": label})
+            sample = self._chain.run_head({"case": case.id, "image": case.image, "label": label, **mark})
         except InputError:
             raise
         except Exception as error:  # a library's, a transform's, a user's own: the case must be named

@@ -15,8 +15,7 @@ from voxflow.machine import has_gpu
 from voxflow.training.device import choose_precision, keep_memory, open_fabric, share_cores
 from voxflow.training.distributed import World
 from voxflow.training.loop import TrainingLoop
-from voxflow.training.plan import TrainingPlan
-from voxflow.training.session import prepare_data, select_cases
+from voxflow.training.session import plan_training_data, prepare_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +79,7 @@ def try_steps(
     import torch
 
     share_cores()
-    plan = TrainingPlan.build(workflow, facts.model_copy(update={"label_format": datalist.label_format}))
-    training, validation = select_cases(datalist, plan)
+    plan, training, validation = plan_training_data(workflow, datalist, facts)
     precision = choose_precision(options, workflow.globals.use_amp)
     on_gpu = options.accelerator != "cpu" and has_gpu()
     if not on_gpu:

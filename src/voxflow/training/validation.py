@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.components import LABEL_FORMAT, summarise_metrics
+from voxflow.components import LABEL_FORMAT, UNLABELLED_SETS, leave_out_unlabelled, summarise_metrics
 from voxflow.training.data import collate
 from voxflow.training.distributed import World
 
@@ -69,8 +69,12 @@ def _infer(network: torch.nn.Module, batch: Batch, plan: TrainingPlan, device: t
     outputs: Outputs = {"model": logits.float().cpu().numpy(), "label": batch.label.numpy(), "activation": activation}
     if label_format:
         outputs[LABEL_FORMAT] = label_format
+    if plan.unlabelled is not None:
+        outputs[UNLABELLED_SETS] = plan.unlabelled.sets
     if any(operation.needs_loss for operation in plan.aux_ops):
         loss, label = plan.loss.build(activation, label_format), batch.label.to(device)
+        if plan.unlabelled is not None:
+            loss = leave_out_unlabelled(plan.loss, activation, plan.unlabelled.sets)
         losses = [loss(logits[n : n + 1].float(), label[n : n + 1]).item() for n in range(len(label))]
         outputs["loss"] = np.array(losses)
     for operation in plan.aux_ops:

@@ -154,12 +154,15 @@ class _CaseMeasurement:
     voxels: dict[int, int] | None
 
 
-def measure_fingerprint(cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str = "") -> Fingerprint:
+def measure_fingerprint(
+    cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str = "", *, ignore: int | None = None
+) -> Fingerprint:
     """Measure cases from their files.
 
     Args:
         cases: channels and label of each.
         modality: of all of them; empty where they differ or nobody knows.
+        ignore: the label value of voxels that nobody labelled, which are left out of what labels say.
 
     Raises:
         DataError: there is no case, or a file can't be read.
@@ -167,7 +170,8 @@ def measure_fingerprint(cases: Sequence[tuple[Sequence[Path], Path | None]], mod
     if not cases:
         raise DataError("no case to measure")
     with ThreadPoolExecutor(count_cores()) as pool:
-        measurements = list(track(pool.map(lambda case: _measure_case(*case), cases), "measuring", total=len(cases)))
+        measured = pool.map(lambda case: _measure_case(case[0], case[1], ignore), cases)
+        measurements = list(track(measured, "measuring", total=len(cases)))
     # What only some cases have is no part of what they have in common; training says it where it matters.
     channels = min(len(measurement.intensities) for measurement in measurements)
     labelled = [measurement for measurement in measurements if measurement.voxels is not None]
@@ -185,15 +189,15 @@ def measure_fingerprint(cases: Sequence[tuple[Sequence[Path], Path | None]], mod
     )
 
 
-def _measure_case(images: Sequence[Path], label: Path | None) -> _CaseMeasurement:
+def _measure_case(images: Sequence[Path], label: Path | None, ignore: int | None) -> _CaseMeasurement:
     volumes = read_image(images)
     geometry = volumes[0].geometry
     inside, voxels = None, None
     if label is not None:
         mask = read_label(label, geometry).array
         values, counts = np.unique(mask, return_counts=True)
-        voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
-        inside = np.flatnonzero(mask)
+        voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value != ignore}
+        inside = np.flatnonzero(mask if ignore is None else (mask != 0) & (mask != ignore))
     flat = [volume.array.reshape(-1) for volume in volumes]
     sampled = inside if inside is not None and inside.size else np.arange(flat[0].size)
     # Every nth voxel, and never more than VOXELS_A_CASE: without chance, so that a second run gives the same.
@@ -224,7 +228,7 @@ def _compute_classes(labelled: Sequence[_CaseMeasurement]) -> tuple[ClassVolume,
     class_volumes = []
     for value in sorted({value for voxels, _ in voxels_and_ml for value in voxels if value != 0}):
         volumes = [voxels[value] * voxel_ml for voxels, voxel_ml in voxels_and_ml if value in voxels]
-        share = sum(voxels.get(value, 0) for voxels, _ in voxels_and_ml) / total
+        share = sum(voxels.get(value, 0) for voxels, _ in voxels_and_ml) / max(total, 1)
         median = float(f"{np.median(volumes):.6g}")
         share = float(f"{share:.4g}")
         class_volumes.append(ClassVolume(value=value, cases=len(volumes), median_ml=median, share=share))

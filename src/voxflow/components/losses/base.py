@@ -31,3 +31,7 @@ class Loss(ComponentModel, ABC):
         Returns:
             A function of logits and label, both with the batch first; its value is a tensor of one number.
         """
+
+    def sums_over_voxels(self) -> bool:
+        """Whether it is made of sums over voxels, whatever their places, so that single voxels can be cut out."""
+        return False

@@ -32,6 +32,10 @@ class OverlapLoss(Loss):
     squared_pred: bool = False
     smooth: NonNegativeFloat = 1e-5
 
+    def sums_over_voxels(self) -> bool:
+        """Always."""
+        return True
+
     def shared_arguments(self, activation: str) -> dict[str, Any]:
         """Return the arguments that MONAI's overlap losses have in common.
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from voxflow.components.metrics.base import Metric, Outputs, mean_defined
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import is_mask
+from voxflow.components.unlabelled import UNKNOWN, UNLABELLED_SETS, list_unlabelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,8 @@ class ComputeAverageDice(Metric):
             (batch, class), NaN where a class is neither in the label nor predicted.
         """
         value, label = np.asarray(outputs[self.field]), np.asarray(outputs[self.label_field])
+        if label.dtype.kind == "i" and label.min(initial=0) < 0:
+            return self._measure_labelled(value, label, outputs)
         independent = outputs.get("activation") == "sigmoid" and label.shape[1] == value.shape[1]
         if label.shape[1] > 1:
             predicted = self._channels(value, independent)
@@ -61,6 +64,27 @@ class ComputeAverageDice(Metric):
         # A mask of one class is still a foreground, so that there are two values at least.
         values = range(int(self.remove_bg and classes > 1), max(classes, 2))
         return compute_dice_by_class(*(np.concatenate([mask == c for c in values], 1) for mask in (predicted, label)))
+
+    def _measure_labelled(self, value: NDArray[Any], label: NDArray[Any], outputs: Outputs) -> NDArray[Any]:
+        """The same of the labelled voxels alone, a case at a time; NaN for classes that were not labelled."""
+        independent = outputs.get("activation") == "sigmoid" and label.shape[1] == value.shape[1] > 1
+        first = int(self.remove_bg and not independent)
+        rows = []
+        for case_value, case_label in zip(value, label, strict=True):
+            known = (case_label != UNKNOWN).any(0)
+            cut_value, cut_label = case_value[:, known], case_label[:, known]
+            absent = list_unlabelled(case_label[0], outputs.get(UNLABELLED_SETS, ()))
+            if len(label[0]) > 1:
+                # A region that was not labelled is unknown everywhere, others where nobody labelled.
+                absent = {number for number, channel in enumerate(cut_label) if (channel < 0).any()}
+            known_label = np.maximum(cut_label, 0).astype(np.uint8 if cut_label.max(initial=0) < 256 else np.int16)
+            cut_outputs = outputs | {self.field: cut_value[None], self.label_field: known_label[None]}
+            (scores,) = self.measure(cut_outputs)
+            for number in absent:
+                if 0 <= number - first < len(scores):
+                    scores[number - first] = np.nan
+            rows.append(scores)
+        return join_batches([row[None] for row in rows])
 
     def _channels(self, value: NDArray[Any], independent: bool) -> NDArray[np.bool_]:
         """One mask a channel (batch, class, ...)."""

@@ -22,10 +22,19 @@ if TYPE_CHECKING:
 # Schedulers whose rates are absolute or follow a metric; a factor of the first rate can't say them.
 NOT_FACTORS = ("OneCycleLR", "CyclicLR", "ReduceLROnPlateau", "SequentialLR", "ChainedScheduler", "MultiplicativeLR")
 
+SUMS_OVER_VOXELS = (
+    *("DiceLoss", "GeneralizedDiceLoss", "DiceCELoss", "DiceFocalLoss", "GeneralizedDiceFocalLoss"),
+    *("TverskyLoss", "FocalLoss", "CrossEntropyLoss", "BCEWithLogitsLoss"),
+)
+
 
 @adapts("loss")
 class MonaiLoss(Loss, MonaiAdapter):
     """Any loss of ``monai.losses`` or ``torch.nn``; its arguments are MONAI's."""
+
+    def sums_over_voxels(self) -> bool:
+        """Dice, Tversky, focal and cross entropy losses are; those of surfaces, skeletons and images are not."""
+        return self.target in SUMS_OVER_VOXELS
 
     @property
     def activation(self) -> str:

@@ -25,6 +25,7 @@ from voxflow.components.transforms.base import (
     get_field,
 )
 from voxflow.components.transforms.grids import move_affines, read_geometry, shift_affines
+from voxflow.components.unlabelled import UNKNOWN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 FOREGROUND = "foreground"  # the sample's key for flat indices of labelled voxels
 BY_CLASS = "foreground_by_class"  # the same of each class apart
 FIRST_CLASS = "foreground_first"  # the label's first channel that is no background
+BACKGROUND = "labelled_background"  # flat indices of voxels outside every class, where some were not labelled
 MAX_FOREGROUND = 100_000  # enough to draw centres from; keeps the cache small for large organs
 
 
@@ -81,12 +83,16 @@ class RatioCrop(RandomTransform):
         label = get_field(sample, self.label_field, self)
         # One-hot masks have one class a voxel, the first the background; nested ones have voxels of none or several.
         first = int(len(label) > 1 and bool(((label != 0).sum(0) == 1).all()))
-        inside = np.flatnonzero(label[first:].any(0) if len(label) > 1 else label[0])
+        foreground = label > 0 if label.dtype.kind == "i" else label
+        inside = np.flatnonzero(foreground[first:].any(0) if len(label) > 1 else foreground[0])
         prepared = sample | {FOREGROUND: _thin_out(inside), FIRST_CLASS: first}
+        if label.dtype.kind == "i" and label.min(initial=0) < 0:
+            outside = (label != UNKNOWN).any(0) & ~foreground.any(0)
+            prepared |= {BACKGROUND: _thin_out(np.flatnonzero(outside))}
         if not self.classes_alike:
             return prepared
         if len(label) > 1:
-            by_class = {n: np.flatnonzero(label[n]) for n in range(first, len(label))}
+            by_class = {n: np.flatnonzero(foreground[n]) for n in range(first, len(label))}
         else:
             values = label[0].ravel()[inside]
             by_class = {int(value): inside[values == value] for value in np.unique(values)}
@@ -96,13 +102,14 @@ class RatioCrop(RandomTransform):
         """Return ``batch_size`` patches of one sample, each drawn anew."""
         prepared = sample if FOREGROUND in sample else self.prepare(sample)
         patches = [self(prepared, rng) for _ in range(self.batch_size)]
-        prepared_keys = (FOREGROUND, BY_CLASS, FIRST_CLASS)
+        prepared_keys = (FOREGROUND, BY_CLASS, FIRST_CLASS, BACKGROUND)
         return [{key: value for key, value in patch.items() if key not in prepared_keys} for patch in patches]
 
     def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
         """Choose a voxel inside or outside the label.
 
-        Outside needs no list of voxels: a few tries find one soon, since most of an image is background.
+        Outside needs no list of voxels: a few tries find one soon, since most of an image is background. Where some
+        voxels were not labelled there is one, since these may be most of the image, as in nnU-Net.
 
         Returns:
             Its index (i, j, k).
@@ -114,6 +121,10 @@ class RatioCrop(RandomTransform):
             if by_class:
                 inside = by_class[sorted(by_class)[int(rng.integers(len(by_class)))]]
             return np.array(np.unravel_index(int(rng.choice(inside)), label.shape[1:]))
+        outside = sample.get(BACKGROUND)
+        if outside is not None and (outside.size or inside.size):
+            flat = int(rng.choice(outside if outside.size else inside))
+            return np.array(np.unravel_index(flat, label.shape[1:]))
         # Where 95 % of the image are labelled, 50 tries miss with 8 %; then the last one serves as it is.
         for _ in range(50):
             centre = rng.integers(label.shape[1:])

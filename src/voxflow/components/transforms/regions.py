@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import LABEL, FieldNames, FieldTransform
+from voxflow.components.transforms.base import LABEL, FieldNames, FieldTransform, Sample
+from voxflow.components.unlabelled import UNKNOWN, UNLABELLED_REGIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -42,6 +43,16 @@ class ConvertToRegions(FieldTransform):
         del values
         return self.regions if LABEL in self.fields else {}
 
+    def __call__(self, sample: Sample) -> Sample:
+        """Return the sample with masks, UNKNOWN in those of regions that were not labelled in the case."""
+        converted = super().__call__(sample)
+        for number, name in enumerate(self.regions):
+            if name in sample.get(UNLABELLED_REGIONS, ()):
+                for field in self.fields:
+                    converted[field] = converted[field].astype(np.int8, copy=False)
+                    converted[field][number] = UNKNOWN
+        return converted
+
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Turn label values into masks.
 
@@ -49,11 +60,17 @@ class ConvertToRegions(FieldTransform):
             array: (1, ...spatial) of label values.
 
         Returns:
-            (region, ...spatial) uint8.
+            (region, ...spatial) uint8; int8 with UNKNOWN where the label is negative.
 
         Raises:
             ValueError: the label has several channels.
         """
         if len(array) != 1:
             raise ValueError(f"a label map has one channel, received {len(array)}")
-        return np.concatenate([np.isin(array, values) for values in self.regions.values()]).astype(np.uint8)
+        masks = np.concatenate([np.isin(array, values) for values in self.regions.values()]).astype(np.uint8)
+        is_unknown = array[0] < 0
+        if not is_unknown.any():
+            return masks
+        marked = masks.astype(np.int8)
+        marked[:, is_unknown] = UNKNOWN
+        return marked
