@@ -86,10 +86,10 @@ def write_source(root: Path, kind: Kind) -> None:
     (root / "dataset.json").write_text(json.dumps(content))
 
 
-def convert(source: Path, target: Path, layout: str) -> None:
+def convert(source: Path, target: Path, layout: str, **options: str) -> None:
     """Convert as a stage does, with the file names as case ids."""
-    options = {"layout": layout, "keep_names": True, "pseudonym_key": "k", "mapping": False, "workers": 1}
-    convert_folder(source, target, ConvertOptions.model_validate(options | {"overlap": "regions"}))
+    block = {"layout": layout, "keep_names": True, "pseudonym_key": "k", "mapping": False, "workers": 1}
+    convert_folder(source, target, ConvertOptions.model_validate({"overlap": "regions", **block, **options}))
 
 
 def make_workspace(root: Path, kind: Kind) -> None:

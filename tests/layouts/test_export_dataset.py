@@ -142,6 +142,50 @@ def test_folder_with_something_else_is_left_alone(root: Path, capsys: pytest.Cap
     assert [path.name for path in (root / "there").iterdir()] == ["notes.txt"]
 
 
+def test_folder_of_a_stage_is_left_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(root, KINDS["one channel"])
+    assert main(["export-dataset", "mine", "--to", "nnunet", "--output", "data/volumes/mine/export"]) == 2
+    assert "belongs to a stage" in capsys.readouterr().err
+
+
+def test_cases_without_a_label_go_to_the_test_part(root: Path) -> None:
+    make_workspace(root, KINDS["gaps"])
+    names = list_cases()
+    path = VOLUMES / "cases.csv"
+    for name in names[1:3]:
+        path.write_text(path.read_text().replace(f"labels/{name}.nii.gz", ""))
+    for form, folder in FOLDERS.items():
+        assert main(["export-dataset", "mine", "--to", form]) == 0
+        convert(folder, root / form, form)
+        after = read_cases(root / form)
+        assert list(after) == names
+        assert [name for name in names if not after[name].label.size] == names[1:3]
+
+
+@pytest.mark.parametrize("content", ['{"one": "spleen"}', "[]", '{"0": "background", "1": "x", "3": "x"}'])
+def test_names_that_are_none_are_refused(root: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(root, KINDS["one channel"])
+    (VOLUMES / "labels.json").write_text(content)
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 2
+    assert "labels.json: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", FOLDERS)
+@pytest.mark.parametrize("ending", [".nii", ".mha", ".mhd", ".nrrd"])
+def test_volumes_of_every_format_are_written(root: Path, form: str, ending: str) -> None:
+    make_workspace(root, KINDS["gaps"])
+    original = read_cases(VOLUMES)
+    convert(root / "raw", VOLUMES, "nnunet", volume_format=ending)
+    assert main(["export-dataset", "mine", "--to", form]) == 0
+    convert(FOLDERS[form], root / "again", form)
+    after = read_cases(root / "again")
+    for name, case in original.items():
+        for array, expected in zip(after[name].arrays, case.arrays, strict=True):
+            np.testing.assert_array_equal(array, expected)
+        np.testing.assert_array_equal(after[name].label, case.label)
+        np.testing.assert_allclose(after[name].affines[0], case.affines[0], atol=1e-4)
+
+
 def test_all_cases_that_can_not_be_written_are_named_and_nothing_is_left(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

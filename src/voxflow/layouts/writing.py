@@ -291,7 +291,7 @@ def _require_names(layout: Layout) -> None:
     """Refuse class names that mean something else in dataset.json."""
     reserved = [name for name in layout.classes if name in (BACKGROUND, IGNORE) or not name]
     if reserved:
-        raise DataError(f"a class called {reserved[0]!r} would be read as something else; rename it in labels.json")
+        raise DataError(f"a class called {reserved[0]!r} would be read as something else; rename it (option labels)")
     if not layout.classes:
         raise DataError("no class has a name; see labels.json")
     if not any(case.labels and case.part == TRAINING for case in layout.cases):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from voxflow.datalist import Datalist
 from voxflow.errors import ConfigError, DataError, join_names
 from voxflow.files import read_text
 from voxflow.images import CASE_FORM, list_files, read_regions
@@ -80,6 +81,8 @@ def export_dataset(
         raise ConfigError(message, path=PARAMS, where=f"workspaces.{places.workspace}.task")
     target = target or Path("data/datasets") / FOLDERS[form].format(places.workspace)
     folder = places.volumes if stage == "volumes" else places.resampled
+    if target.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"lies in {folder}, which belongs to a stage; choose another folder by --output", path=target)
     rows = read_rows(folder / "cases.csv")
     if not rows:
         name = "convert" if stage == "volumes" else "resample"
@@ -106,7 +109,7 @@ def _describe_cases(
 ) -> Layout:
     """The cases of a folder as the layout that is to be written."""
     regions, ignore = read_regions(folder), _read_form(folder).get("ignore")
-    names = {int(value): str(name) for value, name in _read_json(folder / "labels.json").items()}
+    names = _read_names(folder / "labels.json")
     named = {value: name for value, name in names.items() if value not in (0, ignore)}
     twin = next((name for name in named.values() if list(named.values()).count(name) > 1), None)
     if twin is not None and not regions:
@@ -125,6 +128,14 @@ def _describe_cases(
         ignore=ignore,
         value_names=named,
     )
+
+
+def _read_names(path: Path) -> dict[int, str]:
+    """The name of each label value."""
+    try:
+        return {int(value): str(name) for value, name in _read_json(path).items()}
+    except ValueError as error:
+        raise DataError('expected names by value, such as {"1": "spleen"}', path=path) from error
 
 
 def _make_case(row: Row, folder: Path, split: Mapping[str, str] | None) -> LayoutCase:
@@ -158,9 +169,8 @@ def _name_channels(places: Places, folder: Path, rows: Sequence[Row]) -> tuple[s
 def _read_splits(folder: Path) -> list[dict[str, str]]:
     """The part of each case, in the split and then in each fold; nothing where there is no split yet."""
     names = ["dataset_0.json", *sorted((path.name for path in folder.glob("fold_*.json")), key=_number_fold)]
-    contents = [_read_json(folder / name) for name in names if (folder / name).is_file()]
-    parts = ("training", "validation", "testing", "inference")
-    return [{item["case"]: part for part in parts for item in content.get(part, [])} for content in contents]
+    datalists = [Datalist.read(folder / name) for name in names if (folder / name).is_file()]
+    return [{case.id: part for part, cases in datalist.parts.items() for case in cases} for datalist in datalists]
 
 
 def _number_fold(name: str) -> int:
