@@ -10,7 +10,7 @@ from tasks.common.stage import Stage, main
 from voxflow.datalist import SplitOptions, build_datalist, list_lacking_findings, list_own_test_cases, split_cases
 from voxflow.errors import EXIT_OK, join_names
 from voxflow.files import atomic_directory, read_text, write_json
-from voxflow.images import read_ignore, read_regions
+from voxflow.images import read_channel_rules, read_ignore, read_regions
 from voxflow.progress import say
 from voxflow.quality import require_separate_patients
 from voxflow.texts import parse_json
@@ -30,6 +30,7 @@ def run(stage: Stage) -> int:
     table = read_cases(stage.resampled / "cases.csv")
     labels: dict[str, Any] = parse_json(read_text(stage.resampled / "labels.json"))
     regions, ignore = read_regions(stage.resampled), read_ignore(stage.resampled)
+    channels = read_channel_rules(stage.resampled)
     splits = split_cases(table, stage.options(SplitOptions))
     tables = [table.assign(part=table["case"].map(split)) for split in splits]
     for part_table in tables:
@@ -37,7 +38,9 @@ def run(stage: Stage) -> int:
     with atomic_directory(stage.datalists) as folder:
         for number, part_table in enumerate(tables):
             name = "dataset_0.json" if number == 0 else f"fold_{number}.json"
-            datalist = build_datalist(part_table, labels, name=stage.workspace, regions=regions, ignore=ignore)
+            datalist = build_datalist(
+                part_table, labels, name=stage.workspace, regions=regions, ignore=ignore, channels=channels
+            )
             write_json(folder / name, datalist)
         tables[0][["case", "patient", "part"]].to_csv(folder / "split.csv", index=False)
     numbers = _count_cases(tables[0])

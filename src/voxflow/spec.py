@@ -54,6 +54,11 @@ class ModelSpec(BaseModel):
         regions: segmentation: the label values of each output channel, where a voxel may belong to several of them;
             else empty.
         modality: DICOM modality of the images, such as "CT"; empty when unknown.
+        channels: names of the images that make up a case, in the network's order; empty for a single one, and where
+            nothing named them.
+        rules: by which rule each channel's series is chosen among those of a study, in the order of ``channels``; as
+            ``convert.channels`` in params.yaml has them. Empty for files that are no DICOM.
+        onto: the channel whose grid the others were brought to, and which the mask lies on; empty: the first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +79,9 @@ class ModelSpec(BaseModel):
     overlap: float = 0.25
     modality: str = ""
     regions: tuple[tuple[int, ...], ...] = ()
+    channels: tuple[str, ...] = ()
+    rules: tuple[dict[str, Any], ...] = ()
+    onto: str = ""
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -82,14 +90,21 @@ class ModelSpec(BaseModel):
         object.__setattr__(self, "class_names", names)
         if self.regions and (len(self.regions) != len(names) or self.activation != "sigmoid"):
             raise ValueError(f"{len(self.regions)} regions need as many classes and a sigmoid")
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError(f"two channels have one name: {', '.join(self.channels)}")
+        if self.rules and len(self.rules) != len(self.channels):
+            raise ValueError(f"{len(self.rules)} rules need as many channels; there are {len(self.channels)}")
+        if self.onto and self.onto not in self.channels:
+            raise ValueError(f"onto: {self.onto!r} is not among the channels {', '.join(self.channels)}")
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out_no_regions(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A model without regions has the file that it had before there were any.
+    def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A model of one image and of classes that exclude each other has the file that it had before these keys.
         content: dict[str, Any] = serialise(self)
-        if not self.regions:
-            content.pop("regions", None)
+        for key in ("regions", "channels", "rules", "onto"):
+            if key in content and not content[key]:
+                del content[key]
         return content
 
     def with_custom_folder(self, folder: Path | None) -> ModelSpec:
@@ -113,3 +128,24 @@ class ModelSpec(BaseModel):
             3
         """
         return len(self.class_names)
+
+    @property
+    def image_count(self) -> int:
+        """How many images a case has: the channels that have names; else as many as the network takes."""
+        return len(self.channels) or self.in_channels
+
+    @property
+    def takes_own_grids(self) -> bool:
+        """Whether a case's channels may lie on grids of their own, as series of a study do; files lie on one grid."""
+        return bool(self.rules or self.onto)
+
+    @property
+    def reference(self) -> int:
+        """Which of a case's images all others are brought to, from 0; the mask lies on its grid.
+
+        Example:
+            >>> spec = ModelSpec(task="segmentation", class_names=("background", "tumour"), activation="softmax")
+            >>> spec.model_copy(update={"channels": ("CT", "PET"), "onto": "PET"}).reference
+            1
+        """
+        return self.channels.index(self.onto) if self.onto else 0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.prediction.windows import Plan
+    from voxflow.spec import ModelSpec
 
 GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
 
@@ -111,9 +112,9 @@ def test_the_next_case_is_read_ahead_where_two_fit(
 ) -> None:
     order: list[str] = []
 
-    def record_reading(case: InferenceCase) -> tuple[Volume, ...]:
+    def record_reading(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
         order.append(case.id)
-        return read_volumes(case)
+        return read_volumes(case, spec)
 
     monkeypatch.setattr("voxflow.inference.run.read_volumes", record_reading)
     cases = []
@@ -160,7 +161,7 @@ def test_images_of_a_folder_are_found_by_any_ending_through_links_and_under_name
         write_volume(tmp_path / name, Volume(np.zeros((4, 4, 4), np.float32), grid))
     (tmp_path / "in/more").symlink_to(tmp_path / "disk")
     (tmp_path / "in/more2").symlink_to(tmp_path / "in")
-    cases = find_cases(tmp_path / "in", tmp_path, is_segmentation=True).cases
+    cases = find_cases(tmp_path / "in", tmp_path, volume_spec()).cases
     assert [(case.id, case.image_name) for case in cases] == [
         ("B", "B.NII.GZ"),
         ("a_x-1653a0", "a/x.nii.gz"),
@@ -176,7 +177,7 @@ def test_every_image_has_a_mask_whatever_it_is_called(tmp_path: Path, out: Path)
     names += ["failures.json", os.fsdecode(b"caf\xe9")]
     for name in names:
         write_volume(tmp_path / "in" / f"{name}.nii.gz", Volume(np.ones((4, 4, 4), np.float32), grid))
-    cases = find_cases(tmp_path / "in", tmp_path, is_segmentation=True).cases
+    cases = find_cases(tmp_path / "in", tmp_path, volume_spec()).cases
     result = infer_cases(ThresholdEngine(), cases, out, InferOptions())
     assert (result.metrics["cases"], result.metrics["failed_cases"]) == (len(names), 0)
     with (out / "preds_outputs.csv").open(encoding="utf-8", newline="") as stream:

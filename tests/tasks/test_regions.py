@@ -81,6 +81,8 @@ def test_model_file_knows_its_regions(stages: Path) -> None:
     assert spec["class_names"] == list(REGIONS)
     assert spec["regions"] == [list(values) for values in REGIONS.values()]
     assert (spec["activation"], spec["in_channels"]) == ("sigmoid", 2)
+    assert spec["channels"] == list(TWO)
+    assert "rules" not in spec
 
 
 def test_scores_are_of_regions_as_numpy_counts_them(stages: Path) -> None:

@@ -93,8 +93,7 @@ class InferCommand(Command):
         ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options))
         # Beside the results: converted DICOM may be large, and /tmp may be small.
         with hold_outputs(self.out, self.name, say), temporary_folder(self.out) as work:
-            is_segmentation = engine.spec.task == "segmentation"
-            inputs = find_cases(self.images, work, is_segmentation=is_segmentation, key=self.key, root=self.root)
+            inputs = find_cases(self.images, work, engine.spec, key=self.key, root=self.root)
             inference = infer_cases(engine, inputs.cases, self.out, options, refused=inputs.refused, ledger=ledger)
         count = int(inference.metrics["cases"])
         total = len(inputs.cases) + len(inputs.refused)

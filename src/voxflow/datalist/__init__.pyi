@@ -1,4 +1,5 @@
 from .build import build_datalist as build_datalist
+from .channels import parse_channels as parse_channels
 from .model import SPLIT_MARK as SPLIT_MARK
 from .model import Case as Case
 from .model import Datalist as Datalist

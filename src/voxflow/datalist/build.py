@@ -24,6 +24,7 @@ def build_datalist(
     name: str,
     regions: Mapping[str, Sequence[int]] | None = None,
     ignore: int | None = None,
+    channels: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Build the JSON of a datalist.
 
@@ -33,6 +34,7 @@ def build_datalist(
         name: the data set's name.
         regions: the label values of each class, where a voxel may belong to several.
         ignore: the label value of voxels that nobody labelled; None where there is none.
+        channels: of cases of several images, the rule of each by its name; of files an empty one.
 
     Returns:
         Metadata, ``label_format`` for classification, and the four parts.
@@ -55,6 +57,8 @@ def build_datalist(
         datalist["regions"] = {region: list(values) for region, values in regions.items()}
     if ignore is not None:
         datalist["ignore"] = ignore
+    if channels:
+        datalist["channels"] = {channel: dict(rule) for channel, rule in channels.items()}
     if findings:
         datalist["label_format"] = [1] * len(findings)
     rows = table.sort_values("case").to_dict("records")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.geometry import Geometry
     from voxflow.inference import InferenceCase, Metrics, SegmentedCase
+    from voxflow.spec import ModelSpec
 
 Scores = dict[str, dict[str, Overlap]]  # case → class → overlap
 
@@ -104,7 +105,7 @@ def evaluate_segmentation(
     means = _write_scores(scores, list(classes), failures, out, ignored)
     metrics = complete_metrics(means, len(scores), failures)
     intervals = _compute_intervals(scores, list(classes), options.bootstrap)
-    _write_best_and_worst({case.id: case for case in cases}, scores, label_names(engine.spec), out)
+    _write_best_and_worst({case.id: case for case in cases}, scores, engine.spec, out)
     failures.write(out)
     per_case = {
         case: {name: asdict(overlap) for name, overlap in by_class.items()} for case, by_class in scores.items()
@@ -202,15 +203,17 @@ def _compute_intervals(scores: Scores, names: Sequence[str], samples: int) -> di
     return intervals
 
 
-def _write_best_and_worst(cases: dict[str, InferenceCase], scores: Scores, names: dict[int, str], out: Path) -> None:
+def _write_best_and_worst(cases: dict[str, InferenceCase], scores: Scores, spec: ModelSpec, out: Path) -> None:
     means = {case: _average_dice(by_class) for case, by_class in scores.items()}
     ranked = sorted((case for case in means if not math.isnan(means[case])), key=lambda case: (-means[case], case))
     extremes = {"best": ranked[0], "worst": ranked[-1]} if ranked else {}
     for rank, case in extremes.items():
-        image = read_volumes(cases[case])[0]
+        image = read_volumes(cases[case], spec)[spec.reference]
         reference = _read_reference(cases[case], image.geometry)
         if cases[case].ignore is not None:
             reference = Volume(np.where(reference.array == cases[case].ignore, 0, reference.array), reference.geometry)
         mask = read_volume(out / "masks" / f"{case}.nii.gz")
         title = f"{rank}: {case}  Dice {means[case]:.3f}"
-        write_overlay(out / "overlays" / f"{rank}_{case}.png", image, mask, names, label=reference, title=title)
+        write_overlay(
+            out / "overlays" / f"{rank}_{case}.png", image, mask, label_names(spec), label=reference, title=title
+        )

@@ -10,6 +10,8 @@ from .infer import infer_cases as infer_cases
 from .inputs import InputCases as InputCases
 from .inputs import convert_dicom_cases as convert_dicom_cases
 from .inputs import find_cases as find_cases
+from .inputs import find_file_cases as find_file_cases
+from .inputs import make_cases as make_cases
 from .ledger import ResultLedger as ResultLedger
 from .ledger import compute_maker_digest as compute_maker_digest
 from .overlays import COLOURS as COLOURS

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError, join_names, shorten
 from voxflow.files import write_json
 from voxflow.images import read_ignore
+from voxflow.prediction import require_named_channels
 from voxflow.tables import LABELLED, read_rows
-from voxflow.volumes import Volume, read_image, read_radiograph, require_finite
+from voxflow.volumes import Volume, has_overlap, read_image, read_radiograph, require_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from voxflow.dicom import Origin, SourceFiles
+    from voxflow.spec import ModelSpec
 
 T = TypeVar("T")
 
@@ -40,6 +45,7 @@ class InferenceCase:
         file: how tables name its image; empty: by the file's own name.
         ignore: the mask's value of voxels that nobody labelled; None where there is none.
         labelled: names of the classes that were labelled in the mask; None: all.
+        selection: of the channels that the files hold, those that the model takes, in its order, from 0; empty: all.
     """
 
     id: str
@@ -50,6 +56,7 @@ class InferenceCase:
     file: str = ""
     ignore: int | None = None
     labelled: tuple[str, ...] | None = None
+    selection: tuple[int, ...] = ()
 
     @property
     def image_name(self) -> str:
@@ -115,19 +122,58 @@ class Failures:
         write_json(folder / "failures.json", list(self.rows))
 
 
-def read_volumes(case: InferenceCase) -> tuple[Volume, ...]:
-    """Read the channels of a volume, all on the first one's grid; one file may hold several.
+def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
+    """Read the channels of a volume; one file may hold several.
+
+    Args:
+        case: its files.
+        spec: of the model. Where it was trained on series of DICOM, the channels may lie on grids of their own; else
+            all are brought to the first one's.
 
     Raises:
-        DataError: a file is missing, unreadable or on another grid, or holds values that are no numbers.
+        DataError: a file is missing, unreadable or on another grid, or holds values that are no numbers; a channel is
+            missing, or two are the same.
     """
     volumes: list[Volume] = []
+    paths: list[Path] = []
     for path in case.images:
-        channels = read_image([path], volumes[0].geometry if volumes else None)
-        for channel in channels:
+        grid = volumes[0].geometry if volumes and not spec.takes_own_grids else None
+        for channel in read_image([path], grid):
             require_finite(channel.array, path)
-        volumes += channels
+            volumes.append(channel)
+            paths.append(path)
+    if case.selection:
+        if max(case.selection) >= len(volumes):
+            raise DataError(
+                f"expected {max(case.selection) + 1} channels, the file holds {len(volumes)}", path=paths[0]
+            )
+        volumes, paths = [volumes[n] for n in case.selection], [paths[n] for n in case.selection]
+    if spec.channels:
+        require_named_channels(len(volumes), spec)
+        _check_channels(volumes, paths, spec)
     return tuple(volumes)
+
+
+def _check_channels(volumes: Sequence[Volume], paths: Sequence[Path], spec: ModelSpec) -> None:
+    """Refuse channels that are one image, and those that lie beside the channel that gives the grid."""
+    for (first, volume), (second, other) in combinations(enumerate(volumes), 2):
+        if _is_same_image(volume, other):
+            names = f"{spec.channels[first]} and {spec.channels[second]}"
+            raise DataError(f"the channels {names} are one image, voxel for voxel", path=paths[second])
+    reference = volumes[spec.reference].geometry
+    for name, volume, path in zip(spec.channels, volumes, paths, strict=True):
+        if spec.takes_own_grids and not has_overlap(volume.geometry, reference):
+            message = f"the channel {name} does not reach the image of {spec.channels[spec.reference]}"
+            raise DataError(message, path=path)
+
+
+def _is_same_image(first: Volume, second: Volume) -> bool:
+    """Whether two images are equal, and not of one value alone, as what stands in for a missing channel may be."""
+    if first.array.shape != second.array.shape:
+        return False
+    middle = first.array.shape[2] // 2  # differs in almost all cases, and costs little
+    is_equal = np.array_equal(first.array[..., middle], second.array[..., middle])
+    return is_equal and np.array_equal(first.array, second.array) and first.array.min() != first.array.max()
 
 
 def read_radiographs(case: InferenceCase) -> tuple[NDArray[Any], ...]:

@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from voxflow.datalist import Datalist
+from voxflow.datalist import Datalist, parse_channels
 from voxflow.dicom import ConvertOptions, convert_folder, find_sources
 from voxflow.errors import DataError
 from voxflow.images import list_files
 from voxflow.inference.cases import InferenceCase, find_native_cases
+from voxflow.inference.channels import find_channel_files, find_siblings, match_channels
 from voxflow.naming import fold_name, name_cases
 from voxflow.tables import read_rows
 from voxflow.volumes import VOLUME_SUFFIXES
@@ -18,6 +19,9 @@ from voxflow.volumes import VOLUME_SUFFIXES
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from voxflow.datalist import Case
+    from voxflow.spec import ModelSpec
 
 RADIOGRAPH_SUFFIXES = (".png",)
 
@@ -36,7 +40,7 @@ class InputCases:
 
 
 def find_cases(
-    source: Path, scratch: Path, *, is_segmentation: bool, key: str = "inference", root: Path | None = None
+    source: Path, scratch: Path, spec: ModelSpec, *, key: str = "inference", root: Path | None = None
 ) -> InputCases:
     """Find what a model is to be shown.
 
@@ -44,34 +48,86 @@ def find_cases(
         source: a volume (.nii.gz, .nii, .mha, .mhd, .nrrd) or a PNG radiograph; a folder tree of them; a datalist
             (.json); any other file, or a folder without such files, is taken for DICOM.
         scratch: an empty folder for what DICOM is converted to; must stay until the cases are done.
-        is_segmentation: whether the model takes volumes, or else radiographs.
+        spec: of the model: whether it takes volumes, or else radiographs, and how many images a case has.
         key: the datalist's key.
         root: what the datalist's paths are relative to; None: its folder.
 
     Raises:
         DataError: nothing is there, or nothing that the model takes.
     """
-    suffixes = VOLUME_SUFFIXES if is_segmentation else RADIOGRAPH_SUFFIXES
+    suffixes = VOLUME_SUFFIXES if spec.task == "segmentation" else RADIOGRAPH_SUFFIXES
     if not source.exists():
         raise DataError("no such file or folder", path=source)
     if source.name.lower().endswith(".json"):
-        datalist_cases = Datalist.read(source, root, outside_root=True).cases(key)
-        return InputCases(tuple(InferenceCase(case.id, case.image) for case in datalist_cases))
+        datalist = Datalist.read(source, root, outside_root=True)
+        return InputCases(tuple(make_cases(datalist.cases(key), datalist, spec)))
     if source.is_file() and _has_suffix(source, (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES)):
         if not _has_suffix(source, suffixes):
             raise DataError(f"the model takes {' '.join(suffixes)}", path=source)
-        return InputCases(_name_files(source.parent, [source]))
+        return find_file_cases(source.parent, [source], spec, is_alone=True)
     files = _list_images(source, suffixes) if source.is_dir() else []
     if files:
-        return InputCases(_name_files(source, files))
-    return convert_dicom_cases(_make_folder(source, scratch), scratch / "volumes", is_segmentation=is_segmentation)
+        return find_file_cases(source, files, spec)
+    return convert_dicom_cases(_make_folder(source, scratch), scratch / "volumes", spec)
+
+
+def find_file_cases(folder: Path, files: Sequence[Path], spec: ModelSpec, *, is_alone: bool = False) -> InputCases:
+    """Make cases of image files: one each; for a model of several images by :mod:`voxflow.inference.channels`.
+
+    Args:
+        folder: that the files lie below.
+        files: in order.
+        spec: of the model.
+        is_alone: a single file is named, and not its folder; the other channels of its case are looked for beside it.
+
+    Raises:
+        DataError: the folder's own description is wrong, or its channels are others than the model's.
+    """
+    if spec.task != "segmentation" or spec.image_count == 1:
+        return InputCases(_name_files(folder, files))
+    groups = [find_siblings(files[0], spec)] if is_alone else find_channel_files(folder, files, spec)
+    names = _choose_names([group.place for group in groups], folder)
+    return InputCases(
+        cases=tuple(
+            InferenceCase(name, group.images, selection=group.selection)
+            for name, group in zip(names, groups, strict=True)
+            if not group.reason
+        ),
+        refused=tuple(
+            {"case": name, "reason": group.reason} for name, group in zip(names, groups, strict=True) if group.reason
+        ),
+    )
+
+
+def make_cases(cases: Sequence[Case], datalist: Datalist, spec: ModelSpec) -> list[InferenceCase]:
+    """Take cases of a datalist; where it names its channels in another order than the model's, in the model's.
+
+    Args:
+        cases: of the datalist.
+        datalist: tells its channels.
+        spec: of the model.
+
+    Raises:
+        DataError: its channels are others than the model's.
+    """
+    names, _ = parse_channels(datalist.metadata)
+    is_same = not spec.channels or not names or names == spec.channels
+    selection = () if is_same else match_channels(names, spec, datalist.path)
+    return [_make_case(case, selection, len(names)) for case in cases]
+
+
+def _make_case(case: Case, selection: tuple[int, ...], count: int) -> InferenceCase:
+    images = case.image
+    if selection and len(images) == count:
+        images, selection = tuple(images[n] for n in selection), ()
+    return InferenceCase(case.id, images, case.label, ignore=case.ignore, labelled=case.labelled, selection=selection)
 
 
 def convert_dicom_cases(
     source: Path,
     volumes: Path,
+    spec: ModelSpec,
     *,
-    is_segmentation: bool,
     options: ConvertOptions | None = None,
     decoded_mb: int | None = None,
 ) -> InputCases:
@@ -80,13 +136,14 @@ def convert_dicom_cases(
     Args:
         source: the folder.
         volumes: the folder to convert it to.
-        is_segmentation: whether volumes are wanted; else radiographs.
+        spec: of the model.
         options: of the conversion.
         decoded_mb: as in :func:`convert_folder`.
 
     Raises:
         DataError: nothing could be converted, or nothing of the kind that the model takes.
     """
+    is_segmentation = spec.task == "segmentation"
     options = options or ConvertOptions(mapping=False)
     convert_folder(source, volumes, options, decoded_mb=decoded_mb)
     rows = read_rows(volumes / "cases.csv") or []
@@ -129,14 +186,23 @@ def _name_files(folder: Path, files: Sequence[Path]) -> tuple[InferenceCase, ...
     )
 
 
+def _choose_names(places: Sequence[Path], folder: Path) -> list[str]:
+    """Names of cases of several files, as :func:`_name_files` chooses those of one."""
+    names = [_strip_suffix(place.name) for place in places]
+    if len({fold_name(name) for name in names}) < len(names):
+        names = [place.relative_to(folder).as_posix() for place in places]
+    ids = name_cases(names)
+    return [ids[name] for name in names]
+
+
 def _has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a file's name ends so, in upper or lower case."""
     return path.name.lower().endswith(suffixes)
 
 
 def _strip_suffix(name: str) -> str:
-    suffix = next(ending for ending in (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES) if name.lower().endswith(ending))
-    return name[: -len(suffix)]
+    endings = (*VOLUME_SUFFIXES, *RADIOGRAPH_SUFFIXES)
+    return next((name[: -len(ending)] for ending in endings if name.lower().endswith(ending)), name)
 
 
 def _make_folder(source: Path, scratch: Path) -> Path:

@@ -153,7 +153,13 @@ def _complete_pictures(cases: Sequence[InferenceCase], spec: ModelSpec, out: Pat
     for case in cases:
         path = picture_path(case.id, out)
         if not path.is_file():
-            write_overlay(path, read_volumes(case)[0], read_volume(out / mask_path(case.id)), names, title=case.id)
+            write_overlay(
+                path,
+                read_volumes(case, spec)[spec.reference],
+                read_volume(out / mask_path(case.id)),
+                names,
+                title=case.id,
+            )
 
 
 @dataclass(frozen=True)

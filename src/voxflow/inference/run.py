@@ -41,7 +41,7 @@ class SegmentedCase:
 
     Attributes:
         case: the case.
-        image: its first channel.
+        image: its first channel, or the one that gives the grid.
         prediction: the mask, on the grid of ``image``.
     """
 
@@ -82,12 +82,14 @@ def segment_cases(
 
     def read(case: InferenceCase) -> tuple[Volume, PreparedImage]:
         with suppress(DataError):  # reading says the same
-            announce_image(engine, read_geometry(case.images[0], has_channels=True), options)
-        volumes = read_volumes(case)
-        note = describe_forms(volumes[0].geometry)
+            file = case.images[min(engine.spec.reference, len(case.images) - 1)]
+            announce_image(engine, read_geometry(file, has_channels=True), options)
+        volumes = read_volumes(case, engine.spec)
+        image = volumes[min(engine.spec.reference, len(volumes) - 1)]
+        note = describe_forms(image.geometry)
         if note:
             say(f"warning: case {case.id}: {note}")
-        return volumes[0], prepare_image(volumes, engine.spec)
+        return image, prepare_image(volumes, engine.spec)
 
     def work(case: InferenceCase, content: tuple[Volume, PreparedImage]) -> SegmentedCase:
         image, prepared = content

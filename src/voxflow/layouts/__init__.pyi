@@ -1,3 +1,5 @@
+from .brats import CONTRASTS as CONTRASTS
+from .dataset_json import split_channel as split_channel
 from .label_descriptions import read_label_descriptions as read_label_descriptions
 from .model import IGNORE as IGNORE
 from .model import IGNORE_VALUE as IGNORE_VALUE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.components import logit_slices, read_network
 from voxflow.config import read_json
-from voxflow.datalist import Datalist
+from voxflow.datalist import Datalist, parse_channels
 from voxflow.errors import DataError, VoxflowError
 from voxflow.training import DataFacts
 from voxflow.volumes import HIGHEST_LABEL
@@ -69,7 +69,7 @@ def collect_facts(workflow: Workflow, datalist: Datalist) -> DataFacts:
 
     Args:
         workflow: network, metrics and transforms may name classes.
-        datalist: its ``labels``, ``label_format`` and ``modality``.
+        datalist: its ``labels``, ``label_format``, ``modality`` and ``channels``.
 
     Raises:
         DataError: a classification without ``label_format``.
@@ -78,7 +78,10 @@ def collect_facts(workflow: Workflow, datalist: Datalist) -> DataFacts:
     if isinstance(modality, dict):
         # The Decathlon's datalists name a modality for each channel; the first stands for all.
         modality = next(iter(modality.values()), "")
-    return DataFacts(class_names=_find_class_names(workflow, datalist), modality=str(modality))
+    channels, rules = parse_channels(datalist.metadata)
+    return DataFacts(
+        class_names=_find_class_names(workflow, datalist), modality=str(modality), channels=channels, rules=rules
+    )
 
 
 def _read_pipeline_datalist(mmar: Mmar, pipeline: Component) -> Datalist:

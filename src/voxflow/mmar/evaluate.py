@@ -12,7 +12,7 @@ from voxflow.components import create, summarise_metrics
 from voxflow.config import load_evaluation
 from voxflow.errors import DataError
 from voxflow.files import write_json
-from voxflow.inference import ROOM, Failures, InferenceCase, read_ahead
+from voxflow.inference import ROOM, Failures, make_cases, read_ahead
 from voxflow.locks import hold_outputs
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import read_datalist, read_learnt_images
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from voxflow.config import Evaluation
     from voxflow.datalist import Datalist
     from voxflow.engines import Engine
+    from voxflow.inference import InferenceCase
     from voxflow.mmar.folder import Mmar
     from voxflow.mmar.passage import Setup
 
@@ -98,10 +99,11 @@ def evaluate_mmar(
     evaluation = load_evaluation(
         mmar.config, environment=mmar.environment, overrides=mmar.overrides, workspace=mmar.root
     )
-    datalist, cases = _read_cases(mmar, evaluation)
+    datalist, key = _read_evaluation_datalist(mmar, evaluation)
     file = find_model(model or _find_model_path(mmar, evaluation))
     _warn_of_older_export(file)
     engine = open_model(file, evaluation, datalist)
+    cases = make_cases(datalist.cases(key), datalist, engine.spec)
     runner = CaseRunner.build(evaluation, engine, setup=setup, label_format=datalist.label_format)
     mmar.eval.mkdir(parents=True, exist_ok=True)
     with hold_outputs(mmar.eval, "evaluate", say), continue_record(mmar.models, mmar.repository) as tracker:
@@ -209,20 +211,17 @@ class _EvaluationPass:
         return defined
 
 
-def _read_cases(mmar: Mmar, evaluation: Evaluation) -> tuple[Datalist, list[InferenceCase]]:
+def _read_evaluation_datalist(mmar: Mmar, evaluation: Evaluation) -> tuple[Datalist, str]:
+    """The datalist, and the key that its cases stand under."""
     args = evaluation.image_pipeline.args if evaluation.image_pipeline else {}
     variables = evaluation.variables
     file = args.get("data_list_file_path") or variables.get("DATASET_JSON") or ""
     base = args.get("data_file_base_dir") or variables.get("DATA_ROOT") or ""
     key = str(args.get("data_list_key") or evaluation.data_list_key)
     datalist = read_datalist(mmar, str(file), str(base))
-    cases = [
-        InferenceCase(case.id, case.image, case.label, ignore=case.ignore, labelled=case.labelled)
-        for case in datalist.cases(key)
-    ]
-    if not cases:
+    if not datalist.cases(key):
         raise DataError("no case to evaluate", path=datalist.path, where=key)
-    return datalist, cases
+    return datalist, key
 
 
 def _find_model_path(mmar: Mmar, evaluation: Evaluation) -> Path:

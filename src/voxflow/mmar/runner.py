@@ -99,6 +99,11 @@ class CaseRunner:
         Raises:
             DataError: a file can't be read, or holds values that are no numbers.
         """
+        if case.selection:
+            names = ", ".join(self.engine.spec.channels)
+            raise DataError(
+                f"the datalist names the channels in another order than the model: {names}", path=case.images[0]
+            )
         sample: Sample = {"case": case.id, "image": case.images, "label": case.label}
         if self.answers_logits and self.engine.spec.task == "segmentation":
             sample[SOURCE] = read_geometry(case.images[0])

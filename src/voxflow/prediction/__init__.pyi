@@ -19,6 +19,7 @@ from .predict import prepare_image as prepare_image
 from .predict import prepare_radiograph as prepare_radiograph
 from .predict import prepare_volume as prepare_volume
 from .predict import require_channels as require_channels
+from .predict import require_named_channels as require_named_channels
 from .probabilities import logits_to_probabilities as logits_to_probabilities
 from .windows import Blend as Blend
 from .windows import Plan as Plan

@@ -49,12 +49,13 @@ class Ensemble(Engine):
         first_spec = self.spec.model_dump(mode="json")
         for number, engine in enumerate(self._members[1:], 2):
             spec = engine.spec.model_dump(mode="json")
-            different = [name for name in first_spec if first_spec[name] != spec[name]]
+            # Keys that only some models need are absent from the others.
+            different = [name for name in {**first_spec, **spec} if first_spec.get(name) != spec.get(name)]
             if different:
                 name = different[0]
                 raise DataError(
                     f"the models of an ensemble must take and mean the same; number {number} differs from the first "
-                    f"in {name}: {spec[name]!r} instead of {first_spec[name]!r}"
+                    f"in {name}: {spec.get(name, ())!r} instead of {first_spec.get(name, ())!r}"
                 )
 
         self.is_local = all(engine.is_local for engine in self._members)

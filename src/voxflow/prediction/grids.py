@@ -41,17 +41,18 @@ def network_grid(native: Geometry, spec: ModelSpec) -> Geometry:
     return target_geometry(native, spec.spacing_mm, spec.orientation, spec.extent)
 
 
-def resample_to_network(volume: Volume, spec: ModelSpec) -> Volume:
+def resample_to_network(volume: Volume, spec: ModelSpec, grid: Geometry | None = None) -> Volume:
     """Bring an image to the orientation and spacing that the network was trained at, as the stage resample does.
 
     Args:
         volume: the image on its native grid.
         spec: of the model; says the grid, the interpolation and whether the image is smoothed first.
+        grid: where voxels are wanted, for a channel that follows another one; None: :func:`network_grid`.
 
     Returns:
-        The image on :func:`network_grid`; what lies outside it is filled with its least value.
+        The image on that grid; what lies outside it is filled with its least value.
     """
-    grid = network_grid(volume.geometry, spec)
+    grid = grid or network_grid(volume.geometry, spec)
     fill = float(volume.array.min())
     return resample(volume, grid, spec.interpolation, fill, antialias=spec.antialias)
 

@@ -18,7 +18,7 @@ from voxflow.prediction.mirroring import Axis
 from voxflow.prediction.native_grid import NativeGridRestorer, count_restoring_bytes
 from voxflow.prediction.probabilities import logits_to_probabilities
 from voxflow.prediction.windows import Blend, Plan, plan_windows
-from voxflow.volumes import Volume, require_finite, resample, resize_radiograph
+from voxflow.volumes import Volume, require_finite, resize_radiograph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +108,8 @@ def predict_volume(
         options: window plan and way back.
 
     Returns:
-        Label values 0, 1, ... in the order of ``engine.spec.class_names``, on the first volume's grid.
+        Label values 0, 1, ... in the order of ``engine.spec.class_names``, on the grid of the first volume, or of the
+        channel ``engine.spec.onto``.
 
     Raises:
         DataError: the wrong number of channels, or a model that does not segment.
@@ -125,8 +126,8 @@ def prepare_image(volumes: Sequence[Volume], spec: ModelSpec) -> PreparedImage:
     """
     if spec.task != "segmentation":
         raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
-    image, first = prepare_volume(volumes, spec)
-    return PreparedImage(image, first.geometry, volumes[0].geometry)
+    image, reference = prepare_volume(volumes, spec)
+    return PreparedImage(image, reference.geometry, volumes[spec.reference].geometry)
 
 
 def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> Prediction:
@@ -200,20 +201,40 @@ def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[An
 
 
 def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[np.float32], Volume]:
-    """The network's input (channel, i, j, k), and the first volume on the network's grid.
+    """The network's input (channel, i, j, k), and the volume that gives the grid on the network's grid.
 
     Raises:
         DataError: values that are no numbers, or the wrong number of channels.
     """
     for volume in volumes:
         require_finite(volume.array)
-    first = resample_to_network(volumes[0], spec)
+    if spec.channels:
+        require_named_channels(len(volumes), spec)
+    reference = resample_to_network(volumes[spec.reference], spec)
+    if len(volumes) == 1:
+        return _run_preprocessing(reference.array[None], spec), reference
     # Whatever grid the other channels came on: voxels of all channels must lie in one place.
-    further_channels = [
-        resample(channel, first.geometry, "linear", float(channel.array.min())).array for channel in volumes[1:]
-    ]
-    image = np.stack([first.array, *further_channels]) if further_channels else first.array[None]
-    return _run_preprocessing(image, spec), first
+    image = np.stack(
+        [
+            reference.array
+            if number == spec.reference
+            else resample_to_network(channel, spec, reference.geometry).array
+            for number, channel in enumerate(volumes)
+        ]
+    )
+    return _run_preprocessing(image, spec), reference
+
+
+def require_named_channels(count: int, spec: ModelSpec) -> None:
+    """Refuse a case of another number of images than the model has names for.
+
+    Raises:
+        DataError: the numbers differ.
+    """
+    if count != len(spec.channels):
+        raise DataError(
+            f"the model takes {len(spec.channels)} channels, {', '.join(spec.channels)}; the case has {count}"
+        )
 
 
 def require_channels(image: NDArray[Any], spec: ModelSpec) -> None:

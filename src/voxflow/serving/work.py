@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.serving.limits import ServeLimits
     from voxflow.serving.requestlog import RequestRecord
+    from voxflow.spec import ModelSpec
 
 Format = Literal["auto", "nifti", "seg", "json"]
 
@@ -69,7 +70,7 @@ def answer_request(
     upload_bytes = (folder / "upload").stat().st_size
     is_segmentation = engine.spec.task == "segmentation"
     try:
-        inputs = _read_upload(folder, limits, is_segmentation=is_segmentation)
+        inputs = _read_upload(folder, limits, engine.spec)
         if is_segmentation:
             check_voxels([_read_size(case) for case in inputs.cases], upload_bytes)
         out = folder / "out"
@@ -109,22 +110,23 @@ def _choose_answer(out: Path, response_format: Format, failures: Failures, *, is
     )
 
 
-def _read_upload(folder: Path, limits: ServeLimits, *, is_segmentation: bool) -> InputCases:
+def _read_upload(folder: Path, limits: ServeLimits, spec: ModelSpec) -> InputCases:
     """Find out what was sent, and make cases of it."""
+    is_segmentation = spec.task == "segmentation"
     upload = folder / "upload"
     kind = detect_kind(upload)
     if (kind == "png") is is_segmentation and kind != "zip":
         does, received = ("segmentation", "a radiograph") if is_segmentation else ("classification", "a volume")
         raise RefusedError(415, f"the model does {does}, received {received} ({kind})")
     if kind == "zip":
-        return _convert_dicom(upload, folder, limits, is_segmentation=is_segmentation)
+        return _convert_dicom(upload, folder, limits, spec)
     if kind != "png":
         check_nifti(upload, kind, limits)
     image = upload.rename(folder / {"nifti": "image.nii", "nifti.gz": "image.nii.gz", "png": "image.png"}[kind])
     return InputCases((InferenceCase("image", (image,)),))
 
 
-def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, *, is_segmentation: bool) -> InputCases:
+def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, spec: ModelSpec) -> InputCases:
     """Convert a zip of DICOM, as the stage convert does."""
     from voxflow.dicom import ConvertOptions
     from voxflow.inference import convert_dicom_cases
@@ -136,9 +138,7 @@ def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, *, is_segmen
     # The pseudonyms leave this folder nowhere: any key will do, and no file leads from them back to patients.
     options = ConvertOptions(pseudonym_key=secrets.token_hex(16), workers=1, mapping=False)
     try:
-        return convert_dicom_cases(
-            source, volumes, is_segmentation=is_segmentation, options=options, decoded_mb=limits.unpacked_mb
-        )
+        return convert_dicom_cases(source, volumes, spec, options=options, decoded_mb=limits.unpacked_mb)
     except InputError as error:
         raise RefusedError(422, _hide_folder(str(error).replace(str(source), "the zip"), folder)) from error
 

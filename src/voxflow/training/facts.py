@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxflow.datalist import parse_channels
 from voxflow.errors import DataError, join_names
 from voxflow.files import read_text
 from voxflow.texts import parse_json
@@ -21,10 +22,10 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
     Args:
         labels: labels.json: ``{"0": "background", "1": "spleen"}``, or ``{"findings": ["mass", ...]}``.
         resampling: the workspace's key ``resample``: spacing_mm and orientation, or a reference, or size.
-        metadata: the datalist's, for its modality.
+        metadata: the datalist's, for its modality and its channels.
 
     Raises:
-        DataError: labels.json is missing or has neither form.
+        DataError: labels.json is missing or has neither form, or ``resample.onto`` names no channel.
     """
     size, spacing = resampling.get("size"), resampling.get("spacing_mm")
     modality = metadata.get("modality", "")
@@ -36,6 +37,10 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         grid = read_geometry(Path(resampling["reference"]))
         spacing, orientation = grid.spacing, grid.orientation
     names, values = _read_class_names(labels)
+    channels, rules = parse_channels(metadata)
+    onto = str(resampling.get("onto") or "")
+    if onto and onto not in channels:
+        raise DataError(f"resample.onto: {onto!r} is no channel; there are {join_names(channels) or 'no names'}")
     return DataFacts(
         class_names=names,
         label_values=values,
@@ -46,6 +51,9 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         antialias=resampling.get("antialias", False),
         size=None if size is None else (int(size[0]), int(size[1])),
         modality=str(modality),
+        channels=channels,
+        rules=rules,
+        onto=onto,
     )
 
 

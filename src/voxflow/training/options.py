@@ -10,7 +10,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -123,6 +125,7 @@ class DataFacts(BaseModel):
         label_format: classification: the datalist's, where it is known.
         label_values: segmentation: the values that a label may hold, with the background's; empty where that is not
             known.
+        channels, rules, onto: of cases of several images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,6 +141,15 @@ class DataFacts(BaseModel):
     antialias: bool = False
     size: tuple[int, int] | None = None
     modality: str = ""
+    channels: tuple[str, ...] = ()
+    rules: tuple[dict[str, Any], ...] = ()
+    onto: str = ""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_single(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A training of one image a case has the digest that it had before these keys, and so goes on.
+        content: dict[str, Any] = serialise(self)
+        return {key: value for key, value in content.items() if value or key not in ("channels", "rules", "onto")}
 
     @field_validator("class_names")
     @classmethod

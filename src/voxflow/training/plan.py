@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxflow.components import (
     BratsConvertLabels,
@@ -237,7 +237,14 @@ class TrainingPlan:
             overlap=getattr(self.inferer, "overlap", 0.25),
             modality=self.facts.modality,
             regions=tuple(self.regions.values()),
+            **self._describe_channels(in_channels),
         )
+
+    def _describe_channels(self, in_channels: int) -> dict[str, Any]:
+        """Names, rules and reference of a case's images, where each image is one channel of the network's input."""
+        if in_channels < 2 or len(self.facts.channels) != in_channels:
+            return {}
+        return {"channels": self.facts.channels, "rules": self.facts.rules, "onto": self.facts.onto}
 
     @property
     def _spacing(self) -> tuple[float, float, float] | None:

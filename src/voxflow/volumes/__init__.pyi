@@ -32,6 +32,7 @@ from .nifti import is_nifti as is_nifti
 from .nifti_header import describe_forms as describe_forms
 from .overlap import has_overlap as has_overlap
 from .overlap import measure_overlap as measure_overlap
+from .overlap import require_cover as require_cover
 from .overlap import require_overlap as require_overlap
 from .resampling import Extent as Extent
 from .resampling import Interpolation as Interpolation
