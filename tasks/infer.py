@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasks.common import bundle_infer
@@ -17,13 +16,14 @@ from tasks.common.bundle import is_bundle
 from tasks.common.folds import main
 from voxflow.cluster import choose_cluster, open_executor
 from voxflow.datalist import Datalist
-from voxflow.dicom import ConvertOptions, find_sources
+from voxflow.dicom import ConvertOptions
 from voxflow.files import atomic_directory, replace_folder, write_json
 from voxflow.inference import (
     InferenceCase,
     InferOptions,
     ModelFolders,
     ResultLedger,
+    attach_sources,
     compute_maker_digest,
     find_native_cases,
     infer_cases,
@@ -149,10 +149,7 @@ def _resume_output(
 
 def _add_sources(stage: Stage, cases: list[InferenceCase]) -> list[InferenceCase]:
     """The same cases with the DICOM files that they were made of, for those that were."""
-    series_uids = {case.origin for case in cases if case.origin}
-    options = ConvertOptions.model_validate(stage.block.get("convert") or {})
-    sources = find_sources(stage.source, series_uids, options) if series_uids else {}
-    return [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
+    return attach_sources(cases, stage.source, ConvertOptions.model_validate(stage.block.get("convert") or {}))
 
 
 def _record(stage: Stage, inference: InferenceResult, tracker: Tracker) -> None:

@@ -58,7 +58,8 @@ class ModelSpec(BaseModel):
             nothing named them.
         rules: by which rule each channel's series is chosen among those of a study, in the order of ``channels``; as
             ``convert.channels`` in params.yaml has them. Empty for files that are no DICOM.
-        onto: the channel whose grid the others were brought to, and which the mask lies on; empty: the first.
+        onto: the channel whose grid the others are brought to, and which the mask lies on; empty: the images of a case
+            lie on one grid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -136,8 +137,8 @@ class ModelSpec(BaseModel):
 
     @property
     def takes_own_grids(self) -> bool:
-        """Whether a case's channels may lie on grids of their own, as series of a study do; files lie on one grid."""
-        return bool(self.rules or self.onto)
+        """Whether a case's channels may lie on grids of their own, as series of a study do."""
+        return bool(self.onto)
 
     @property
     def reference(self) -> int:

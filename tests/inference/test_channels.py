@@ -238,7 +238,7 @@ def test_channels_far_from_each_other_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "in/p1_CT.nii.gz", arrays[0])
     write(tmp_path / "in/p1_PET.nii.gz", arrays[1], Geometry.from_parts(GRID.size, GRID.spacing, (500, 0, 0)))
     for changes, reason in (
-        ({"onto": "CT"}, "the channel PET does not reach the image of CT"),
+        ({"onto": "CT"}, "the channels CT and PET lie beside each other"),
         ({}, "its grid is not the image's"),
     ):
         engine = DifferenceEngine(spec_of("CT", "PET", **changes))
@@ -263,6 +263,7 @@ def test_all_channels_are_smoothed_as_the_stage_resample_does(tmp_path: Path) ->
 def test_model_file_of_one_image_has_no_new_keys() -> None:
     content = json.loads(volume_spec().model_dump_json())
     assert {"channels", "rules", "onto", "regions"} & set(content) == set()
+    assert not volume_spec().takes_own_grids
     spec = spec_of("CT", "PET", rules=({"modality": "CT"}, {"modality": "PT"}), onto="PET")
     assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
     with pytest.raises(ValueError, match="onto: 'MR' is not among the channels CT, PET"):

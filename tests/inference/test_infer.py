@@ -95,7 +95,7 @@ def test_cases_are_found_in_the_case_table(tmp_path: Path) -> None:
     table(tmp_path, "a,images/a.nii.gz,labels/a.nii.gz,1.2.3,\nb,x.nii.gz;y.nii.gz,,,in/b.nii.gz\n")
     first, second = find_native_cases([("a", tmp_path / "other"), ("b", None)], tmp_path, is_mask=True)
     image, label = tmp_path / "images/a.nii.gz", tmp_path / "labels/a.nii.gz"
-    assert first == InferenceCase("a", (image,), label, Origin("1.2.3"))
+    assert first == InferenceCase("a", (image,), label, (Origin("1.2.3"),))
     assert second == InferenceCase("b", (tmp_path / "x.nii.gz", tmp_path / "y.nii.gz"))
     assert find_native_cases([("a", (0, 1))], tmp_path, is_mask=False)[0].label == (0, 1)
 

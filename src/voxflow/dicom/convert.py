@@ -150,7 +150,12 @@ def convert_folder(
         if mapping:
             keep_pseudonyms(pseudonyms)
             write_mapping(mapping, rows, converted.cases, source)
-        write_case_form(folder, converted.channels, converted.regions, ignore=converted.ignore)
+        rules = {
+            name: rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            for name, rule in (options.channels or {}).items()
+            if name in converted.channels
+        }
+        write_case_form(folder, converted.channels, converted.regions, rules, ignore=converted.ignore)
         return write_tables(folder, rows, converted.cases, converted.labels, converted.notes)
 
 

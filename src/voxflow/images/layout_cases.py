@@ -26,6 +26,7 @@ from voxflow.volumes import (
     read_geometry,
     require_finite,
     require_overlap,
+    require_place,
     write_volume,
 )
 
@@ -194,16 +195,10 @@ def _read_channels(job: LayoutJob) -> list[Volume]:
         require_finite(image.array, source.path)
         is_on_first = not images or image.geometry.find_axes(images[0].geometry) is not None
         if not is_on_first:
-            _require_place(image.geometry, source.path)
+            require_place(image.geometry, source.path)
         images.append(align(image, images[0].geometry, source.path) if images and is_on_first else image)
     require_overlap({name: image.geometry for name, image in zip(job.channels, images, strict=True)})
     return images
-
-
-def _require_place(grid: Geometry, path: Path) -> None:
-    """Refuse a channel of another grid whose file does not say where it lies."""
-    if grid.forms is not None and not (grid.forms.qform_code or grid.forms.sform_code):
-        raise DataError("its grid is not the image's, and its header does not say where it lies", path=path)
 
 
 def _describe_own_grids(job: LayoutJob, images: Sequence[Volume]) -> str:

@@ -8,6 +8,8 @@ from .infer import InferenceResult as InferenceResult
 from .infer import InferOptions as InferOptions
 from .infer import infer_cases as infer_cases
 from .inputs import InputCases as InputCases
+from .inputs import attach_sources as attach_sources
+from .inputs import choose_channel_rules as choose_channel_rules
 from .inputs import convert_dicom_cases as convert_dicom_cases
 from .inputs import find_cases as find_cases
 from .inputs import find_file_cases as find_file_cases

@@ -13,10 +13,19 @@ from voxflow.files import write_json
 from voxflow.images import read_ignore
 from voxflow.prediction import require_named_channels
 from voxflow.tables import LABELLED, read_rows
-from voxflow.volumes import Volume, has_overlap, read_image, read_radiograph, require_finite
+from voxflow.volumes import (
+    Volume,
+    align,
+    read_image,
+    read_radiograph,
+    require_cover,
+    require_finite,
+    require_overlap,
+    require_place,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -40,8 +49,8 @@ class InferenceCase:
         id: pseudonym.
         images: one file a channel.
         label: mask file, or 0 and 1 by class; None when unknown.
-        origin: the DICOM series and volume that it came from; None when it was no DICOM.
-        source: the files that it was made of, where a DICOM SEG is wanted.
+        origins: the DICOM series and volume that each image came from; none when it was no DICOM.
+        sources: the files that each image was made of, where a DICOM SEG is wanted; None of one that is gone.
         file: how tables name its image; empty: by the file's own name.
         ignore: the mask's value of voxels that nobody labelled; None where there is none.
         labelled: names of the classes that were labelled in the mask; None: all.
@@ -51,8 +60,8 @@ class InferenceCase:
     id: str
     images: tuple[Path, ...]
     label: Path | tuple[int, ...] | None = None
-    origin: Origin | None = None
-    source: SourceFiles | None = None
+    origins: tuple[Origin, ...] = ()
+    sources: tuple[SourceFiles | None, ...] = ()
     file: str = ""
     ignore: int | None = None
     labelled: tuple[str, ...] | None = None
@@ -62,6 +71,10 @@ class InferenceCase:
     def image_name(self) -> str:
         """How tables name the image."""
         return self.file or self.images[0].name
+
+    def find_source(self, spec: ModelSpec) -> SourceFiles | None:
+        """Find the files that the mask's grid comes from; None where there are none, and no DICOM SEG is wanted."""
+        return self.sources[spec.reference] if spec.reference < len(self.sources) else None
 
 
 @dataclass
@@ -127,8 +140,8 @@ def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
 
     Args:
         case: its files.
-        spec: of the model. Where it was trained on series of DICOM, the channels may lie on grids of their own; else
-            all are brought to the first one's.
+        spec: of the model. Where its training brought channels onto the grid of one, they may lie on grids of their own
+            here, too; else all have the first one's voxels.
 
     Raises:
         DataError: a file is missing, unreadable or on another grid, or holds values that are no numbers; a channel is
@@ -150,21 +163,29 @@ def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
         volumes, paths = [volumes[n] for n in case.selection], [paths[n] for n in case.selection]
     if spec.channels:
         require_named_channels(len(volumes), spec)
-        _check_channels(volumes, paths, spec)
-    return tuple(volumes)
+        _refuse_repeated_image(volumes, paths, spec)
+    return tuple(_place_channels(volumes, paths, spec) if spec.takes_own_grids else volumes)
 
 
-def _check_channels(volumes: Sequence[Volume], paths: Sequence[Path], spec: ModelSpec) -> None:
-    """Refuse channels that are one image, and those that lie beside the channel that gives the grid."""
+def _refuse_repeated_image(volumes: Sequence[Volume], paths: Sequence[Path], spec: ModelSpec) -> None:
     for (first, volume), (second, other) in combinations(enumerate(volumes), 2):
         if _is_same_image(volume, other):
             names = f"{spec.channels[first]} and {spec.channels[second]}"
             raise DataError(f"the channels {names} are one image, voxel for voxel", path=paths[second])
-    reference = volumes[spec.reference].geometry
+
+
+def _place_channels(volumes: Sequence[Volume], paths: Sequence[Path], spec: ModelSpec) -> Iterator[Volume]:
+    """Turn channels that have the reference's voxels to its axes; check where the others lie, as the stage resample."""
+    grids = {name: volume.geometry for name, volume in zip(spec.channels, volumes, strict=True)}
+    reference = grids[spec.onto]
     for name, volume, path in zip(spec.channels, volumes, paths, strict=True):
-        if spec.takes_own_grids and not has_overlap(volume.geometry, reference):
-            message = f"the channel {name} does not reach the image of {spec.channels[spec.reference]}"
-            raise DataError(message, path=path)
+        if volume.geometry.find_axes(reference) is not None:
+            yield align(volume, reference, path)
+            continue
+        require_place(volume.geometry, path)
+        require_overlap({spec.onto: reference, name: volume.geometry})
+        require_cover(name, volume.geometry, reference)
+        yield volume
 
 
 def _is_same_image(first: Volume, second: Volume) -> bool:
@@ -230,5 +251,4 @@ def _make_native_case(
         return InferenceCase(case, images, label, labelled=labelled)
     from voxflow.dicom import list_origins  # takes long, and a case that is no DICOM needs none of it
 
-    # Of several channels, masks lie on the first one's grid.
-    return InferenceCase(case, images, label, next(iter(list_origins(row)), None), labelled=labelled)
+    return InferenceCase(case, images, label, list_origins(row), labelled=labelled)

@@ -223,7 +223,7 @@ class _SegmentationRun:
         """Everything of a case beside its mask; the note that it is done comes last."""
         case, mask = segmented_case.case, segmented_case.prediction.mask
         self.rows[case.id] = _make_mask_row(case, mask, self.spec)
-        if self.options.dicom_seg and case.source:
+        if self.options.dicom_seg and case.find_source(self.spec):
             self._write_seg(case, mask)
         if len(self.rows) <= self.options.overlays:
             names = label_names(self.spec)
@@ -249,7 +249,7 @@ class _SegmentationRun:
             mask = read_volume(path)
         except DataError:
             return False
-        if self.options.dicom_seg and case.source and not _seg_path(case.id, self.out).is_file():
+        if self.options.dicom_seg and case.find_source(self.spec) and not _seg_path(case.id, self.out).is_file():
             self._write_seg(case, mask)
         self.rows[case.id] = _make_mask_row(case, mask, self.spec)
         return True
@@ -295,7 +295,7 @@ def _write_segmentation(case: InferenceCase, mask: Volume, spec: ModelSpec, out:
     path = _seg_path(case.id, out)
     try:
         regions = class_values(spec) if spec.regions else None
-        write_segmentation(path, mask, case.source or (), label_names(spec), regions=regions)
+        write_segmentation(path, mask, case.find_source(spec) or (), label_names(spec), regions=regions)
     except Exception as error:
         # Nothing else can be written either; a source that is gone is this case's alone.
         if isinstance(error, OSError) and error.filename in (None, str(path)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from voxflow.datalist import Datalist, parse_channels
 from voxflow.dicom import ConvertOptions, convert_folder, find_sources
-from voxflow.errors import DataError
+from voxflow.errors import ConfigError, DataError
 from voxflow.images import list_files
 from voxflow.inference.cases import InferenceCase, find_native_cases
 from voxflow.inference.channels import find_channel_files, find_siblings, match_channels
@@ -144,22 +144,62 @@ def convert_dicom_cases(
         DataError: nothing could be converted, or nothing of the kind that the model takes.
     """
     is_segmentation = spec.task == "segmentation"
-    options = options or ConvertOptions(mapping=False)
+    options = choose_channel_rules(options or ConvertOptions(mapping=False), spec)
     convert_folder(source, volumes, options, decoded_mb=decoded_mb)
     rows = read_rows(volumes / "cases.csv") or []
     names = [row["case"] for row in rows if row["image"].endswith(RADIOGRAPH_SUFFIXES) is not is_segmentation]
     if not names:
         raise DataError("it holds no image of the kind that the model takes", path=source)
     cases = find_native_cases([(name, None) for name in names], volumes, is_mask=False)
-    kind = {case.origin for case in cases if case.origin}
-    sources = find_sources(source, kind, options) if is_segmentation and kind else {}
     refused = [
         {"case": row.get("series") or row.get("case") or "series", "reason": row.get("reason", "")}
         for row in read_rows(volumes / "conversion.csv") or []
         if row.get("verdict") == "quarantined"
     ]
-    native = [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
-    return InputCases(tuple(native), tuple(refused))
+    if is_segmentation:
+        cases = attach_sources(cases, source, options)
+    return InputCases(tuple(cases), tuple(refused))
+
+
+def attach_sources(cases: Sequence[InferenceCase], source: Path, options: ConvertOptions) -> list[InferenceCase]:
+    """Return the cases with the DICOM files that each of their images was made of, for those that were.
+
+    Args:
+        cases: with their origins.
+        source: the folder that was converted.
+        options: of the conversion.
+    """
+    origins = {origin for case in cases for origin in case.origins}
+    files = find_sources(source, origins, options) if origins else {}
+    return [replace(case, sources=tuple(files.get(origin) for origin in case.origins)) for case in cases]
+
+
+def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOptions:
+    """Choose the rules by which the series of a study become the channels of a model: the user's, else the model's own.
+
+    Args:
+        options: of the conversion.
+        spec: of the model.
+
+    Raises:
+        ConfigError: the user's rules name other channels than the model's, or in another order.
+        DataError: the model takes several channels, and nothing says which series they are.
+    """
+    if spec.task != "segmentation" or spec.image_count == 1:
+        return options
+    if options.channels is not None:
+        if spec.channels and tuple(options.channels) != spec.channels:
+            names = f"{', '.join(options.channels)}; the model takes {', '.join(spec.channels)}, in this order"
+            raise ConfigError(f"convert.channels names {names}")
+        return options
+    if not spec.rules:
+        names = ", ".join(spec.channels) or f"{spec.image_count} without names"
+        raise DataError(
+            f"the model takes several channels ({names}), and knows no rules by which to find their series: give "
+            "files, or rules in convert.channels"
+        )
+    rules = dict(zip(spec.channels, spec.rules, strict=True))
+    return ConvertOptions.model_validate(options.model_dump(exclude={"channels"}) | {"channels": rules})
 
 
 def _list_images(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,8 +171,8 @@ def _make_masks(context: AnswerContext, entry: LedgerEntry, folder: Path) -> dic
 
 
 def _convert_series(context: AnswerContext, source: Path, volumes: Path) -> list[InferenceCase]:
-    from voxflow.dicom import convert_folder, find_sources
-    from voxflow.inference import find_native_cases
+    from voxflow.dicom import convert_folder
+    from voxflow.inference import attach_sources, find_native_cases
 
     is_segmentation = context.engine.spec.task == "segmentation"
     # The ledger leads back to the patient; a file a series would not.
@@ -185,8 +185,7 @@ def _convert_series(context: AnswerContext, source: Path, volumes: Path) -> list
     cases = find_native_cases([(name, None) for name in names], volumes, is_mask=False)
     if not is_segmentation or not context.infer.dicom_seg:
         return cases
-    sources = find_sources(source, {case.origin for case in cases if case.origin}, options)
-    return [replace(case, source=sources.get(case.origin) if case.origin else None) for case in cases]
+    return attach_sources(cases, source, options)
 
 
 def _read_note(folder: Path) -> dict[str, Any]:

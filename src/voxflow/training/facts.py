@@ -38,7 +38,8 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         spacing, orientation = grid.spacing, grid.orientation
     names, values = _read_class_names(labels)
     channels, rules = parse_channels(metadata)
-    onto = str(resampling.get("onto") or "")
+    # The stage resample takes channels of any grids; an MMAR's transforms do not.
+    onto = str(resampling.get("onto") or next(iter(channels), ""))
     if onto and onto not in channels:
         raise DataError(f"resample.onto: {onto!r} is no channel; there are {join_names(channels) or 'no names'}")
     return DataFacts(

@@ -34,6 +34,7 @@ from .overlap import has_overlap as has_overlap
 from .overlap import measure_overlap as measure_overlap
 from .overlap import require_cover as require_cover
 from .overlap import require_overlap as require_overlap
+from .overlap import require_place as require_place
 from .resampling import Extent as Extent
 from .resampling import Interpolation as Interpolation
 from .resampling import count_threads as count_threads

@@ -11,6 +11,7 @@ from voxflow.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -101,6 +102,20 @@ def require_cover(name: str, channel: Geometry, grid: Geometry) -> None:
             f"the channel {name} covers {cover:.0%} of the grid that it would be brought to, at least "
             f"{LEAST_COVER:.0%} are needed; name a channel of a smaller field of view in resample.onto"
         )
+
+
+def require_place(grid: Geometry, path: Path) -> None:
+    """Refuse a channel of another grid whose file does not say where it lies.
+
+    Args:
+        grid: of the channel.
+        path: its file.
+
+    Raises:
+        DataError: it is a NIfTI file that states neither qform nor sform.
+    """
+    if grid.forms is not None and not (grid.forms.qform_code or grid.forms.sform_code):
+        raise DataError("its grid is not the image's, and its header does not say where it lies", path=path)
 
 
 def _measure_share(image: Geometry, grid: Geometry) -> float:

@@ -1,0 +1,133 @@
+"""Cases of several series: found by the model's rules; masks and their DICOM SEG lie on the reference channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+
+from tests.dicom.test_channel_cases import make_study
+from tests.inference.models import volume_spec
+from voxflow.dicom import ConvertOptions
+from voxflow.engines import Engine
+from voxflow.errors import ConfigError, DataError
+from voxflow.inference import InferOptions, choose_channel_rules, find_cases, infer_cases
+from voxflow.volumes import read_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxflow.spec import ModelSpec
+
+RULES = ({"modality": "CT"}, {"modality": "PT"})
+HOT, DENSE = 400.0, 300.0
+
+
+class PetCtEngine(Engine):
+    """A body that is hot in the PET or dense in the CT, and a tumour in it that is dense."""
+
+    name = "torch"
+    is_local = True
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        tumour = batch[:, :1] - np.float32(DENSE)
+        return np.concatenate([np.maximum(batch[:, 1:2] - np.float32(HOT), tumour), tumour], axis=1)
+
+
+def pet_ct_spec(**changes: Any) -> ModelSpec:
+    values = {"channels": ("CT", "PET"), "rules": RULES, "onto": "PET", "regions": ((1, 2), (2,))} | changes
+    return volume_spec(in_channels=2, class_names=("body", "tumour"), activation="sigmoid", **values)
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    """Two patients, of whom the second lacks the PET."""
+    folder = tmp_path / "in"
+    make_study(folder, 1)
+    ct = make_study(tmp_path / "other", 2)["CT"]
+    ct.write(folder / "p2/CT")
+    return folder
+
+
+def infer(source: Path, spec: ModelSpec) -> tuple[Path, list[dict[str, str]]]:
+    scratch, out = source.parent / "scratch", source.parent / "masks"
+    scratch.mkdir()
+    out.mkdir()
+    inputs = find_cases(source, scratch, spec)
+    options = InferOptions(overlays=1, plan="whole", back="labels")
+    return out, infer_cases(PetCtEngine(spec), inputs.cases, out, options, refused=inputs.refused).failures.rows
+
+
+def read_series(folder: Path) -> sitk.Image:
+    files = sorted(folder.iterdir(), key=lambda path: float(pydicom.dcmread(path).ImagePositionPatient[2]))
+    return sitk.ReadImage([str(path) for path in files], sitk.sitkFloat32)
+
+
+def expect_masks(folder: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Body and tumour (k, j, i) on the PET's grid, by SimpleITK alone."""
+    ct, pet = read_series(folder / "CT"), read_series(folder / "PET")
+    darkest = float(sitk.GetArrayViewFromImage(ct).min())
+    ct_values = sitk.GetArrayFromImage(sitk.Resample(ct, pet, sitk.Transform(), sitk.sitkLinear, darkest))
+    tumour = ct_values > DENSE
+    return tumour | (sitk.GetArrayFromImage(pet) > HOT), tumour
+
+
+def test_series_of_a_study_become_one_mask_on_the_pet(studies: Path) -> None:
+    out, failures = infer(studies, pet_ct_spec())
+    assert [row["reason"] for row in failures] == ["no case: lacks the channel PET of CT, PET: no series fits its rule"]
+    (path,) = out.glob("*/*.nii.gz")
+    mask = read_volume(path)
+    body, tumour = expect_masks(studies / "p1")
+    np.testing.assert_array_equal(mask.array.transpose(2, 1, 0), np.where(tumour, 2, np.where(body, 1, 0)))
+    assert 0 < tumour.sum() < body.sum() < body.size
+
+
+def test_dicom_seg_refers_to_the_reference_channel_and_its_segments_overlap(studies: Path) -> None:
+    import highdicom
+
+    out, _ = infer(studies, pet_ct_spec())
+    (path,) = out.glob("*/*_seg.dcm")
+    seg = highdicom.seg.segread(path)
+    pet = [pydicom.dcmread(file) for file in (studies / "p1/PET").iterdir()]
+    pet.sort(key=lambda image: float(image.ImagePositionPatient[2]))
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == pet[0].SeriesInstanceUID
+    assert seg.FrameOfReferenceUID == pet[0].FrameOfReferenceUID
+    assert [seg.get_segment_description(n).segment_label for n in (1, 2)] == ["body", "tumour"]
+    uids = [image.SOPInstanceUID for image in pet]
+    segments = seg.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
+    for number, expected in enumerate(expect_masks(studies / "p1")):
+        np.testing.assert_array_equal(segments[..., number] > 0, expected)
+
+
+def test_rules_of_the_workspace_come_before_those_of_the_model() -> None:
+    options = ConvertOptions.model_validate({"channels": {"CT": {"description": "native"}, "PET": {"modality": "PT"}}})
+    assert choose_channel_rules(options, pet_ct_spec()) is options
+    chosen = choose_channel_rules(ConvertOptions(mapping=False), pet_ct_spec())
+    assert list(chosen.channels or {}) == ["CT", "PET"]
+    assert chosen.mapping is False
+    turned = ConvertOptions.model_validate({"channels": {"PET": {"modality": "PT"}, "CT": {"modality": "CT"}}})
+    with pytest.raises(ConfigError, match="names PET, CT; the model takes CT, PET, in this order"):
+        choose_channel_rules(turned, pet_ct_spec())
+    with pytest.raises(DataError, match="knows no rules by which to find their series"):
+        choose_channel_rules(ConvertOptions(), pet_ct_spec(rules=()))
+
+
+def test_channels_of_two_patients_are_no_case(tmp_path: Path) -> None:
+    for number, name in ((1, "CT"), (2, "PET")):
+        make_study(tmp_path / "all", number)[name].write(tmp_path / f"in/{name}")
+    with pytest.raises(DataError, match="lacks the channel"):
+        infer(tmp_path / "in", pet_ct_spec())
+
+
+def test_a_frame_of_reference_of_its_own_is_a_reason(tmp_path: Path) -> None:
+    make_study(tmp_path / "in", 1, pet_frame="1.2.3.4")
+    with pytest.raises(DataError, match="different frames of reference"):
+        infer(tmp_path / "in", pet_ct_spec())
