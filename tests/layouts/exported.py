@@ -48,6 +48,10 @@ KINDS = {
         (0, 1, 2, 4),
         {"regions_class_order": [4, 2, 1]},
     ),
+    "ignore": Kind(("CT",), {"liver": 2, "tumour": 5, "ignore": 9}, (0, 2, 5, 9)),
+    "regions and ignore": Kind(
+        ("T1", "T2"), {"organ": [1, 5], "tumour": [5], "ignore": 255}, (0, 1, 5, 255), {"regions_class_order": [1, 5]}
+    ),
 }
 
 

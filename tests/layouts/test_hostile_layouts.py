@@ -61,6 +61,45 @@ def test_a_workbook_that_is_none_or_unpacks_without_end_is_refused(
         recognise_layout(tmp_path, list_files(tmp_path), "table")
 
 
+@pytest.mark.parametrize(
+    "notes",
+    [
+        3,
+        {"label_values": [1]},
+        {"label_values": {"1": "x"}},
+        {"label_values": {"1": 10**9}},
+        {"label_values": {"1": 0}},
+        {"label_values": {"1": 5, "2": 5}},
+        {"patients": ["a"]},
+        {"value_names": {"x": "y"}},
+    ],
+)
+def test_notes_that_are_none_are_refused(tmp_path: Path, notes: object) -> None:
+    write_image(tmp_path / "imagesTr/a_0000.nii.gz")
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "spleen": 1}, "voxflow": notes}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"dataset\.json: voxflow"):
+        recognise_layout(tmp_path, list_files(tmp_path), "nnunet")
+
+
+@pytest.mark.parametrize("regions", [3, {"x": 1}, {"x": []}, {"x": [0]}, {"x": [10**9]}, {"x": ["y"]}])
+def test_regions_that_are_none_are_refused(tmp_path: Path, regions: object) -> None:
+    write_image(tmp_path / "imagesTr/a.nii.gz")
+    content = {"modality": {"0": "CT"}, "labels": {"1": "x"}, "training": ["imagesTr/a.nii.gz"], "voxflow": {}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content | {"regions": regions}))
+    with pytest.raises(DataError, match=r"dataset\.json: regions"):
+        recognise_layout(tmp_path, list_files(tmp_path), "msd")
+
+
+@pytest.mark.parametrize("key", ["²", "9" * 5000])
+def test_a_number_that_is_none_is_no_value(tmp_path: Path, key: str) -> None:
+    write_image(tmp_path / "imagesTr/a_0000.nii.gz")
+    content = {"channel_names": {"0": "CT"}, "labels": {"0": "background", key: "spleen"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="expected whole numbers from 0"):
+        recognise_layout(tmp_path, list_files(tmp_path), "nnunet")
+
+
 @pytest.mark.parametrize("value", [10**9, -1, 1.5, [[1]], "x", None, [10**12]])
 def test_a_data_set_whose_classes_have_absurd_values_is_refused(tmp_path: Path, value: object) -> None:
     write_image(tmp_path / "imagesTr/a_0000.nii.gz")

@@ -25,7 +25,7 @@ from voxflow.texts import parse_json
 from voxflow.volumes import HIGHEST_LABEL, strip_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from voxflow.layouts.folder import FolderFiles
@@ -164,7 +164,7 @@ class _Description:
             raise self._fail('expected values by name, such as {"background": 0, "spleen": 1}', "labels")
         classes: dict[str, tuple[int, ...]] = {}
         for key, value in labels.items():
-            is_turned = key.isdigit() and isinstance(value, str)
+            is_turned = _is_digits(key) and isinstance(value, str)
             name, numbers = (value, [int(key)]) if is_turned else (key, value if isinstance(value, list) else [value])
             # nnU-Net takes "1" for 1.
             numbers = [int(number) if _is_digits(number) else number for number in numbers]
@@ -186,9 +186,13 @@ class _Description:
         """Classes that overlap, as Voxflow writes them into the Decathlon's form, which has no place for them."""
         regions = self.content.get("regions", {}) if NOTES in self.content else {}
         try:
-            return {str(name): tuple(int(value) for value in values) for name, values in regions.items()}
+            classes = {str(name): tuple(int(value) for value in values) for name, values in regions.items()}
         except (AttributeError, TypeError, ValueError) as error:
             raise self._fail('expected label values by name: {"tumour": [1, 2]}', "regions") from error
+        wrong = [name for name, values in classes.items() if not values or not _are_classes(values)]
+        if wrong:
+            raise self._fail(f"expected label values from 1 to {HIGHEST_LABEL}", f"regions.{wrong[0]}")
+        return classes
 
     def read_notes(self) -> _Notes:
         """The key ``voxflow``."""
@@ -199,8 +203,8 @@ class _Description:
             patients = {str(name): str(patient) for name, patient in notes.get("patients", {}).items()}
         except (AttributeError, TypeError, ValueError) as error:
             raise self._fail("expected label_values, value_names and patients", NOTES) from error
-        if not all(0 <= number <= HIGHEST_LABEL for number in [*values, *values.values()]):
-            raise self._fail(f"expected label values from 0 to {HIGHEST_LABEL}", f"{NOTES}.label_values")
+        if not _are_classes([*values, *values.values()]) or len(set(values.values())) < len(values):
+            raise self._fail(f"expected label values from 1 to {HIGHEST_LABEL}, each once", f"{NOTES}.label_values")
         return _Notes(values, names, patients)
 
     def check_region_order(self, classes: Mapping[str, tuple[int, ...]]) -> None:
@@ -270,6 +274,11 @@ class _Description:
             raise self._fail(f"no image is there{first}" + (f"; its file_ending is {ending}" if ending else ""), FILE)
         names = join_names(list(lacking.values()))
         return (f"{len(lacking)} file(s) that {FILE} lists are not there: {names}",) if lacking else ()
+
+
+def _are_classes(values: Iterable[int]) -> bool:
+    """Whether they may be label values of classes; 0 is the background."""
+    return all(0 < value <= HIGHEST_LABEL for value in values)
 
 
 def _is_digits(value: Any) -> bool:

@@ -236,7 +236,7 @@ def _describe_notes(writer: _Writer) -> dict[str, Any]:
     patients = {case.name: case.patient for case in writer.layout.cases}
     return {
         "label_values": {str(number): value for value, number in writer.numbers.items()},
-        "value_names": {str(value): names[value] for value in sorted(writer.numbers) if value in names},
+        "value_names": {str(value): names[value] for value in sorted(names) if names[value] != IGNORE},
         "patients": patients,
     }
 
@@ -289,7 +289,7 @@ def _list_remarks(writer: _Writer, form: DatasetForm) -> list[str]:
 
 def _require_names(layout: Layout) -> None:
     """Refuse class names that mean something else in dataset.json."""
-    reserved = [name for name in layout.classes if name in (BACKGROUND, IGNORE) or not name]
+    reserved = [name for name in layout.classes if name.casefold() in (BACKGROUND, IGNORE) or not name]
     if reserved:
         raise DataError(f"a class called {reserved[0]!r} would be read as something else; rename it (option labels)")
     if not layout.classes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from voxflow.datalist import Datalist
 from voxflow.errors import ConfigError, DataError, join_names
 from voxflow.files import read_text
-from voxflow.images import CASE_FORM, list_files, read_regions
+from voxflow.images import list_files, read_channel_rules, read_ignore, read_regions
 from voxflow.layouts import (
     ChannelSource,
     DatasetForm,
@@ -108,7 +108,7 @@ def _describe_cases(
     places: Places, form: DatasetForm, folder: Path, rows: Sequence[Row], splits: Sequence[Mapping[str, str]]
 ) -> Layout:
     """The cases of a folder as the layout that is to be written."""
-    regions, ignore = read_regions(folder), _read_form(folder).get("ignore")
+    regions, ignore = read_regions(folder), read_ignore(folder)
     names = _read_names(folder / "labels.json")
     named = {value: name for value, name in names.items() if value not in (0, ignore)}
     twin = next((name for name in named.values() if list(named.values()).count(name) > 1), None)
@@ -152,9 +152,9 @@ def _make_case(row: Row, folder: Path, split: Mapping[str, str] | None) -> Layou
 
 def _name_channels(places: Places, folder: Path, rows: Sequence[Row]) -> tuple[str, ...]:
     """The channels' names; of a single one its modality, or what the source's own description calls it."""
-    channels = _read_form(folder).get("channels")
+    channels = tuple(read_channel_rules(folder))
     if channels:
-        return tuple(str(name) for name in channels)
+        return channels
     modalities = {row.get("modality", "") for row in rows}
     if len(modalities) == 1 and all(modalities):
         return (modalities.pop(),)
@@ -184,10 +184,6 @@ def _list_folds(splits: Sequence[Mapping[str, str]]) -> list[Fold]:
         Fold(*(tuple(case for case, name in split.items() if name == part) for part in ("training", "validation")))
         for split in splits[1:] or splits
     ]
-
-
-def _read_form(folder: Path) -> dict[str, Any]:
-    return _read_json(folder / CASE_FORM) if (folder / CASE_FORM).is_file() else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
