@@ -91,23 +91,37 @@ def match_channels(names: Sequence[str], spec: ModelSpec, path: Path) -> tuple[i
     Raises:
         DataError: some of the model's channels are there and others are not, or the numbers differ.
     """
-    places = {_normalise(name): place for place, name in enumerate(names)}
-    wanted = [_normalise(name) for name in spec.channels]
-    missing = [name for name, key in zip(spec.channels, wanted, strict=True) if key not in places]
-    if wanted and not missing:
-        if len(names) > len(wanted):
+    places = [find_channel(name, names) for name in spec.channels]
+    missing = [name for name, place in zip(spec.channels, places, strict=True) if place is None]
+    found = tuple(place for place in places if place is not None)
+    if found and not missing and len(set(found)) == len(found):
+        if len(names) > len(found):
             say(f"{path}: of the channels {', '.join(names)} the model takes {', '.join(spec.channels)}")
-        return tuple(places[key] for key in wanted)
-    if wanted and len(missing) < len(wanted):
+        return found
+    if found:
         message = (
             f"the model takes {', '.join(spec.channels)}; its channels {', '.join(names)} lack {join_names(missing)}"
         )
         raise DataError(message, path=path)
     if len(names) != spec.image_count:
         raise DataError(f"the model takes {spec.image_count} channels, received {', '.join(names)}", path=path)
-    if wanted:
+    if spec.channels:
         say(f"warning: {path}: its channels {', '.join(names)} are taken for {', '.join(spec.channels)}, in this order")
     return tuple(range(len(names)))
+
+
+def find_channel(name: str, names: Sequence[str]) -> int | None:
+    """Find which of the model's channels a name means, whatever its spelling; None where it means none.
+
+    Example:
+        >>> find_channel("t1ce", ["T1", "T1c"]), find_channel("PD", ["T1", "T1c"])
+        (1, None)
+    """
+    for spell in (str.casefold, _normalise):
+        places = [place for place, channel in enumerate(names) if spell(channel) == spell(name)]
+        if places:
+            return places[0] if len(places) == 1 else None
+    return None
 
 
 def _take_layout_case(case: LayoutCase, layout: Layout, selection: Sequence[int], spec: ModelSpec) -> ChannelFiles:

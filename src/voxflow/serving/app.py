@@ -18,6 +18,8 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from voxflow.inference import InferOptions
+from voxflow.serving.channels import name_channels, takes_form
+from voxflow.serving.forms import parse_form_boundary
 from voxflow.serving.guard import RECORD, Guard
 from voxflow.serving.limits import GRACE_SECONDS, LEAST_RATE, MB, RefusedError, ServeLimits
 from voxflow.serving.scratch import ScratchFolder
@@ -32,15 +34,17 @@ if TYPE_CHECKING:
 
     from voxflow.engines import Engine
     from voxflow.serving.requestlog import RequestRecord
+    from voxflow.spec import ModelSpec
 
 RETRY_AFTER = {"Retry-After": "5"}
 
 
 @dataclass
 class Upload:
-    """One request's folder, and what its body takes on the disk."""
+    """One request's folder, what its body takes on the disk, and what separates the parts of a form."""
 
     folder: Path
+    boundary: bytes | None
     bytes: int = 0
 
 
@@ -98,19 +102,20 @@ class Service:
         A body is read before its request takes a place in the queue, so that slow senders keep nobody waiting.
 
         Args:
-            request: whose body is the file itself; its ``format`` says what is sent back.
+            request: whose body is the file itself, or a form of several; its ``format`` says what is sent back.
 
         Raises:
             RefusedError: 503 where too many wait, 400 or 413 for a body that is empty or too large, 408 for one that
                 is too slow, 415 or 422 for one that can't be used.
         """
-        response_format = _parse_request(request)
+        response_format = _parse_format(request)
+        boundary = _parse_boundary(request, self.engine.spec)
         self._require_room()
-        upload = Upload(self.open().make_folder())
+        upload = Upload(self.open().make_folder(), boundary)
         try:
             await self._receive(request, upload)
             self._require_room()
-            answer = await self._work(upload.folder, response_format, request.scope[RECORD])
+            answer = await self._work(upload, response_format, request.scope[RECORD])
         except BaseException:
             self._forget(upload)
             raise
@@ -121,12 +126,20 @@ class Service:
         if reason:
             raise RefusedError(503, reason, RETRY_AFTER)
 
-    async def _work(self, folder: Path, response_format: Format, record: RequestRecord) -> Answer:
+    async def _work(self, upload: Upload, response_format: Format, record: RequestRecord) -> Answer:
         began = time.perf_counter()
 
         def work() -> Answer:
             record.wait_seconds = time.perf_counter() - began
-            return answer_request(self.engine, folder, self.options, self.limits, response_format, record=record)
+            return answer_request(
+                self.engine,
+                upload.folder,
+                self.options,
+                self.limits,
+                response_format,
+                boundary=upload.boundary,
+                record=record,
+            )
 
         self.accepted += 1
         future = asyncio.get_running_loop().run_in_executor(self._at_work, work)
@@ -240,6 +253,7 @@ def _make_routes(service: Service) -> list[Route]:
             "engine": service.engine.name,
             "task": spec.task,
             "classes": list(spec.class_names),
+            **({"channels": name_channels(spec)} if takes_form(spec) else {}),
             "waiting": service.accepted,
             "uptime_s": round(time.time() - service.began, 1),
         }
@@ -277,11 +291,19 @@ class _FileAnswer(FileResponse):
             self._forget()
 
 
-def _parse_request(request: Request) -> Format:
-    """Read what is sent back, and refuse bodies that hold their file in some wrapping."""
-    if request.headers.get("content-type", "").strip().lower().startswith("multipart/"):
+def _parse_boundary(request: Request, spec: ModelSpec) -> bytes | None:
+    """What separates the parts of a form; None where the body is the file itself."""
+    content_type = request.headers.get("content-type", "").strip()
+    if not content_type.lower().startswith("multipart/"):
+        return None
+    if not takes_form(spec):
         text = "the body is a form (multipart); send the file itself, as with curl --data-binary @FILE"
         raise RefusedError(415, text)
+    return parse_form_boundary(content_type)
+
+
+def _parse_format(request: Request) -> Format:
+    """Read what is sent back."""
     response_format: Any = request.query_params.get("format", "auto")
     if response_format not in get_args(Format):
         raise RefusedError(400, f"format is one of {', '.join(get_args(Format))}")

@@ -54,8 +54,17 @@ def detect_kind(upload: Path) -> UploadKind:
     raise RefusedError(415, "expected a NIfTI-1 volume (.nii, .nii.gz), a zip of DICOM files, or a PNG radiograph")
 
 
-def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits) -> None:
+def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits, *, others: int = 0) -> int:
     """Hold a volume's claimed size against the bound before a reader takes memory for it.
+
+    Args:
+        upload: the file.
+        kind: of :func:`detect_kind`.
+        limits: on what is taken.
+        others: bytes in memory of the other channels of the request.
+
+    Returns:
+        Its bytes in memory, and those of the others.
 
     Raises:
         RefusedError: 413 where it is too large, 422 where it has no NIfTI header.
@@ -74,11 +83,13 @@ def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits) -> None:
     if not sizes or min(sizes) < 1:
         raise RefusedError(422, f"unreadable image: its header claims the size {list(dimensions)}")
     # Inference computes in 32 bits, whatever the file holds.
-    bytes_in_memory = math.prod(sizes) * max(4, struct.unpack(f"{order}h", header[72:74])[0] // 8)
+    bytes_in_memory: int = others + math.prod(sizes) * max(4, struct.unpack(f"{order}h", header[72:74])[0] // 8)
     if bytes_in_memory > limits.unpacked_mb * MB:
+        what = "volumes take" if others else "volume takes"
         raise RefusedError(
-            413, f"the volume takes {bytes_in_memory // MB} MB unpacked, at most {limits.unpacked_mb} are taken"
+            413, f"the {what} {bytes_in_memory // MB} MB unpacked, at most {limits.unpacked_mb} are taken"
         )
+    return bytes_in_memory
 
 
 def _read_header(upload: Path, kind: UploadKind) -> bytes:
@@ -118,8 +129,8 @@ def check_voxels(sizes: Sequence[Sequence[int]], upload_bytes: int) -> None:
         )
 
 
-def unpack_zip(upload: Path, target: Path, limits: ServeLimits) -> int:
-    """Unpack a zip into numbered files, and return how many.
+def unpack_zip(upload: Path, target: Path, limits: ServeLimits) -> list[str]:
+    """Unpack a zip into numbered files, and return what each is called in the zip; no path may be made of that.
 
     Args:
         upload: the zip.
@@ -145,7 +156,7 @@ def unpack_zip(upload: Path, target: Path, limits: ServeLimits) -> int:
                     raise zipfile.BadZipFile(f"file {number} of {len(members)} in it is damaged") from error
     except _ZIP_ERRORS as error:
         raise RefusedError(400, f"the zip can't be unpacked: {error}") from error
-    return len(members)
+    return [member.filename for member in members]
 
 
 class _BoundedFile(io.FileIO):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import InputError
 from voxflow.inference import Failures, InferenceCase, InferOptions, InputCases, infer_cases
+from voxflow.serving.channels import has_nifti, read_form, read_nifti_files, takes_form
 from voxflow.serving.limits import RefusedError
 from voxflow.serving.uploads import check_nifti, check_voxels, detect_kind, unpack_zip
 from voxflow.volumes import read_geometry
@@ -52,6 +53,7 @@ def answer_request(
     limits: ServeLimits,
     response_format: Format,
     *,
+    boundary: bytes | None = None,
     record: RequestRecord | None = None,
 ) -> Answer:
     """Infer on ``folder``/upload; everything is written below ``folder``.
@@ -62,6 +64,7 @@ def answer_request(
         options: of the inference.
         limits: on what is taken.
         response_format: what is sent back.
+        boundary: what separates the parts, where the upload is a form.
         record: gets the seconds of inference.
 
     Raises:
@@ -70,9 +73,12 @@ def answer_request(
     upload_bytes = (folder / "upload").stat().st_size
     is_segmentation = engine.spec.task == "segmentation"
     try:
-        inputs = _read_upload(folder, limits, engine.spec)
+        if boundary is None:
+            inputs = _read_upload(folder, limits, engine.spec)
+        else:
+            inputs = read_form(folder, boundary, limits, engine.spec)
         if is_segmentation:
-            check_voxels([_read_size(case) for case in inputs.cases], upload_bytes)
+            check_voxels([size for case in inputs.cases for size in _read_sizes(case)], upload_bytes)
         out = folder / "out"
         out.mkdir()
         began = time.perf_counter()
@@ -119,22 +125,25 @@ def _read_upload(folder: Path, limits: ServeLimits, spec: ModelSpec) -> InputCas
         does, received = ("segmentation", "a radiograph") if is_segmentation else ("classification", "a volume")
         raise RefusedError(415, f"the model does {does}, received {received} ({kind})")
     if kind == "zip":
-        return _convert_dicom(upload, folder, limits, spec)
+        source = folder / "dicom"
+        source.mkdir()
+        names = unpack_zip(upload, source, limits)
+        upload.unlink()
+        if takes_form(spec) and has_nifti(source):
+            return read_nifti_files(source, names, folder / "images", limits, spec)
+        return _convert_dicom(source, folder, limits, spec)
     if kind != "png":
         check_nifti(upload, kind, limits)
     image = upload.rename(folder / {"nifti": "image.nii", "nifti.gz": "image.nii.gz", "png": "image.png"}[kind])
     return InputCases((InferenceCase("image", (image,)),))
 
 
-def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, spec: ModelSpec) -> InputCases:
-    """Convert a zip of DICOM, as the stage convert does."""
+def _convert_dicom(source: Path, folder: Path, limits: ServeLimits, spec: ModelSpec) -> InputCases:
+    """Convert the unpacked DICOM files, as the stage convert does."""
     from voxflow.dicom import ConvertOptions
     from voxflow.inference import convert_dicom_cases
 
-    source, volumes = folder / "dicom", folder / "volumes"
-    source.mkdir()
-    unpack_zip(upload, source, limits)
-    upload.unlink()
+    volumes = folder / "volumes"
     # The pseudonyms leave this folder nowhere: any key will do, and no file leads from them back to patients.
     options = ConvertOptions(pseudonym_key=secrets.token_hex(16), workers=1, mapping=False)
     try:
@@ -143,8 +152,8 @@ def _convert_dicom(upload: Path, folder: Path, limits: ServeLimits, spec: ModelS
         raise RefusedError(422, _hide_folder(str(error).replace(str(source), "the zip"), folder)) from error
 
 
-def _read_size(case: InferenceCase) -> tuple[int, ...]:
-    return read_geometry(case.images[0], has_channels=True).size
+def _read_sizes(case: InferenceCase) -> list[tuple[int, ...]]:
+    return [read_geometry(image, has_channels=True).size for image in case.images]
 
 
 def _hide_folder(text: str, folder: Path) -> str:
