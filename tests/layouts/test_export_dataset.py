@@ -148,6 +148,25 @@ def test_folder_with_something_else_is_left_alone(root: Path, capsys: pytest.Cap
     assert [path.name for path in (root / "there").iterdir()] == ["notes.txt"]
 
 
+def test_cases_that_the_split_lacks_are_left_out_and_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(root, KINDS["one channel"])
+    first, second, third, *rest = list_cases()
+    write_splits(root, {first: "training", second: "validation", third: "training", "gone": "training"})
+    for form in FOLDERS:
+        assert main(["export-dataset", "mine", "--to", form]) == 3
+        assert f"left out 2 case(s) that the split does not have: {', '.join(rest)}" in capsys.readouterr().err
+    assert read_json(NNUNET_FOLDER / "dataset.json")["numTraining"] == 3
+    assert read_json(NNUNET_FOLDER / "splits_final.json") == [{"train": [first, third], "val": [second]}]
+
+
+def test_case_without_one_of_its_channels_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(root, KINDS["gaps"])
+    path, name = VOLUMES / "cases.csv", list_cases()[0]
+    path.write_text(path.read_text().replace(f";images/{name}_0001.nii.gz", ""))
+    assert main(["export-dataset", "mine", "--to", "msd"]) == 2
+    assert f"{name}: has 1 image(s), expected CT, PET" in capsys.readouterr().err
+
+
 def test_folder_of_a_stage_is_left_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_workspace(root, KINDS["one channel"])
     assert main(["export-dataset", "mine", "--to", "nnunet", "--output", "data/volumes/mine/export"]) == 2

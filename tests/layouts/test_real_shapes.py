@@ -289,3 +289,39 @@ def test_nnunet_files_of_another_ending_have_no_place(tmp_path: Path) -> None:
     layout = recognise(tmp_path)
     assert list_reasons(layout).keys() == {"ann_0000.nrrd"}
     assert all(case.channels[0] and case.channels[0].path.name.endswith(".gz") for case in layout.cases)
+
+
+def write_rows(root: Path, *rows: str) -> None:
+    for name in ("a", "b"):
+        write_nifti(root / f"{name}.nii.gz", IMAGE)
+        write_nifti(root / f"{name}_label.nii.gz", MASK)
+    (root / "cases.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_table_as_people_fill_it_in(tmp_path: Path) -> None:
+    rows = ("Case, Image ,LABEL,Part", "1,a.nii.gz,a_label.nii.gz,Test", "2, b.nii.gz,,val")
+    write_rows(tmp_path, *rows)
+    layout = recognise(tmp_path)
+    assert [(case.name, case.part, bool(case.labels)) for case in layout.cases] == [
+        ("1", "testing", True),
+        ("2", "training", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (("image,part", "a.nii.gz,holdout"), "line 2, column part: expected train, val or test, received 'holdout'"),
+        (("image,label,mask", "a.nii.gz,a_label.nii.gz,b_label.nii.gz"), "has the columns label, mask; a label is one"),
+        (("case,image", "1,a.nii.gz", "2"), "line 3: names no image"),
+    ],
+)
+def test_table_that_is_not_clear_is_refused(tmp_path: Path, rows: tuple[str, ...], reason: str) -> None:
+    write_rows(tmp_path, *rows)
+    with pytest.raises(DataError, match=reason):
+        recognise(tmp_path)
+
+
+def test_short_first_row_is_no_table_of_paths(tmp_path: Path) -> None:
+    write_rows(tmp_path, "case,image", "1")
+    assert recognise_layout(tmp_path, list_files(tmp_path)) is None

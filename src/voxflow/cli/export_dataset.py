@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from voxflow.cli.command import Command
-from voxflow.errors import EXIT_OK
+from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -62,4 +62,4 @@ class ExportDatasetCommand(Command):
         for remark in export.remarks:
             say(f"  {remark}")
         say(f"export-dataset {self.workspace}: {export.line()}")
-        return EXIT_OK
+        return EXIT_SOME_FAILED if export.left_out else EXIT_OK

@@ -27,7 +27,11 @@ MOST_WORKBOOK_BYTES = 1 << 25  # unpacked: a table of 100,000 rows; openpyxl tak
 MOST_ROWS, MOST_COLUMNS = 100_000, 1_000  # of a workbook
 EXCEL = (".xlsx", ".xlsm")
 ENDINGS = (".csv", ".tsv", *EXCEL)
-PARTS: Mapping[str, Part] = {"train": "training", "training": "training", "test": "testing", "testing": "testing"}
+PARTS: Mapping[str, Part] = {
+    "": "",
+    **dict.fromkeys(("train", "training", "val", "valid", "validation"), "training"),
+    **dict.fromkeys(("test", "testing"), "testing"),
+}
 
 
 def recognise_table(folder: FolderFiles) -> Layout | None:
@@ -61,7 +65,11 @@ def _read_table(path: Path) -> list[dict[str, str]]:
     """The cells of each row by column; columns are in lower case, but for the name after the colon."""
     rows = _read_workbook(path) if path.suffix.lower() in EXCEL else read_rows(path) or []
     return [
-        {name.strip().lower() if SEPARATOR not in name else name.strip(): text for name, text in row.items() if name}
+        {
+            name.strip().lower() if SEPARATOR not in name else name.strip(): (text or "").strip()
+            for name, text in row.items()
+            if name
+        }
         for row in rows
         if row
     ]
@@ -119,12 +127,18 @@ def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFil
         name = row.get("case") or f"row_{number}"
         if not any(channels):
             raise DataError("names no image", path=path, where=f"line {number}")
-        cases.append(LayoutCase(name, row.get("patient") or name, channels, labels, PARTS.get(row.get("part", ""), "")))
+        part = row.get("part", "").lower()
+        if part not in PARTS:
+            raise DataError(
+                f"expected train, val or test, received {part!r}", path=path, where=f"line {number}, column part"
+            )
+        cases.append(LayoutCase(name, row.get("patient") or name, channels, labels, PARTS[part]))
     name, count = Counter(case.name for case in cases).most_common(1)[0]
     if count > 1:
         raise DataError(f"{count} rows are called {name!r}", path=path, where="case")
-    if len({bool(name) for _, name in masks}) > 1:
-        raise DataError(f"has a column {LABEL!r} and columns {MASK}:NAME; a label is one map or masks", path=path)
+    if len({bool(name) for _, name in masks}) > 1 or sum(not name for _, name in masks) > 1:
+        names = ", ".join(column for column, _ in masks)
+        raise DataError(f"has the columns {names}; a label is one map ({LABEL}) or masks ({MASK}:NAME)", path=path)
     layout = build_mask_layout("table", folder, tuple(name for _, name in images), cases)
     return layout if any(name for _, name in masks) else replace(layout, classes={})
 
@@ -137,7 +151,7 @@ class _RowReader:
 
     def find_file(self, column: str) -> Path | None:
         """The file of a cell; None where the cell is empty."""
-        text = (self._row.get(column) or "").strip().replace("\\", "/")
+        text = self._row.get(column, "").replace("\\", "/")
         if not text:
             return None
         where = f"line {self._number}, column {column}"

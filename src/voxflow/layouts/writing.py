@@ -125,6 +125,8 @@ class _Writer:
         part = name_part(case)
         try:
             paths = [source.path for source in case.channels if source]
+            if len(paths) != len(self.layout.channels):
+                raise DataError(f"has {len(paths)} image(s), expected {join_names(self.layout.channels)}")
             self._require_one_grid([*paths, *(label.path for label in case.labels)])
             images = self._folder / f"images{part}"
             if self._form == "nnunet":

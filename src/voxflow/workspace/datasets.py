@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 ExportStage = Literal["volumes", "resampled"]
 FOLDERS: Mapping[DatasetForm, str] = {"nnunet": "Dataset001_{}", "msd": "Task01_{}"}
 NO_NAME = "image"
+PARTS = ("training", "validation")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class DatasetExport:
     Attributes:
         target: its folder.
         cases, labelled, channels, classes: how many it has.
+        left_out: the cases that it does not have, since the split does not.
         remarks: what the user should know, one sentence each.
     """
 
@@ -51,6 +54,7 @@ class DatasetExport:
     labelled: int
     channels: int
     classes: int
+    left_out: tuple[str, ...]
     remarks: tuple[str, ...]
 
     def line(self) -> str:
@@ -64,7 +68,7 @@ class DatasetExport:
 def export_dataset(
     places: Places, form: DatasetForm, target: Path | None = None, stage: ExportStage = "volumes"
 ) -> DatasetExport:
-    """Write the cases of a workspace, all or none.
+    """Write the cases of a workspace that its split has, all or none.
 
     Args:
         places: the workspace.
@@ -88,8 +92,15 @@ def export_dataset(
         name = "convert" if stage == "volumes" else "resample"
         raise DataError(f"no cases here; run: dvc repro {name}@{places.workspace}", path=folder / "cases.csv")
     splits = _read_splits(places.datalists)
+    left_out = tuple(row["case"] for row in rows if splits and row["case"] not in splits[0])
+    rows = [row for row in rows if row["case"] not in left_out]
     layout = _describe_cases(places, form, folder, rows, splits)
-    remarks = write_dataset(layout, target, form, title=places.workspace, folds=_list_folds(splits))
+    remarks = write_dataset(layout, target, form, title=places.workspace, folds=_list_folds(splits, rows))
+    if left_out:
+        again = f"if they are new, run: dvc repro split@{places.workspace}"
+        remarks.append(
+            f"left out {len(left_out)} case(s) that the split does not have: {join_names(left_out)}; {again}"
+        )
     if not splits:
         remarks.append(f"no split yet (dvc repro split@{places.workspace}), so the data set's own parts count")
     if layout.channels == (NO_NAME,) and form == "nnunet":
@@ -100,6 +111,7 @@ def export_dataset(
         labelled=sum(bool(case.labels) for case in layout.cases),
         channels=len(layout.channels),
         classes=len(layout.classes),
+        left_out=left_out,
         remarks=tuple(remarks),
     )
 
@@ -115,10 +127,6 @@ def _describe_cases(
     if twin is not None and not regions:
         raise DataError(f"two values are called {twin!r}; a class has one name", path=folder / "labels.json")
     cases = [_make_case(row, folder, splits[0] if splits else None) for row in rows]
-    lacking = [case.name for case in cases if splits and case.name not in splits[0]]
-    if lacking:
-        message = f"lacks the case(s) {join_names(lacking)}; run: dvc repro split@{places.workspace}"
-        raise DataError(message, path=places.datalists)
     return Layout(
         name=form,
         root=folder,
@@ -160,9 +168,10 @@ def _name_channels(places: Places, folder: Path, rows: Sequence[Row]) -> tuple[s
         return (modalities.pop(),)
     name = (places.block.get("convert") or {}).get("layout")
     if name and places.source.is_dir():
-        layout = recognise_layout(places.source, list_files(places.source), name)
-        if layout and len(layout.channels) == 1:
-            return layout.channels
+        with contextlib.suppress(DataError):  # of a source that has changed since: a name is not worth a failure
+            layout = recognise_layout(places.source, list_files(places.source), name)
+            if layout and len(layout.channels) == 1:
+                return layout.channels
     return (NO_NAME,)
 
 
@@ -178,10 +187,11 @@ def _number_fold(name: str) -> int:
     return int(digits or 0)
 
 
-def _list_folds(splits: Sequence[Mapping[str, str]]) -> list[Fold]:
-    """The folds of a cross-validation, or the split alone."""
+def _list_folds(splits: Sequence[Mapping[str, str]], rows: Sequence[Row]) -> list[Fold]:
+    """The folds of a cross-validation, or the split alone, of the cases that are there."""
+    cases = {row["case"] for row in rows}
     return [
-        Fold(*(tuple(case for case, name in split.items() if name == part) for part in ("training", "validation")))
+        Fold(*(tuple(case for case in split if split[case] == part and case in cases) for part in PARTS))
         for split in splits[1:] or splits
     ]
 
