@@ -238,8 +238,10 @@ class Registry:
         try:
             return parse_arguments(model, component.args)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-            raise ConfigError(f"{kind} {plain_name(component.name)}: {faults}") from error
+            faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()]
+            texts = [f"{place}: {message.removeprefix('Value error, ')}" for place, message in faults]
+            message = "; ".join(text.removeprefix(": ") for text in texts)
+            raise ConfigError(f"{kind} {plain_name(component.name)}: {message}") from error
 
     def _unknown(self, kind: Kind, name: str) -> str:
         plain = plain_name(name)

@@ -241,6 +241,12 @@ class _LoopReader:
             return self.reader.read_component("metric", metric, json_path)
         transforms = [{"name": component.name, "args": component.args} for component in post]
         arguments = self.reader.read_metric_arguments(metric, json_path)
+        fields = {"pred", "label"} | {name for step in post for name in (step.typed.makes() if step.typed else ())}
+        for name in arguments.get("compared", ()) if all(step.typed for step in post) else ():
+            if name not in fields:
+                message = f"{metric['name']} reads the field {name!r}, which post_transforms do not make"
+                place = f"{json_path}.args.output_transform"
+                self.reader.findings.error("field-not-made", place, message, suggest(name, fields))
         args = {"is_key_metric": is_key, "post_transforms": transforms, **arguments}
         component = self.reader.read_component("metric", strip_metric(metric) | {"args": args}, json_path)
         if component is None or component.typed is None or not all(transform.typed for transform in post):
@@ -263,10 +269,7 @@ class _LoopReader:
             message = f"expected a dataset such as CacheDataset, received {show(dataset)}"
             self.reader.findings.error("wrong-value", f"{name}.dataset", message)
             return None
-        for place, part in (("dataset", dataset), ("dataloader", loader)):
-            for key, value in (part.get("args") or {}).items():
-                self.reader.is_wired(key, value, f"{name}.{place}")
-        self.reader.check_dataset_name(dataset, f"{name}.dataset")
+        self.reader.check_data(dataset, loader, f"{name}.")
         kind = "Segmentation" if self.task == "segmentation" else "Classification"
         cached = dataset.get("name") in CACHED and kind == "Segmentation"
         settings = loader.get("args") or {}

@@ -62,6 +62,11 @@ BY_KEY = (
     "to_tensor",
 )
 PREDICTION = "pred"
+ENSEMBLE = (
+    "several models that answer together are not carried in one file; validate each by its own ckpt_path, or train a "
+    "workspace in folds (voxflow folds), whose models answer together"
+)
+MODEL_KEYS = ("ckpt_path", "name", "ts_path")
 SAVERS = ("SegmentationSaver", "ClassificationSaver")
 
 
@@ -129,6 +134,7 @@ class _EvaluationReader:
         for number, item in enumerate(self.config.get("handlers") or []):
             if isinstance(item, dict) and not is_disabled(item):
                 self.reader.check_handler(item, f"handlers[{number}]")
+        self._check_evaluator()
         inferer = self.config.get("inferer")
         if "pre_transforms" not in self.config:
             message = "missing; the transforms that load an image are needed"
@@ -145,6 +151,21 @@ class _EvaluationReader:
             "metric_reports": self._read_metric_reports(),
         }
         return parts if pipeline is None else parts | {"image_pipeline": pipeline}
+
+    def _check_evaluator(self) -> None:
+        """Refuse ensembles, which MONAI forms by an evaluator and a transform of their own."""
+        evaluator = self.config.get("evaluator")
+        name = evaluator.get("name") if isinstance(evaluator, dict) else None
+        steps = self.config.get("post_transforms")
+        names = [str(item.get("name")) for item in list_enabled(steps)]
+        votes = [step for step in names if modernise_name(step) in ("MeanEnsembled", "VoteEnsembled")]
+        if name == "EnsembleEvaluator" or votes:
+            place = f"post_transforms[{names.index(votes[0])}]" if votes else "evaluator.name"
+            self.findings.error("wrong-value", place, f"{votes[0] if votes else name}: {ENSEMBLE}")
+        elif name not in (None, "SupervisedEvaluator"):
+            self.findings.error(
+                "wrong-value", "evaluator.name", f"{name!r} is not carried", "write 'SupervisedEvaluator'"
+            )
 
     def _read_transforms(self, key: str) -> tuple[Component, ...]:
         items = self.config.get(key, [])
@@ -200,11 +221,7 @@ class _EvaluationReader:
             message = f"expected a dataset such as Dataset, received {show(dataset)}"
             self.findings.error("wrong-value", "dataset", message)
             return None
-        self.reader.check_dataset_name(dataset, "dataset")
-        for place in ("dataset", "dataloader"):
-            part = self.config.get(place)
-            for key, value in ((part.get("args") or {}) if isinstance(part, dict) else {}).items():
-                self.reader.is_wired(key, value, place)
+        self.reader.check_data(dataset, self.config.get("dataloader"))
         stated = self.source.overrides.get("DATA_LIST_KEY")
         default = self.source.variables.get("DATA_LIST_KEY") or "validation"
         args = {
@@ -228,14 +245,22 @@ class _EvaluationReader:
         enabled = [(item, place) for item, place in zip(items, places, strict=True) if not is_disabled(item)]
         if len(enabled) != 1 or not isinstance(enabled[0][0], dict):
             message = f"{len(enabled)} of {len(items)} models take part, exactly one is needed"
+            kinds = [
+                next(filter(set(item).__contains__, MODEL_KEYS), "") for item, _ in enabled if isinstance(item, dict)
+            ]
             fix = "set dont_load_ts_model and dont_load_ckpt_model so that one of the two is false"
-            self.findings.error("wrong-value", "model", message, fix)
+            self.findings.error("wrong-value", "model", message, ENSEMBLE if len(kinds) > len({*kinds}) else fix)
             return {}
         model, place = enabled[0]
         folder = str(self.source.variables.get("MMAR_CKPT_DIR") or "models")
         for key, name in (("ts_path", "model.ts"), ("ckpt_path", "model.pt")):
             if key in model:
                 return {"model_loader": self._name_model(str(model[key] or f"{folder}/{name}"), f"{place}.{key}")}
+        if not model.keys() & {"name", "path"}:
+            for key in model.keys() - {"disabled"}:
+                near = suggest(str(key), MODEL_KEYS, present=model)
+                self.findings.error("unknown-key", f"{place}.{key}", "unknown key of a model", near)
+            return {}
         network = self.reader.read_component("network", strip_metric(model) | {"disabled": False}, place)
         loader = next((item for item in self.handlers if item.get("name") == LOADER), None)
         if loader is None:

@@ -12,7 +12,7 @@ from voxflow.config.references import UnreadableReferenceError, is_reference, re
 from voxflow.findings import DEFAULT_CODE, show, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from voxflow.components import Component, Kind
     from voxflow.findings import FindingCollector
@@ -47,12 +47,26 @@ HANDLERS = [
     "TensorBoardStatsHandler",
     "ValidationHandler",
 ]
+OUTPUT_ARGUMENTS = ("output_transform", "batch_transform", "global_epoch_transform")
+# What is obeyed beside names, with what stands beside it in MONAI: a key that is almost one of them is misspelt, and
+# would be passed over in silence.
+_FORM = ("name", "args", "disabled", "rank", "path")
+DATASET_KEYS = (*_FORM, "data_list_file_path", "data_file_base_dir", "data_list_key")
+LOADER_ARGUMENTS = ("batch_size", "batch_sampler", "drop_last", "num_workers", "prefetch_factor", "sampler", "shuffle")
+_SAVER = ("output_dir", "output_postfix", "output_ext", "output_dtype", "save_rank", "name", *OUTPUT_ARGUMENTS)
+HANDLER_ARGUMENTS = {
+    "CheckpointLoader": ("load_path", "load_dict", "name", "strict", "strict_shape"),
+    "SegmentationSaver": _SAVER,
+    "ClassificationSaver": (*_SAVER, "filename", "delimiter"),
+    "MetricsSaver": ("save_dir", "metrics", "metric_details", "summary_ops", "save_rank", "delimiter", "output_type"),
+    "LrScheduleHandler": ("lr_scheduler", "print_lr", "epoch_level", "step_transform", "name"),
+    "ValidationHandler": ("interval", "validator", "epoch_level", "exec_at_start"),
+}
 OLD_LOADERS = ("LoadNiftid", "LoadPngd", "LoadDatad")
 LOADER = "CheckpointLoader"
 _NAMES = {"name", "path", "ts_path", "ckpt_path"}
 CACHED = ("CacheDataset", "SmartCacheDataset", "PersistentDataset", "LMDBDataset", "CacheNTransDataset")
 DATASETS = (*CACHED, "Dataset")
-OUTPUT_ARGUMENTS = ("output_transform", "batch_transform", "global_epoch_transform")
 
 
 class Clara4Reader(ComponentReader):
@@ -103,20 +117,44 @@ class Clara4Reader(ComponentReader):
         if name not in HANDLERS:
             code = "unknown-component" if isinstance(name, str) else DEFAULT_CODE
             self.findings.error(code, f"{json_path}.name", f"unknown handler {name!r}", suggest(str(name), HANDLERS))
-        for key, value in (item.get("args") or {}).items():
+        args = item.get("args") or {}
+        self.check_spelling(item, _FORM, json_path)
+        self.check_spelling(args, HANDLER_ARGUMENTS.get(str(name), ()), f"{json_path}.args")
+        for key, value in args.items():
             self.is_wired(key, value, json_path)
 
-    def check_dataset_name(self, dataset: Mapping[str, Any], json_path: str) -> None:
-        """Check the class of a dataset; its other keys say which cases.
+    def check_spelling(self, content: Mapping[str, Any], known: Sequence[str], json_path: str) -> None:
+        """Note keys that are none, and almost those that are obeyed.
+
+        Args:
+            content: the object that holds them.
+            known: the keys that may stand there; others mean nothing here.
+            json_path: where it stands.
+        """
+        for key in content.keys() - {*known, *OUTPUT_ARGUMENTS, "disabled"}:
+            near = suggest(str(key), known, present=content)
+            if near.nearest and not near.is_taken:
+                self.findings.error("unknown-key", f"{json_path}.{key}", "unknown key", near)
+
+    def check_data(self, dataset: Mapping[str, Any], loader: Any, prefix: str = "") -> None:
+        """Check the class of a dataset, the spelling of its keys, which say which cases, and the data loader's.
 
         Args:
             dataset: as it stands in the file.
-            json_path: where it stands.
+            loader: likewise.
+            prefix: of their JSON paths, such as ``train.``.
         """
+        self.check_spelling(dataset, DATASET_KEYS, f"{prefix}dataset")
+        for place, part in (("dataset", dataset), ("dataloader", loader)):
+            args = (part.get("args") or {}) if isinstance(part, dict) else {}
+            self.check_spelling(args, LOADER_ARGUMENTS if part is loader else (), f"{prefix}{place}.args")
+            for key, value in args.items():
+                self.is_wired(key, value, f"{prefix}{place}")
         name = dataset.get("name")
         if name not in DATASETS:
             code = "unknown-component" if isinstance(name, str) else DEFAULT_CODE
-            self.findings.error(code, f"{json_path}.name", f"unknown dataset {name!r}", suggest(str(name), DATASETS))
+            place = f"{prefix}dataset.name"
+            self.findings.error(code, place, f"unknown dataset {name!r}", suggest(str(name), DATASETS))
 
     def _refuse_code(self, json_path: str, value: Any) -> None:
         self.findings.error("wrong-value", json_path, f"{show(value)} is code, and no code of a configuration is run")

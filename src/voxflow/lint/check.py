@@ -9,10 +9,11 @@ from voxflow.findings import FaultyConfigError
 from voxflow.lint.cases import check_labels, check_loaders, read_data
 from voxflow.lint.classes import check_classes, check_metrics_classes
 from voxflow.lint.environment import check_environment, check_paths, find_variables
+from voxflow.lint.fields import check_evaluation_fields
 from voxflow.lint.flow import FieldFlow, check_loaded, check_not_random
 from voxflow.lint.reading import read_evaluation, read_workflow
 from voxflow.lint.report import CheckReport
-from voxflow.lint.scores import BINARY, check_metrics, check_names, check_outputs
+from voxflow.lint.scores import check_metrics, check_names
 from voxflow.lint.sizes import check_sizes
 from voxflow.lint.values import check_depth, check_globals, check_masks_follow, check_preparation
 
@@ -152,20 +153,10 @@ def _start_flow(reading: ConfigReading, data: WorkspaceData, section: str) -> Fi
 
 def _check_evaluation(reading: ConfigReading, data: WorkspaceData) -> None:
     chain, metrics = reading.parts_of("evaluate", "transforms"), reading.parts_of("evaluate", "val_metrics")
-    labels, writers = reading.parts_of("evaluate", "label_transforms"), reading.parts_of("evaluate", "writers")
-    flow = _start_flow(reading, data, "evaluate")
+    labels = reading.parts_of("evaluate", "label_transforms")
     check_loaders(data, reading, "evaluate", "transforms")
-    flow.run([*chain, *labels], reading.notes)
     check_not_random([*chain, *labels], reading.notes, "evaluation")
-    if reading.loaded:
-        check_loaded(flow, ("image",), "pre_transforms", reading.notes)
-        if metrics and reading.task == "segmentation":
-            check_loaded(flow, ("label",), "label_transforms", reading.notes)
-    # The network's answer stands in the sample under each of its names from here on.
-    flow.values |= {"model", *getattr(reading.loaded, "output_names", ())}
-    flow.run(reading.parts_of("evaluate", "post_transforms"), reading.notes)
-    outputs = flow.values | flow.paths | {"label"} | (BINARY if reading.task == "classification" else set())
-    check_outputs(reading, [*metrics, *writers], outputs, is_open=flow.is_open)
+    check_evaluation_fields(reading, _start_flow(reading, data, "evaluate"))
     check_names(reading, metrics)
     check_metrics_classes(reading, metrics, len(data.class_names) or None)
     check_sizes(reading, data)

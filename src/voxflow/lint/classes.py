@@ -100,9 +100,12 @@ def _check_task(reading: ConfigReading, network: PlacedComponent, model: Network
         return
     dimensions = 3 if reading.task == "segmentation" else 2
     if model.spatial_dims != dimensions:
-        kind = "volumes" if model.spatial_dims == 3 else "radiographs"
-        message = f"{network.name} is for {kind}, the task is {reading.task}"
-        reading.notes.error("wrong-task", f"{network.where}.name", message, "take a network for the task")
+        message = f"{network.name} is for volumes, the task is classification, of radiographs"
+        fix = "take a network for the task"
+        if reading.task == "segmentation":
+            message = f"{network.name} works on slices; masks are learnt on whole volumes in 3D, not in 2D or 2.5D"
+            fix = "let it work in 3 dimensions, with 3 values for each size, or take a network that does"
+        reading.notes.error("wrong-task", f"{network.where}.name", message, fix)
     loss = reading.part_of("train", "loss")
     wrong = ClassificationLoss if reading.task == "segmentation" else OverlapLoss
     if loss and isinstance(loss.model, wrong):

@@ -148,6 +148,9 @@ def follow_grid(parts: list[PlacedComponent], stop: PlacedComponent, grid: GridS
 
 def find_argument(part: PlacedComponent, name: str) -> str:
     """The JSON path of the argument that names a field."""
+    if part.kind in {"metric", "writer"} and part.component.name.startswith("monai:"):
+        # Clara 4 names the fields of metrics and savers by a function; MONAI's own transform that saves, by keys.
+        return part.argument("keys" if "post_transforms" in part.where else "output_transform")
     for argument, value in part.component.args.items():
         if value == name or (isinstance(value, list) and name in value):
             return part.argument(argument)
@@ -159,11 +162,11 @@ def suggest_field(name: str, fields: list[str]) -> str:
 
     Example:
         >>> suggest_field("imge", ["image", "label"])
-        "write 'image'"
+        "write 'image' (there are image, label)"
         >>> suggest_field("pet", ["image", "label"])
         'there are image, label'
     """
     near = suggest(name, fields)
     if near.nearest:
-        return near.fix
+        return f"{near.fix} (there are {', '.join(fields)})" if len(fields) > 1 else near.fix
     return f"there are {', '.join(fields)}" if fields else "make it first"

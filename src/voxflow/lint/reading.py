@@ -170,7 +170,7 @@ def _take_over(
     report.add(sorted(findings, key=lambda finding: finding.file != path))
     reading = ConfigReading(path, report.at(path), is_read=inspection.is_read, loaded=inspection.loaded)
     if inspection.loaded:
-        reading.parts = list(_list_parts(inspection.loaded))
+        reading.parts = list(list_parts(inspection.loaded))
         reading.task = inspection.loaded.task
     else:
         reading.parts = [
@@ -180,7 +180,8 @@ def _take_over(
     return reading
 
 
-def _list_parts(loaded: Workflow | Evaluation) -> Iterator[PlacedComponent]:
+def list_parts(loaded: Workflow | Evaluation) -> Iterator[PlacedComponent]:
+    """List the components of a configuration that has no fault."""
     if isinstance(loaded, Workflow):
         sections: list[tuple[str, Any]] = [("train", loaded.train), ("validate", loaded.validate)]
     else:

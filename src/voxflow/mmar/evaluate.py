@@ -13,6 +13,7 @@ from voxflow.config import load_evaluation
 from voxflow.errors import DataError
 from voxflow.files import write_json
 from voxflow.inference import ROOM, Failures, make_cases, read_ahead
+from voxflow.lint import require_fields
 from voxflow.locks import hold_outputs
 from voxflow.mmar.artefacts import find_model
 from voxflow.mmar.data import read_datalist, read_learnt_images
@@ -99,6 +100,7 @@ def evaluate_mmar(
     evaluation = load_evaluation(
         mmar.config, environment=mmar.environment, overrides=mmar.overrides, workspace=mmar.root
     )
+    require_fields(evaluation)
     datalist, key = _read_evaluation_datalist(mmar, evaluation)
     file = find_model(model or _find_model_path(mmar, evaluation))
     _warn_of_older_export(file)
@@ -170,6 +172,8 @@ class _EvaluationPass:
         )
 
     def _read(self, case: InferenceCase) -> Sample:
+        if self.metrics and case.label is None:
+            raise DataError("the case has no label to compare with; do_validation=false judges nothing")
         if case.id in self.known_logits:
             return {"case": case.id, "image": case.images, "label": case.label}
         return self.runner.prepare(case)

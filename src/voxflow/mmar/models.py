@@ -52,11 +52,22 @@ def open_model(file: Path, evaluation: Evaluation, datalist: Datalist) -> Engine
     trained = Component.model_validate(json.loads(content["network"]))
     if not is_same_network(evaluation.network, trained):
         described = f"{evaluation.network.name.removeprefix('monai:')} as the file describes it"
-        if not _takes(evaluation.network, trained, content["state_dict"]):
-            message = f"{described} has other weights than {file}"
+        differences = _list_other_channels(evaluation.network, trained)
+        if differences or not _takes(evaluation.network, trained, content["state_dict"]):
+            message = f"{described} has other weights than {file}{differences}"
             raise ConfigError(message, path=evaluation.path, where=evaluation.network.where)
         say(f"warning: {described} is not quite that of {file}, which is used")
     return open_engine(file)
+
+
+def _list_other_channels(network: Component, trained: Component) -> str:
+    """The channels that a network states and that the trained one has otherwise, as the end of a sentence."""
+    stated, learnt = read_network(network), read_network(trained)
+    names = {"in_channels": "in_channels", "num_classes": "out_channels"}
+    values = [(word, getattr(stated, name), getattr(learnt, name)) for name, word in names.items()]
+    return "".join(
+        f"; {word} is {value}, where it has {other}" for word, value, other in values if value not in (None, other)
+    )
 
 
 def _takes(network: Component, trained: Component, weights: Mapping[str, torch.Tensor]) -> bool:

@@ -65,6 +65,11 @@ class Passage:
             inferer = TFSimpleInferer()
         else:
             inferer = TFScanWindowInferer(roi_size=engine.spec.window, overlap=engine.spec.overlap)
+        roi, axes = getattr(inferer, "roi_size", None), 3 if engine.spec.task == "segmentation" else 2
+        is_of_slices = getattr(inferer, "target", "") == "SliceInferer"
+        if isinstance(roi, list | tuple) and len(roi) != axes and not is_of_slices:
+            message = f"{list(roi)} has {len(roi)} axes, and the model's images have {axes}"
+            raise ConfigError(message, path=evaluation.path, where="inferer.args.roi_size")
         passage = cls._plan(engine, inferer)
         if passage.spec is not None and passage.spec.window is not None:
             _check_window(passage.spec.window, engine, evaluation)

@@ -146,14 +146,13 @@ class CaseRunner:
     def finish(self, sample: Sample, *, with_label: bool) -> Sample:
         """Run the transforms of the answer and, if wanted, those of the label.
 
-        Raises:
-            DataError: a label is wanted, and the case has none.
+        Args:
+            sample: of :meth:`answer`.
+            with_label: the case has a label, which is wanted.
         """
         finished = self.after.run_head(sample)
         if not with_label:
             return finished
-        if finished.get("label") is None:
-            raise DataError("the case has no label to compare with")
         if isinstance(finished["label"], tuple):
             finished = finished | {"label": np.asarray(finished["label"], dtype=np.float32)}
         return self.of_label.run_head(finished)
