@@ -51,22 +51,9 @@ def recognise_bids(folder: FolderFiles) -> Layout | None:
     root = _find_root(folder)
     if root is None:
         return None
-    raw: dict[str, list[Path]] = defaultdict(list)
-    derived: dict[str, list[Path]] = defaultdict(list)
-    labels: dict[str, list[Path]] = defaultdict(list)
     reasons: dict[Path, str] = {}
-    for parent, files in folder.by_folder.items():
-        is_derived = DERIVATIVES in parent.relative_to(root).parts if parent.is_relative_to(root) else True
-        for file in files:
-            visit, _, suffix = _parse_name(file)
-            if visit and suffix in (MAP_SUFFIX, *MASK_SUFFIXES):
-                labels[visit].append(file)
-            elif parent.name in SERIES_FOLDERS:
-                reasons[file] = NO_CHANNEL
-            elif visit and suffix not in NO_IMAGE_SUFFIXES:
-                (derived if is_derived else raw)[visit].append(file)
-    visits = sorted({*raw, *derived} if not raw else {*raw, *(derived.keys() & labels.keys())})
-    images = {visit: _choose_images(raw.get(visit) or derived[visit], reasons) for visit in visits}
+    all_images, labels = _sort_files(folder, root, reasons)
+    images = {visit: _choose_images(files, reasons) for visit, files in sorted(all_images.items())}
     chosen_labels = _choose_labels(labels, reasons)
     channels, images = _choose_channels(images)
     cases = [
@@ -91,6 +78,27 @@ def _find_root(folder: FolderFiles) -> Path | None:
         if isinstance(content, dict) and "BIDSVersion" in content:
             return path.parent
     return None
+
+
+def _sort_files(
+    folder: FolderFiles, root: Path, reasons: dict[Path, str]
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """The images and the labels of each visit; images of derivatives where it has no others."""
+    raw: dict[str, list[Path]] = defaultdict(list)
+    derived: dict[str, list[Path]] = defaultdict(list)
+    labels: dict[str, list[Path]] = defaultdict(list)
+    for parent, files in folder.by_folder.items():
+        is_derived = DERIVATIVES in parent.relative_to(root).parts if parent.is_relative_to(root) else True
+        for file in files:
+            visit, _, suffix = _parse_name(file)
+            if visit and suffix in (MAP_SUFFIX, *MASK_SUFFIXES):
+                labels[visit].append(file)
+            elif parent.name in SERIES_FOLDERS:
+                reasons[file] = NO_CHANNEL
+            elif visit and suffix not in NO_IMAGE_SUFFIXES:
+                (derived if is_derived else raw)[visit].append(file)
+    visits = {*raw, *derived} if not raw else {*raw, *(derived.keys() & labels.keys())}
+    return {visit: raw.get(visit) or derived[visit] for visit in visits}, labels
 
 
 def _parse_name(file: Path) -> tuple[str, str, str]:

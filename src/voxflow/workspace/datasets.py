@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ExportStage = Literal["volumes", "resampled"]
 FOLDERS: Mapping[DatasetForm, str] = {"nnunet": "Dataset001_{}", "msd": "Task01_{}"}
 NO_NAME = "image"
+COLUMNS = ("case", "patient", "image", "label")
 PARTS = ("training", "validation")
 
 
@@ -44,24 +45,22 @@ class DatasetExport:
 
     Attributes:
         target: its folder.
-        cases, labelled, channels, classes: how many it has.
+        layout: what it holds.
         left_out: the cases that it does not have, since the split does not.
         remarks: what the user should know, one sentence each.
     """
 
     target: Path
-    cases: int
-    labelled: int
-    channels: int
-    classes: int
+    layout: Layout
     left_out: tuple[str, ...]
     remarks: tuple[str, ...]
 
     def line(self) -> str:
         """Say in one line what was written and where."""
+        layout, labelled = self.layout, sum(bool(case.labels) for case in self.layout.cases)
         return (
-            f"{self.cases} cases, {self.labelled} labelled, {self.channels} channel(s), {self.classes} class(es) "
-            f"→ {self.target}"
+            f"{len(layout.cases)} cases, {labelled} labelled, {len(layout.channels)} channel(s), "
+            f"{len(layout.classes)} class(es) → {self.target}"
         )
 
 
@@ -87,33 +86,32 @@ def export_dataset(
     folder = places.volumes if stage == "volumes" else places.resampled
     if target.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"lies in {folder}, which belongs to a stage; choose another folder by --output", path=target)
-    rows = read_rows(folder / "cases.csv")
-    if not rows:
-        name = "convert" if stage == "volumes" else "resample"
-        raise DataError(f"no cases here; run: dvc repro {name}@{places.workspace}", path=folder / "cases.csv")
     splits = _read_splits(places.datalists)
+    rows = _read_table(places, folder / "cases.csv", stage)
     left_out = tuple(row["case"] for row in rows if splits and row["case"] not in splits[0])
-    rows = [row for row in rows if row["case"] not in left_out]
+    rows = [row for row in rows if not splits or row["case"] in splits[0]]
     layout = _describe_cases(places, form, folder, rows, splits)
     remarks = write_dataset(layout, target, form, title=places.workspace, folds=_list_folds(splits, rows))
+    split = f"dvc repro split@{places.workspace}"
     if left_out:
-        again = f"if they are new, run: dvc repro split@{places.workspace}"
-        remarks.append(
-            f"left out {len(left_out)} case(s) that the split does not have: {join_names(left_out)}; {again}"
-        )
+        names = f"{join_names(left_out)}; if they are new, run: {split}"
+        remarks.append(f"left out {len(left_out)} case(s) that the split does not have: {names}")
     if not splits:
-        remarks.append(f"no split yet (dvc repro split@{places.workspace}), so the data set's own parts count")
+        remarks.append(f"no split yet ({split}), so the data set's own parts count")
     if layout.channels == (NO_NAME,) and form == "nnunet":
         remarks.append('the channel has no name; for CT write "CT" into channel_names, by which nnU-Net scales it')
-    return DatasetExport(
-        target=target,
-        cases=len(layout.cases),
-        labelled=sum(bool(case.labels) for case in layout.cases),
-        channels=len(layout.channels),
-        classes=len(layout.classes),
-        left_out=left_out,
-        remarks=tuple(remarks),
-    )
+    return DatasetExport(target, layout, left_out, tuple(remarks))
+
+
+def _read_table(places: Places, path: Path, stage: ExportStage) -> list[Row]:
+    rows = read_rows(path)
+    if not rows:
+        name = "convert" if stage == "volumes" else "resample"
+        raise DataError(f"no cases here; run: dvc repro {name}@{places.workspace}", path=path)
+    lacking = [column for column in COLUMNS if column not in rows[0]]
+    if lacking:
+        raise DataError(f"lacks the column(s) {', '.join(lacking)}", path=path)
+    return rows
 
 
 def _describe_cases(
