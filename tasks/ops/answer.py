@@ -48,12 +48,15 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
             convert=stage.options_of("convert", ConvertOptions),
             infer=infer,
             archive=stack.enter_context(open_archive(back_to, settings)) if back_to and settings else None,
+            channels_wait_s=incoming.answer.channels_wait_s,
         )
         answers = answer_new_series(desk, ledger)
     destination = f"sent {len(answers.sent)} to {back_to}" if back_to else f"kept in {incoming.out}"
     bad = f", {len(answers.refused)} can't be used" if answers.refused else ""
     bad += f", {len(answers.failed)} not sent (tried again next time)" if answers.failed else ""
-    say(f"answer {stage.workspace}: masks for {len(answers.answered)} series by {desk.model}, {destination}{bad}")
+    bad += f", {len(answers.waiting)} wait for a channel" if answers.waiting else ""
+    unit = "studies" if desk.engine.spec.image_count > 1 else "series"
+    say(f"answer {stage.workspace}: masks for {len(answers.answered)} {unit} by {desk.model}, {destination}{bad}")
     if answers.failed and not answers.sent:
         return EXIT_FAILURE
     return EXIT_SOME_FAILED if answers.refused or answers.failed else EXIT_OK

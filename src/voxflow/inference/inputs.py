@@ -199,7 +199,7 @@ def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOpt
             "files, or rules in convert.channels"
         )
     rules = dict(zip(spec.channels, spec.rules, strict=True))
-    return ConvertOptions.model_validate(options.model_dump(exclude={"channels"}) | {"channels": rules})
+    return ConvertOptions.model_validate(options.model_dump(exclude={"channels", "cases"}) | {"channels": rules})
 
 
 def _list_images(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

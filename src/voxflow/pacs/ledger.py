@@ -190,6 +190,15 @@ class Ledger:
         )
         return [LedgerEntry(*row) for row in rows]
 
+    def list_study(self, study_uid: str) -> list[LedgerEntry]:
+        """List the series of a study that are in the inbox, whatever became of them, in the order of their UIDs."""
+        rows = self._connection.execute(
+            "SELECT series_uid, study_uid, seen, seen_at, taken, reason FROM series "
+            "WHERE study_uid = ? AND taken > 0 ORDER BY series_uid",
+            (study_uid,),
+        )
+        return [LedgerEntry(*row) for row in rows]
+
     def count_states(self) -> dict[str, int]:
         """Count the series of each kind: taken, failed, and those of :data:`ANSWERS`."""
         taken_count, failed_count = self._connection.execute(
