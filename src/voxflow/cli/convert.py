@@ -21,6 +21,7 @@ CHOICES = (
     ("gantry-tilt", ("shear", "quarantine"), "what to do with series of a tilted gantry"),
     ("irregular-spacing", ("quarantine", "resample"), "what to do with series of uneven slice spacing"),
     ("label-grid", ("resample", "quarantine"), "what to do with a SEG on another grid than its image"),
+    ("absent-labels", ("empty", "unlabelled"), "what a class means that a labelled case has no label of"),
     ("overlap", ("last", "first", "listed", "channels", "regions"), "which segment to keep where several overlap"),
     ("pet", ("suv", "stated"), "values of PET"),
     ("channels-of", ("study", "patient"), "where the series of a case of several channels are looked for"),

@@ -63,6 +63,7 @@ from voxflow.images import (
 )
 from voxflow.layouts import IGNORE, recognise_layout
 from voxflow.progress import track
+from voxflow.volumes import CHANNEL_SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -277,6 +278,7 @@ def _convert_dicom(
     unmatched_count = findings.report_unmatched(names_of_images)
     label_description: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
     label_description = label_description or dict(describe_labels(names, values))
+    cases = [_name_labelled(case, label_description) for case in cases]
     regions = {}
     if united:
         names_by_value = {value: str(label_description[str(value)]) for value in sorted(set(values.values()))}
@@ -285,6 +287,12 @@ def _convert_dicom(
     notes = {"copies": len(scan.copies), "findings_without_image": unmatched_count}
     channels = plan.several if plan else ()
     return ConversionResult(rows, cases, label_description, notes, regions, channels, ignore)
+
+
+def _name_labelled(case: ConvertedCase, names: Mapping[str, object]) -> ConvertedCase:
+    """Put the names of the classes that were labelled in the place of their values."""
+    values = case.labelled.split(CHANNEL_SEPARATOR) if case.labelled else []
+    return replace(case, labelled=CHANNEL_SEPARATOR.join(str(names[value]) for value in values)) if values else case
 
 
 def _plan_channels(parts: Sequence[SeriesPart], source: Path, options: ConvertOptions) -> ChannelPlan | None:

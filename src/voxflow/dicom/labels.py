@@ -247,11 +247,13 @@ class MergedLabels:
         array: labels (i, j, k).
         channels: where ``overlap`` is "channels" or "regions", the whole mask (i, j, k) of each label value.
         outcomes: of each object, in the order in which they count.
+        labelled: the values of the classes that someone labelled here, be they empty.
     """
 
     array: NDArray[np.uint8] | NDArray[np.uint16]
     channels: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
     outcomes: list[LabelOutcome] = field(default_factory=list)
+    labelled: set[int] = field(default_factory=set)
 
 
 def merge_labels(
@@ -381,6 +383,9 @@ class _Painter:
             array[mask] = value
             drawing.note(number, f"{int(mask.sum())} voxels are not labelled (ignore)")
             return
+        # An empty segment says that nothing is there; a structure set without a voxel does not.
+        if drawing.share.label.kind == "seg" or mask.any():
+            self._merged.labelled.add(value)
         drawing.overlapping_voxels += int((self._covered & mask & (array != value)).sum())
         array[mask & ~self._covered if self._keeps_first else mask] = value
         self._covered |= mask

@@ -45,9 +45,10 @@ class LabelTexts(TypedDict):
     label: str
     label_source: str
     label_channels: str
+    labelled: str
 
 
-NO_LABEL: LabelTexts = {"label": "", "label_source": "", "label_channels": ""}
+NO_LABEL: LabelTexts = {"label": "", "label_source": "", "label_channels": "", "labelled": ""}
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,10 @@ def write_labels(
         return texts, {}, rows
     texts["label"] = f"labels/{job.case}{job.options.volume_format}"
     texts["label_source"] = "+".join(sorted({label.kind for label in usable_labels}))
+    classes = {value for name, value in job.values.items() if name != IGNORE}
+    if job.options.absent_labels == "unlabelled" and merged.labelled != classes:
+        # Values; the conversion, which knows all cases, puts the names in their place.
+        texts["labelled"] = CHANNEL_SEPARATOR.join(map(str, sorted(merged.labelled)))
     if job.options.overlap == "regions":
         label = merge_masks(sorted(merged.channels.items()), grid.geometry, max(job.values.values()))
         ignore = job.values.get(IGNORE)

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import DataError, InputError, join_names
 from voxflow.executor import process_map
 from voxflow.images.files import describe_values
 from voxflow.images.label_values import LabelValues
-from voxflow.images.layout_labels import Overlap, list_regions, name_combinations, read_layout_label, unite_labels
+from voxflow.images.layout_labels import (
+    Overlap,
+    list_labelled,
+    list_regions,
+    name_combinations,
+    read_layout_label,
+    unite_labels,
+)
 from voxflow.images.names import choose_case_ids
 from voxflow.images.origins import RowOrigin
 from voxflow.images.pseudonyms import number_cases
@@ -58,6 +65,7 @@ class LayoutJob:
         target: the folder that images/ and labels/ lie in.
         suffix: of the volumes that are written.
         overlap: which class counts where masks overlap, or "regions".
+        absent: what a class means that the case has no mask of; see ``ImageOptions.absent_labels``.
     """
 
     case: LayoutCase
@@ -70,6 +78,7 @@ class LayoutJob:
     target: Path
     suffix: str
     overlap: Overlap = "last"
+    absent: Literal["empty", "unlabelled"] = "empty"
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,8 @@ def convert_layout_case(job: LayoutJob) -> ConversionOutcome:
 
 def _write_case(job: LayoutJob, row: ConversionRow) -> ConversionOutcome:
     images = _read_channels(job)
-    label = _read_label(job, [image.geometry for image in images]) if job.case.labels else None
+    labelled = list_labelled(job.case, job.classes, absent=job.absent)
+    label = _read_label(job, [image.geometry for image in images], labelled) if job.case.labels else None
     count = len(images)
     numbers = [""] if count == 1 else [f"_{number:04d}" for number in range(count)]
     names = [f"images/{job.case_id}{number}{job.suffix}" for number in numbers]
@@ -165,6 +175,7 @@ def _write_case(job: LayoutJob, row: ConversionRow) -> ConversionOutcome:
         label_source="nifti" if label else "",
         source=job.source_name,
         subset=job.case.part,
+        labelled=CHANNEL_SEPARATOR.join(labelled or ()) if label else "",
         **texts,
     )
     if label:
@@ -208,12 +219,13 @@ def _describe_own_grids(job: LayoutJob, images: Sequence[Volume]) -> str:
     return f"{join_names(names)} {verb}; the stage resample brings all channels to one" if names else ""
 
 
-def _read_label(job: LayoutJob, grids: Sequence[Geometry]) -> LayoutLabel:
+def _read_label(job: LayoutJob, grids: Sequence[Geometry], labelled: Sequence[str] | None) -> LayoutLabel:
     """Read the label on the grid of whichever channel it lies on."""
     try:
         of_label = read_geometry(job.case.labels[0].path, has_channels=True)
         grid = next((grid for grid in grids if of_label.find_axes(grid) is not None), grids[0])
-        return read_layout_label(job.case.labels, grid, job.classes, values=job.values, overlap=job.overlap)
+        sources, classes, values = job.case.labels, job.classes, job.values
+        return read_layout_label(sources, grid, classes, values=values, overlap=job.overlap, labelled=labelled)
     except DataError as error:
         raise DataError(f"label: {error.message}") from error
 
@@ -235,8 +247,9 @@ def _plan_jobs(
         LayoutJob(
             case=case,
             channels=layout.channels,
-            classes=layout.classes,
+            classes=layout.classes or {name: (value,) for name, value in (options.class_labels or {}).items()},
             values=values,
+            absent=options.absent_labels,
             source_name=namer.name_file(case.files[0]),
             case_id=case_id,
             patient=names[patient],

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from voxflow.geometry import Geometry
     from voxflow.images.label_values import LabelValues
     from voxflow.images.table import ConversionOutcome
-    from voxflow.layouts import LabelSource, Layout
+    from voxflow.layouts import LabelSource, Layout, LayoutCase
 
 Overlap = Literal["last", "first", "regions"]
 Combination = tuple[int, ...]
@@ -66,6 +66,7 @@ def read_layout_label(
     *,
     values: LabelValues,
     overlap: Overlap,
+    labelled: Sequence[str] | None = None,
 ) -> LayoutLabel:
     """Read the label of one case; of several masks one at a time is in memory.
 
@@ -75,12 +76,21 @@ def read_layout_label(
         classes: values by class, for masks.
         values: that a map may hold.
         overlap: of masks: which class counts where several lie, or "regions" to keep all.
+        labelled: the classes that were labelled; None: all.
 
     Raises:
-        DataError: a file is unreadable, lies on another grid, or a map has a value of no class.
+        DataError: a file is unreadable, lies on another grid, or a map has a value of no class, or of one that is said
+            not to be labelled.
     """
+    absent = [] if labelled is None else sorted(classes.keys() - set(labelled))
+    said = f"not labelled: {join_names(absent)}" if absent else ""
     if not sources[0].class_name:
-        return _read_map(sources[0], grid, values)
+        label = _read_map(sources[0], grid, values)
+        known = {value for name, members in classes.items() if name not in absent for value in members}
+        wrong = [name for name in absent if set(classes[name]) - known & set(label.values)]
+        if wrong:
+            raise DataError(f"the map holds {join_names(wrong)}, which is not among the labelled classes")
+        return replace(label, remark="; ".join(text for text in (label.remark, said) if text))
     remarks: list[str] = []
 
     def read_masks() -> Iterator[tuple[int, NDArray[np.bool_]]]:
@@ -98,9 +108,30 @@ def read_layout_label(
         volume = paint_ignore(label.volume, np.logical_or.reduce(unlabelled), ignore)
         remarks.append(describe_ignored(volume.array, ignore))
         label = replace(label, volume=volume, values=tuple(int(value) for value in np.unique(volume.array)))
-    unknown = sorted(classes.keys() - {source.class_name for source in sources})
-    remarks += [label.remark, f"no mask of {join_names(unknown)}: taken as empty" if unknown else ""]
+    unknown = sorted(classes.keys() - {source.class_name for source in sources} - set(absent))
+    remarks += [label.remark, said, f"no mask of {join_names(unknown)}: taken as empty" if unknown else ""]
     return replace(label, remark="; ".join(text for text in dict.fromkeys(remarks) if text))
+
+
+def list_labelled(
+    case: LayoutCase, classes: Mapping[str, tuple[int, ...]], *, absent: Literal["empty", "unlabelled"]
+) -> tuple[str, ...] | None:
+    """List the classes that were labelled in a case, in the order of the data set's; None: all were.
+
+    Args:
+        case: its files, and what the data set says.
+        classes: of the data set.
+        absent: what a class without a mask means.
+
+    Raises:
+        DataError: the data set names a class that it has not.
+    """
+    names = set(case.labelled or ())
+    if unknown := sorted(names - classes.keys()):
+        raise DataError(f"labelled names {join_names(unknown)}; the classes are {join_names(list(classes))}")
+    if case.labelled is None and absent == "unlabelled" and case.labels and case.labels[0].class_name:
+        names = {source.class_name for source in case.labels} & classes.keys()
+    return tuple(name for name in classes if name in names) if names and names != classes.keys() else None
 
 
 def paint_ignore(label: Volume, unlabelled: NDArray[np.bool_] | None, ignore: int | None) -> Volume:

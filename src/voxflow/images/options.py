@@ -37,6 +37,8 @@ class ImageOptions(BaseModel):
         patient_pattern: for NIfTI and PNG, a regular expression whose first group, found in the file's path
             without suffix, names the patient. None: a PNG named ``NUMBER_NUMBER`` belongs to patient NUMBER, any
             other file to a patient of its own.
+        absent_labels: what it means that a case has labels, but none of some class (no mask, segment or ROI): "empty":
+            the class is not there; "unlabelled": nobody looked for it, so that training and scores leave it out.
         layout: read the folder as a data set of this known layout; None pairs images and labels by their names.
         keep_names: for NIfTI and PNG, use file names as case ids in place of pseudonyms.
         volume_format: the suffix of the volumes and labels that are written.
@@ -49,6 +51,7 @@ class ImageOptions(BaseModel):
     labels: dict[str, LabelValue] | None = Field(default=None, min_length=1)
     pseudonym_key: str | None = Field(default=None, min_length=1)
     patient_pattern: str | None = None
+    absent_labels: Literal["empty", "unlabelled"] = "empty"
     layout: LayoutName | None = None
     keep_names: bool = False
     volume_format: Literal[".nii.gz", ".nii", ".mha", ".mhd", ".nrrd"] = ".nii.gz"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from voxflow.errors import shorten
 from voxflow.files import atomic_path, write_json
-from voxflow.tables import FINDING_PREFIX, MOST_CELL
+from voxflow.tables import FINDING_PREFIX, LABELLED, MOST_CELL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -61,7 +61,8 @@ class ConvertedCase:
 
     ``volume`` is its number in the series, and ``instance_uid`` the lowest SOPInstanceUID of what it was made of.
     ``label_channels`` names one mask a label, joined by ";", where labels may overlap. ``subset`` is the part that the
-    data set itself uses the case for, "training" or "testing"; a table without any has no such column.
+    data set itself uses the case for, "training" or "testing", and ``labelled`` the classes that were labelled in the
+    case, joined by ";", empty where all were; a table without any has no such column.
     """
 
     case: str
@@ -82,6 +83,7 @@ class ConvertedCase:
     units: str = ""
     remedy: str = ""
     subset: str = ""
+    labelled: str = ""
     findings: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
@@ -219,8 +221,9 @@ def write_tables(
     )
     findings = list(dict.fromkeys(name for case in cases for name in case.findings))
     columns = [f.name for f in fields(ConvertedCase) if f.name != "findings"]
-    if not any(case.subset for case in cases):
-        columns.remove("subset")
+    for column in ("subset", LABELLED):
+        if not any(getattr(case, column) for case in cases):
+            columns.remove(column)
     header = [*columns, *(FINDING_PREFIX + name for name in findings)]
     _write_rows(folder / "cases.csv", header, (_list_case_values(case, columns, findings) for case in cases))
     write_json(folder / "labels.json", dict(labels))

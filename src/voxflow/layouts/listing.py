@@ -14,7 +14,7 @@ from voxflow.files import require_regular_file
 from voxflow.layouts.folder import is_volume
 from voxflow.layouts.masks import build_mask_layout
 from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, Part
-from voxflow.tables import read_rows
+from voxflow.tables import LABELLED, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,8 @@ def recognise_table(folder: FolderFiles) -> Layout | None:
     """Read a table in the source folder itself whose columns name files below it.
 
     The columns: ``image``, or ``image:NAME`` for each channel; ``label`` for a map, or ``mask:NAME`` for each class;
-    ``case``, ``patient`` and ``part`` (training, testing) where the table has them.
+    ``case``, ``patient``, ``part`` (training, testing) and ``labelled`` (names of classes, ";" between) where the
+    table has them.
 
     Returns:
         None where no table has a column ``image`` with a volume in its first row.
@@ -132,7 +133,8 @@ def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFil
             raise DataError(
                 f"expected train, val or test, received {part!r}", path=path, where=f"line {number}, column part"
             )
-        cases.append(LayoutCase(name, row.get("patient") or name, channels, labels, PARTS[part]))
+        patient = row.get("patient") or name
+        cases.append(LayoutCase(name, patient, channels, labels, PARTS[part], _read_labelled(row)))
     name, count = Counter(case.name for case in cases).most_common(1)[0]
     if count > 1:
         raise DataError(f"{count} rows are called {name!r}", path=path, where="case")
@@ -163,6 +165,12 @@ class _RowReader:
         if not file.is_file():
             raise DataError(f"{text!r} is not there", path=self._path, where=where)
         return file
+
+
+def _read_labelled(row: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The classes that a row says were labelled, with semicolons between; None where it does not say."""
+    names = tuple(name for text in row.get(LABELLED, "").split(";") if (name := text.strip()))
+    return names or None
 
 
 def _split_column(column: str) -> tuple[str, str]:

@@ -58,6 +58,7 @@ class LayoutCase:
         channels: in the order of :attr:`Layout.channels`; None where the case lacks one.
         labels: a map, or masks of classes; empty where the case has none.
         part: what the data set itself uses the case for; empty where it does not say.
+        labelled: names of the classes that were labelled in it; None where the data set does not say.
     """
 
     name: str
@@ -65,6 +66,7 @@ class LayoutCase:
     channels: tuple[ChannelSource | None, ...]
     labels: tuple[LabelSource, ...] = ()
     part: Part = ""
+    labelled: tuple[str, ...] | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -22,7 +22,7 @@ from voxflow.layouts import (
     write_dataset,
 )
 from voxflow.places import PARAMS
-from voxflow.tables import read_rows
+from voxflow.tables import LABELLED, read_rows
 from voxflow.texts import parse_json
 from voxflow.volumes import CHANNEL_SEPARATOR
 
@@ -124,6 +124,10 @@ def _describe_cases(
     twin = next((name for name in named.values() if list(named.values()).count(name) > 1), None)
     if twin is not None and not regions:
         raise DataError(f"two values are called {twin!r}; a class has one name", path=folder / "labels.json")
+    partial = [row["case"] for row in rows if row.get(LABELLED)]
+    if partial:
+        message = f"in {join_names(partial)} only some classes were labelled, which {form} can't say"
+        raise DataError(message, path=folder / "cases.csv", where=LABELLED)
     cases = [_make_case(row, folder, splits[0] if splits else None) for row in rows]
     return Layout(
         name=form,

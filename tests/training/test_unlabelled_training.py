@@ -1,0 +1,99 @@
+"""A training leaves out what nobody labelled: voxels of the ignore value, and classes of partially labelled cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import volume_config, workflow_of
+from voxflow.datalist import Case, Datalist
+from voxflow.errors import ConfigError, DataError
+from voxflow.geometry import Geometry
+from voxflow.tracking import NullTracker
+from voxflow.training import DataFacts, TrainOptions, train
+from voxflow.training.distributed import World
+from voxflow.training.session import plan_training_data, prepare_data
+from voxflow.volumes import Volume, write_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FACTS = DataFacts(class_names=("background", "cube", "core"), spacing_mm=(1, 1, 1), orientation="LPS")
+
+
+def write_case(folder: Path, number: int, *, ignore: int | None, labelled: tuple[str, ...] | None) -> Case:
+    """A bright cube with a brighter core; without the core's label where it was not labelled."""
+    label = np.zeros((20, 20, 20), np.uint8)
+    label[4:14, 4:14, 4:14] = 1
+    label[6:12, 6:12, 6:12] = 2
+    image = np.random.default_rng(number).normal(50, 5, label.shape) + 50 * label
+    if labelled is not None:
+        label[label == 2] = 0
+    if ignore is not None:
+        label[:, :, :5] = ignore
+    grid = Geometry.from_parts(label.shape, (1, 1, 1))
+    paths = folder / f"{number}.nii.gz", folder / f"{number}_label.nii.gz"
+    write_volume(paths[0], Volume(image.astype(np.float32), grid))
+    write_volume(paths[1], Volume(label, grid))
+    return Case(str(number), (paths[0],), paths[1], str(number), ignore, labelled)
+
+
+def make_datalist(folder: Path, **metadata: Any) -> Datalist:
+    """Four cases to learn from, two of them without the label of the core, one of these without the lowest planes."""
+    kinds: list[tuple[int | None, tuple[str, ...] | None]] = [
+        (None, None),
+        (255, None),
+        (None, ("cube",)),
+        (255, ("cube",)),
+    ]
+    cases = [
+        write_case(folder, n, ignore=i, labelled=names) for n, (i, names) in enumerate([*kinds, kinds[1], kinds[2]])
+    ]
+    return Datalist(
+        folder / "d.json", folder, {"training": tuple(cases[:4]), "validation": tuple(cases[4:])}, (), metadata
+    )
+
+
+def test_labels_are_marked_and_the_classes_are_learnt(tmp_path: Path, options: TrainOptions) -> None:
+    datalist = make_datalist(tmp_path)
+    workflow = workflow_of(volume_config(), tmp_path, epochs=60, num_training_epoch_per_valid=60)
+    plan, training, _ = plan_training_data(workflow, datalist, FACTS)
+    assert plan.unlabelled is not None
+    assert plan.unlabelled.sets == ((2,),)
+    _, store = prepare_data(plan, (training, training), options, World(), seed=0)
+    values = [set(np.unique(store[n]["label"]).tolist()) for n in range(4)]
+    assert values == [{0, 1, 2}, {-1, 0, 1, 2}, {-2, 1}, {-2, -1, 1}]
+    result = train(workflow, datalist, options, tmp_path / "out", facts=FACTS, tracker=NullTracker())
+    assert result.metrics["mean_dice_cube"] > 0.8
+    assert result.metrics["mean_dice_core"] > 0.5
+
+
+def test_components_that_can_not_leave_voxels_out_are_refused(tmp_path: Path) -> None:
+    datalist = make_datalist(tmp_path)
+    config = volume_config()
+    config["train"]["pre_transforms"].append({"name": "CenterData", "args": {"fields": "label"}})
+    config["train"]["aux_ops"] = [{"name": "DiceMaskedOutput"}]
+    workflow = workflow_of(config, tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        plan_training_data(workflow, datalist, FACTS)
+    text = str(caught.value)
+    assert "CenterData on the label can't leave out voxels that nobody labelled" in text
+    assert "DiceMaskedOutput can't leave out voxels" in text
+    whole = replace(datalist, parts={"training": datalist.parts["training"][:1], "validation": ()})
+    assert plan_training_data(workflow, whole, FACTS)[0].unlabelled is None
+
+
+def test_name_that_is_no_class_is_refused(tmp_path: Path) -> None:
+    case = write_case(tmp_path, 0, ignore=None, labelled=("cub",))
+    datalist = Datalist(tmp_path / "d.json", tmp_path, {"training": (case,), "validation": ()})
+    with pytest.raises(DataError, match="case 0: labelled names cub; the classes are background, cube, core"):
+        plan_training_data(workflow_of(volume_config(), tmp_path), datalist, FACTS)
+
+
+def test_classes_that_overlap_can_not_be_partial_as_exclusive_ones(tmp_path: Path) -> None:
+    datalist = make_datalist(tmp_path, regions={"cube": [1, 2], "core": [2]})
+    with pytest.raises(ConfigError, match="only some classes were labelled, and classes overlap"):
+        plan_training_data(workflow_of(volume_config(), tmp_path), datalist, FACTS)
