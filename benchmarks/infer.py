@@ -1,9 +1,11 @@
 """Compare inference from a CT file to its mask file, as whole processes: the MONAI spleen bundle's, and ours.
 
 The network is the bundle's (U-Net, 16 to 256 channels, batch norm) with random but fixed weights; both sides read the
-same NIfTI, bring it to 1.5 × 1.5 × 2 mm, window it, run the network, and write the mask on the image's own grid.
+same NIfTI, bring it to 1.5 × 1.5 × 2 mm, window it, run the network, and write the mask on the image's own grid. On a
+GPU the bundle computes with AMP, as its authors advise. With several cases, the time of one more case with the model
+loaded is what a queue takes longer than a single case, by the number of the others.
 
-python -m benchmarks.infer --image CT.nii.gz [--slices 300] [--rounds 3]
+python -m benchmarks.infer --image CT.nii.gz [--slices 300] [--rounds 3] [--device cuda] [--cases 8]
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 ROI, OVERLAP, BATCH = (96, 96, 96), 0.5, 4
 SPACING = (1.5, 1.5, 2.0)
 LOW, HIGH = -57, 164
+SIDES = ("monai", "default", "same")
 
 
 def network() -> torch.nn.Module:
@@ -40,8 +43,8 @@ def network() -> torch.nn.Module:
     return net.eval()
 
 
-def infer_by_monai(image: Path, weights: Path, out: Path) -> None:
-    """What the bundle's inference.json configures, on a CPU: its transforms, evaluator, workers and type of mask."""
+def infer_by_monai(images: list[Path], weights: Path, out: Path, device: str) -> None:
+    """What the bundle's inference.json configures: its transforms, evaluator, workers and type of mask."""
     import torch
     from monai.data import DataLoader, Dataset
     from monai.engines import SupervisedEvaluator
@@ -79,16 +82,17 @@ def infer_by_monai(image: Path, weights: Path, out: Path) -> None:
     net = UNet(3, 1, 2, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2, norm="batch")
     net.load_state_dict(torch.load(weights, weights_only=True))
     SupervisedEvaluator(
-        device="cpu",
-        val_data_loader=DataLoader(Dataset([{"image": str(image)}], before), batch_size=1, num_workers=4),
-        network=net,
+        device=torch.device(device),
+        val_data_loader=DataLoader(Dataset([{"image": str(i)} for i in images], before), batch_size=1, num_workers=4),
+        network=net.to(device),
+        amp=device != "cpu",
         inferer=SlidingWindowInferer(ROI, BATCH, OVERLAP),
         postprocessing=after,
         val_handlers=[StatsHandler(iteration_log=False)],
     ).run()
 
 
-def infer_by_voxflow(image: Path, models: Path, out: Path, plan: str) -> None:
+def infer_by_voxflow(images: list[Path], models: Path, out: Path, plan: str) -> None:
     """Our default, or the peer's windows and its way back through probabilities."""
     from voxflow.engines import open_engine
     from voxflow.inference import InferenceCase, InferOptions, infer_cases
@@ -97,14 +101,15 @@ def infer_by_voxflow(image: Path, models: Path, out: Path, plan: str) -> None:
     if plan == "same":
         options |= {"plan": "windows", "back": "probabilities", "blend": "constant"}
     out.mkdir(parents=True)
-    infer_cases(open_engine(models), [InferenceCase("ct", (image,))], out, InferOptions.model_validate(options))
+    cases = [InferenceCase(image.name.partition(".")[0], (image,)) for image in images]
+    infer_cases(open_engine(models), cases, out, InferOptions.model_validate(options))
 
 
 def prepare(folder: Path, image: Path, slices: int | None) -> Path:
     """Write weights, the exported model, and the image to infer on; returns the image."""
     import torch
 
-    from voxflow.engines import write_onnx, write_openvino
+    from voxflow.engines import write_onnx, write_openvino, write_torchscript
     from voxflow.spec import ModelSpec, TransformSpec
     from voxflow.volumes import read_volume, resample, target_geometry, write_volume
 
@@ -131,6 +136,7 @@ def prepare(folder: Path, image: Path, slices: int | None) -> Path:
     models.mkdir()
     write_onnx(net, spec, models / "model.onnx", 18)
     write_openvino(models / "model.onnx", spec, models / "model.xml", fp16_weights=False)
+    write_torchscript(net, spec, models / "model.ts")
     (models / "model.onnx").unlink()
     if slices is None:
         return image
@@ -149,24 +155,64 @@ def agreement(first: Path, second: Path) -> float:
     return float(np.mean(a == b))
 
 
-def compare(folder: Path, image: Path, rounds: int, name: str) -> None:
-    """Run all sides in turn and print figures and ratios."""
+def compare(folder: Path, images: list[Path], rounds: int, device: str) -> None:
+    """Run all sides in turn and print figures and ratios; of several cases also what one more takes."""
+    single = run_sides(folder, images[:1], rounds, device)
+    for side in SIDES:
+        figures(side, single[side])
+    for side, label in (("default", "default"), ("same", "same-window")):
+        print(f"figure {label}_agreement {agreement(folder / 'monai', folder / side):.6f} share")
+        print(f"ratio {label} {ratio(single['monai'], single[side], 'wall'):.2f}")
+        print(f"ratio {label}_cpu {ratio(single['monai'], single[side], 'cpu'):.2f}")
+        print(f"ratio {label}_memory {ratio(single['monai'], single[side], 'memory'):.2f}")
+    if len(images) == 1:
+        return
+    queue = run_sides(folder, images, rounds, device)
+    seconds = {side: (best(queue[side]) - best(single[side])) / (len(images) - 1) for side in SIDES}
+    for side in SIDES:
+        figures(f"queue_{side}", queue[side])
+        print(f"figure one_more_{side} {seconds[side]:.3f} s")
+    for side, label in (("default", "default"), ("same", "same-window")):
+        print(f"ratio queue_{label} {ratio(queue['monai'], queue[side], 'wall'):.2f}")
+        print(f"ratio one_more_{label} {seconds['monai'] / max(seconds[side], 1e-3):.2f}")
+
+
+def best(runs: list[Run]) -> float:
+    """The least time of several runs, in seconds: what else the machine did only adds to it."""
+    return min(run.wall for run in runs)
+
+
+def run_sides(folder: Path, images: list[Path], rounds: int, device: str) -> dict[str, list[Run]]:
+    """Run every side on some cases, in turn, as processes of their own."""
     import shutil
 
-    base = [sys.executable, "-m", "benchmarks.infer", "--image", str(image), "--folder", str(folder), "--side"]
-    sides = ("monai", "default", "same")
-    runs: dict[str, list[Run]] = {side: [] for side in sides}
+    base = [sys.executable, "-m", "benchmarks.infer", "--folder", str(folder), "--device", device]
+    runs: dict[str, list[Run]] = {side: [] for side in SIDES}
     for _ in range(rounds):
-        for side in sides:
+        for side in SIDES:
             shutil.rmtree(folder / side, ignore_errors=True)
-            runs[side].append(measure([*base, side]))
-    for side in sides:
-        figures(f"{name}{side}", runs[side])
-    for side, label in (("default", "default"), ("same", "same-window")):
-        print(f"figure {name}{label}_agreement {agreement(folder / 'monai', folder / side):.6f} share")
-        print(f"ratio {name}{label} {ratio(runs['monai'], runs[side], 'wall'):.2f}")
-        print(f"ratio {name}{label}_cpu {ratio(runs['monai'], runs[side], 'cpu'):.2f}")
-        print(f"ratio {name}{label}_memory {ratio(runs['monai'], runs[side], 'memory'):.2f}")
+            command = [*base, "--side", side, "--cases", str(len(images)), "--image", str(images[0])]
+            runs[side].append(measure(command))
+    return runs
+
+
+def copy_cases(image: Path, folder: Path, count: int) -> list[Path]:
+    """Give one image several names, one a case."""
+    folder.mkdir(exist_ok=True)
+    copies = [folder / f"case{number}.nii.gz" for number in range(count)]
+    for copy in copies:
+        if not copy.exists():
+            copy.symlink_to(image.resolve())
+    return copies
+
+
+def name_device(device: str) -> str:
+    """The card's name, which a figure is worth nothing without."""
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def main() -> None:
@@ -175,19 +221,24 @@ def main() -> None:
     parser.add_argument("--image", type=Path, required=True, help="a CT volume")
     parser.add_argument("--slices", type=int, help="resample it to so many slices first")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
+    parser.add_argument("--cases", type=int, default=1, help="how many cases a queue holds")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--side", choices=("monai", "default", "same"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.side == "monai":
-        infer_by_monai(arguments.image, arguments.folder / "weights.pt", arguments.folder / "monai")
-    elif arguments.side:
-        infer_by_voxflow(
-            arguments.image, arguments.folder / "models", arguments.folder / arguments.side, arguments.side
-        )
-    else:
+    folder, side = arguments.folder, arguments.side
+    if side is None:
         with tempfile.TemporaryDirectory() as temporary:
             image = prepare(Path(temporary), arguments.image, arguments.slices)
-            compare(Path(temporary), image, arguments.rounds, "")
+            print(f"device {name_device(arguments.device)}")
+            images = copy_cases(image, Path(temporary) / "cases", arguments.cases)
+            compare(Path(temporary), images, arguments.rounds, arguments.device)
+        return
+    images = copy_cases(arguments.image, arguments.image.parent, arguments.cases)
+    if side == "monai":
+        infer_by_monai(images, folder / "weights.pt", folder / side, arguments.device)
+    else:
+        infer_by_voxflow(images, folder / "models", folder / side, side)
 
 
 if __name__ == "__main__":

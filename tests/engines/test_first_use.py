@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.inference.models import UNET, ThresholdEngine, build_seeded, radiograph_spec, volume_spec
+from tests.inference.models import UNET, ThresholdEngine, build_seeded, radiograph_spec, save_unet, volume_spec
 from voxflow.engines import (
     FirstUseEngine,
     Limits,
@@ -17,9 +17,12 @@ from voxflow.engines import (
     explain_record,
     find_reference,
     name_record,
+    open_engine,
     write_onnx,
+    write_torchscript,
 )
 from voxflow.engines.first_use import WINDOWS
+from voxflow.engines.torch import take_half_precision
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -134,3 +137,45 @@ def test_without_the_file_that_it_was_built_from_it_does_not_run(tmp_path: Path)
     write_onnx(build_seeded(UNET), volume_spec(divisor=4), tmp_path / "model.fzn.onnx", 18)
     with pytest.raises(DataError, match=r"model\.fzn\.onnx beside it is another model"):
         compare_at_first_use(ThresholdEngine(), engine_file, SINGLE, tmp_path / "record.json", PLACE)
+
+
+def test_torch_computes_in_half_precision_on_a_gpu_once_its_masks_were_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA L4")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = save_unet(tmp_path / "model.pt")
+    engine = open_engine(file)
+    assert take_half_precision(engine, file, "torch-fp16") is engine
+    first = take_half_precision(on_gpu(file), file, "torch-fp16")
+    assert isinstance(first, FirstUseEngine)
+    # There is no GPU here: the processor computes in half precision in its place.
+    assert first._reference is not None
+    first._candidate.device = first._reference.device = "cpu"
+    windows = np.random.default_rng(0).random((WINDOWS, 1, 16, 16, 8)).astype(np.float32)
+    assert np.array_equal(first.run(windows), engine.run(windows))
+    assert not np.array_equal(first.run(windows), engine.run(windows))
+    half = take_half_precision(on_gpu(file), file, "torch-fp16")
+    assert not isinstance(half, FirstUseEngine)
+    assert half.name == "torch-fp16"
+    (record,) = (tmp_path / "cache/voxflow").iterdir()
+    record.write_text('{"fault": "masks agree to a Dice of 0.5, needed 0.999"}')
+    assert take_half_precision(on_gpu(file), file, "torch-fp16").name == "torch"
+
+
+def on_gpu(file: Path) -> Engine:
+    """The engine as if its module lay on a GPU."""
+    engine = open_engine(file)
+    engine.device = "cuda"
+    return engine
+
+
+def test_half_precision_is_there_on_request(tmp_path: Path) -> None:
+    file = save_unet(tmp_path / "model.pt")
+    write_torchscript(build_seeded(UNET), volume_spec(), tmp_path / "model.ts")
+    windows = np.random.default_rng(0).random((2, 1, 16, 16, 8)).astype(np.float32)
+    expected = open_engine(file).run(windows)
+    for name in ("torch-fp16", "torchscript-fp16"):
+        received = open_engine(tmp_path, name).run(windows)
+        assert received.dtype == np.float32
+        assert 0 < np.abs(received - expected).max() < 0.02

@@ -150,7 +150,7 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
     for kind, file in candidates.items():
         reason = explain_unusable(kind, file)
         if reason is None:
-            return kind.open(file)
+            return kind.open_fastest(file)
         reasons.append(f"{kind.name}: {reason}")
     raise InputError(f"no usable model; {'; '.join(reasons) or 'expected ' + _join_names(rank_kinds())}", path=path)
 

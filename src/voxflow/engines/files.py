@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.components import find_custom_folder
@@ -11,7 +13,6 @@ from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
 # What averages over all that it is shown, by the names of torch's modules, of ONNX's operators and of OpenVINO's:
 # instance and group norm, global pooling. A network with one of these answers otherwise when its window grows.
@@ -72,3 +73,8 @@ def get_fixed_size(shape: Sequence[int | str | None]) -> tuple[int, ...] | None:
     """
     sizes = tuple(size for size in shape if isinstance(size, int))
     return sizes if len(sizes) == len(shape) else None
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for what engines may compute anew."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"

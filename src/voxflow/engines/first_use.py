@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
     from voxflow.spec import ModelSpec
@@ -72,6 +73,7 @@ class FirstUseEngine(Engine):
     ) -> None:
         self.name, self.spec, self.is_local = candidate.name, candidate.spec, candidate.is_local
         self.smallest, self.largest, self.batch = candidate.smallest, candidate.largest, candidate.batch
+        self.device = candidate.device
         self._candidate, self._limits, self._record, self._place = candidate, limits, record, place
         self._reference: Engine | None = open_reference()
         self._tally = Tally(self.spec)
@@ -85,6 +87,14 @@ class FirstUseEngine(Engine):
         if self._tally.windows >= WINDOWS:
             self._decide(self._reference)
         return expected
+
+    @override
+    def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
+        if self._reference is None and self._candidate.device is not None:
+            return self._candidate.run_tensor(batch)
+        import torch
+
+        return torch.from_numpy(self.run(batch.cpu().numpy())).to(batch.device)
 
     def _decide(self, reference: Engine) -> None:
         fault = self._tally.explain_fault(self._limits)

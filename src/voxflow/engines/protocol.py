@@ -10,11 +10,14 @@ from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from voxflow.engines.options import WriteOptions
@@ -33,6 +36,7 @@ class Engine(ABC):
         smallest: least spatial size (i, j, k) or (rows, columns) of an input; None: no bound but the divisor.
         largest: greatest one; equal to ``smallest`` where the file allows one size only.
         batch: how many windows it takes at a time where memory allows; 1 where more are no faster.
+        device: the device whose torch tensors it takes and gives, such as "cuda"; None: it takes NumPy arrays alone.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Engine(ABC):
     smallest: tuple[int, ...] | None = None
     largest: tuple[int, ...] | None = None
     batch: int = 1
+    device: str | None = None
 
     @property
     def members(self) -> tuple[Engine, ...]:
@@ -58,6 +63,27 @@ class Engine(ABC):
             (batch, class, i, j, k), or (batch, class) for a classification. An engine may hand out the same memory
             at every call, so that who keeps an answer copies it.
         """
+
+    def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
+        """Map an input to logits without leaving the device; engines with a ``device`` can.
+
+        Args:
+            batch: (batch, channel, i, j, k) or (batch, channel, rows, columns), float32, on ``device``.
+
+        Returns:
+            (batch, class, ...), on the same device, float32 or less precise.
+        """
+        raise NotImplementedError(f"{self.name} takes no tensors")
+
+    def on_processor(self) -> Engine:
+        """Return the same model on the processor, for an image that a GPU has no memory for.
+
+        Raises:
+            DataError: the file runs on a GPU alone.
+        """
+        if self.device in (None, "cpu"):
+            return self
+        raise DataError(f"the GPU has too little free memory, and {self.name} does not run on the processor")
 
     def expect(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most engines have nothing to prepare
         """Get ready for inputs to come; called from another thread, and returns at once.
@@ -77,8 +103,8 @@ class EngineKind(ABC):
             endings that fit, as ".rtx.engine" and ".engine", the longer one counts.
         format: as ``engines:`` of the stage export names it; None: nothing is exported, the checkpoint itself is run.
         package: the module that Python imports for it; :meth:`explain_unavailable` says what pip installs.
-        variants: other ways to run the same file, such as "torch-bf16". They are never taken unasked, since no file
-            passed the parity gate with them.
+        variants: other ways to run the same file, such as "torch-bf16". They are not taken unasked, but for what
+            :meth:`open_fastest` compares first.
         is_optimised: whether an MMAR knows its file as the optimised model (.trt), and not as the regular export
             (.fzn).
         is_portable: whether its file runs on other machines than the one that wrote it.
@@ -157,6 +183,17 @@ class EngineKind(ABC):
         Raises:
             DataError: the file holds no Voxflow model.
         """
+
+    def open_fastest(self, file: Path) -> Engine:
+        """Load a model for "auto": in the way that is fastest on this machine and has been compared here.
+
+        Args:
+            file: of this kind.
+
+        Raises:
+            DataError: the file holds no Voxflow model.
+        """
+        return self.open(file)
 
     def write(self, source: ExportSource) -> None:
         """Write the model in float32 to ``file`` in the source's folder; kinds with a ``format`` can.

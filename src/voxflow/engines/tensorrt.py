@@ -6,22 +6,20 @@ both, with the spec. :mod:`voxflow.engines.tensorrt_rtx` shares what both librar
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import override
 
 from voxflow.components import find_custom_folder
-from voxflow.engines.files import is_local, list_onnx_operators
+from voxflow.engines.files import cache_folder, is_local, list_onnx_operators
 from voxflow.engines.first_use import Limits
 from voxflow.engines.half import write_half
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, make_example_input
+from voxflow.engines.torch import run_on_arrays
 from voxflow.errors import DataError, VoxflowError
 from voxflow.files import atomic_path, write_json
 from voxflow.machine import has_gpu
@@ -29,7 +27,10 @@ from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    import numpy as np
+    import torch
     from numpy.typing import NDArray
 
     from voxflow.engines.options import WriteOptions
@@ -163,7 +164,7 @@ class TensorRtEngine(Engine):
     """Runs model.engine on the GPU; torch holds the device memory."""
 
     name = TensorRtKind.name
-    device: ClassVar[str] = "cuda"
+    device = "cuda"
 
     def __init__(self, path: Path) -> None:
         bindings, platform = self._import_bindings()
@@ -195,10 +196,15 @@ class TensorRtEngine(Engine):
 
     @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return run_on_arrays(self, batch)
+
+    @override
+    def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
         import torch
 
-        image = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
-        self._check(self._context.set_input_shape(INPUT_NAME, tuple(image.shape)), f"input of shape {batch.shape}")
+        image = batch.contiguous()
+        shape = tuple(image.shape)
+        self._check(self._context.set_input_shape(INPUT_NAME, shape), f"input of shape {shape}")
         shape = tuple(self._context.get_tensor_shape(OUTPUT_NAME))
         logits = torch.empty(shape, dtype=torch.float32, device=self.device)
         self._context.set_tensor_address(INPUT_NAME, image.data_ptr())
@@ -206,7 +212,7 @@ class TensorRtEngine(Engine):
         stream = torch.cuda.current_stream()
         self._check(self._context.execute_async_v3(stream.cuda_stream), "execution")
         stream.synchronize()
-        return np.asarray(logits.cpu().numpy())
+        return logits
 
     def _check(self, is_accepted: Any, step: str) -> None:
         if not is_accepted:
@@ -318,11 +324,6 @@ def timing_cache_path(platform: dict[str, str]) -> Path:
     """Return where the kernels' timings on a platform are kept, so that the next build need not take them."""
     name = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in platform.values())
     return cache_folder() / f"tensorrt-{name}.timings"
-
-
-def cache_folder() -> Path:
-    """Return the user's folder for what engines may compute anew."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
 
 
 def _network_flags(tensorrt: Any) -> int:

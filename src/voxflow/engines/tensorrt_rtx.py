@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from voxflow.engines.files import cache_folder
 from voxflow.engines.first_use import Limits, compare_at_first_use, explain_record, find_reference, name_record
-from voxflow.engines.tensorrt import EngineBuild, EngineDescription, TensorRtEngine, TensorRtKind, cache_folder
+from voxflow.engines.tensorrt import EngineBuild, EngineDescription, TensorRtEngine, TensorRtKind
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
 from voxflow.machine import has_gpu, read_gpu_driver
@@ -24,8 +25,7 @@ from voxflow.machine import has_gpu, read_gpu_driver
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
+    import torch
 
     from voxflow.engines.options import WriteOptions
     from voxflow.engines.protocol import Engine
@@ -94,11 +94,11 @@ class TensorRtRtxEngine(TensorRtEngine):
         super().__init__(path)
 
     @override
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits = super().run(batch)
+    def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
+        logits = super().run_tensor(batch)
         if batch.shape not in self._shapes:
             # The first input of each shape compiles kernels.
-            self._shapes.add(batch.shape)
+            self._shapes.add(tuple(batch.shape))
             with suppress(OSError), atomic_path(self._kernels) as temporary:
                 temporary.write_bytes(bytes(self._cache.serialize()))
         return logits

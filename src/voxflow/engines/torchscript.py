@@ -12,7 +12,14 @@ from typing_extensions import override
 from voxflow.engines.files import is_local, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import make_example_input
-from voxflow.engines.torch import choose_batch, place_module, run_module
+from voxflow.engines.torch import (
+    choose_batch,
+    copy_to_processor,
+    place_module,
+    run_module,
+    run_on_arrays,
+    take_half_precision,
+)
 from voxflow.errors import DataError
 from voxflow.machine import has_gpu
 from voxflow.torch_files import open_torch_file
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from voxflow.engines.source import ExportSource
     from voxflow.spec import ModelSpec
 
+HALF = "torchscript-fp16"
 # The file inside model.ts that holds the spec's JSON.
 SPEC_FILE = "voxflow_spec.json"
 # The format stays a deliverable while torch, pinned exactly, still reads and writes it.
@@ -42,6 +50,7 @@ class TorchScriptKind(EngineKind):
     file: ClassVar[str] = "model.ts"
     format: ClassVar[str | None] = "torchscript"
     package: ClassVar[str] = "torch"
+    variants: ClassVar[tuple[str, ...]] = (HALF,)
 
     @override
     def uses_gpu(self) -> bool:
@@ -49,7 +58,13 @@ class TorchScriptKind(EngineKind):
 
     @override
     def open(self, file: Path, variant: str | None = None) -> TorchScriptEngine:
-        return TorchScriptEngine(file)
+        engine = TorchScriptEngine(file)
+        engine.variant = variant
+        return engine
+
+    @override
+    def open_fastest(self, file: Path) -> Engine:
+        return take_half_precision(self.open(file), file, HALF)
 
     @override
     def write(self, source: ExportSource) -> None:
@@ -60,6 +75,7 @@ class TorchScriptEngine(Engine):
     """Runs model.ts on the GPU where there is one, else on the processor."""
 
     name = TorchScriptKind.name
+    variant: str | None = None
 
     def __init__(self, path: Path, spec: ModelSpec | None = None) -> None:
         """Load the file.
@@ -87,7 +103,18 @@ class TorchScriptEngine(Engine):
 
     @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        return run_module(self.module, self.device, batch)
+        return run_on_arrays(self, batch)
+
+    @override
+    def on_processor(self) -> TorchScriptEngine:
+        return copy_to_processor(self)
+
+    @override
+    def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        with torch.autocast(str(self.device), torch.float16, enabled=self.variant == HALF):
+            return run_module(self.module, batch)
 
 
 def has_torchscript_spec(path: Path) -> bool:

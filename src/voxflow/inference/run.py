@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxflow.errors import DataError
 from voxflow.inference.cases import read_radiographs, read_volumes
-from voxflow.prediction import announce_image, predict_prepared, predict_radiograph, prepare_image
+from voxflow.prediction import announce_image, choose_device, predict_prepared, predict_radiograph, prepare_image
 from voxflow.progress import say, track
 from voxflow.volumes import describe_forms, read_geometry, write_volume
 
@@ -89,14 +89,14 @@ def segment_cases(
         note = describe_forms(image.geometry)
         if note:
             say(f"warning: case {case.id}: {note}")
-        return image, prepare_image(volumes, engine.spec)
+        return image, prepare_image(volumes, engine.spec, choose_device(engine))
 
     def work(case: InferenceCase, content: tuple[Volume, PreparedImage]) -> SegmentedCase:
         image, prepared = content
         return SegmentedCase(case, image, predict_prepared(engine, prepared, options))
 
     def leaves_room(content: tuple[Volume, PreparedImage]) -> bool:
-        return content[0].array.nbytes + content[1].image.nbytes < ROOM * options.memory_mb * 2**20
+        return int(content[0].array.nbytes + content[1].image.nbytes) < ROOM * options.memory_mb * 2**20
 
     yield from read_ahead(cases, read, work, failures, leaves_room=leaves_room, doing="segmenting")
 

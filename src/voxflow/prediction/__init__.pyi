@@ -10,6 +10,7 @@ from .predict import Prediction as Prediction
 from .predict import PredictOptions as PredictOptions
 from .predict import PreparedImage as PreparedImage
 from .predict import announce_image as announce_image
+from .predict import choose_device as choose_device
 from .predict import plan_image as plan_image
 from .predict import predict_logits as predict_logits
 from .predict import predict_prepared as predict_prepared

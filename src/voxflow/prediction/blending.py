@@ -1,5 +1,8 @@
 """Runs a network over an image window by window, and blends overlapping windows into logits.
 
+An image is a NumPy array, or a torch tensor of the device that the network computes on; then the windows, the sums and
+the logits are tensors there, too.
+
 Blending is MONAI's: a Gaussian of an eighth of the window, or every window alike; windows are clipped to the image.
 The plan of one image:
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from voxflow.prediction.windows import WindowPlan
     from voxflow.spec import ModelSpec
 
+# An array of NumPy's, or a torch tensor of any device.
+Values = Any
 Box = tuple[slice, slice, slice]
 
 SIGMA_SHARE = 0.125
@@ -34,19 +39,19 @@ CERTAIN = 10.0
 
 
 def iterate_slabs(
-    engine: Engine, image: NDArray[np.float32], plan: WindowPlan, block: slice | None = None
-) -> Iterator[tuple[Box, NDArray[Any]]]:
+    engine: Engine, image: Values, plan: WindowPlan, block: slice | None = None
+) -> Iterator[tuple[Box, Values]]:
     """Run the network over an image.
 
     Args:
         engine: the network.
-        image: (channel, i, j, k), already preprocessed.
+        image: (channel, i, j, k), already preprocessed; an array or a tensor.
         plan: from :func:`voxflow.prediction.windows.plan_windows`, for this size.
         block: of the axis ``plan.across``, the voxels that are wanted; None: every block of the plan in turn.
 
     Yields:
-        A box of the image and its logits (class, part of i, j, k), float16 where the plan says so; valid until the
-        next are asked for. Within a block the boxes cover the axis ``plan.along`` in order.
+        A box of the image and its logits (class, part of i, j, k), of the image's kind, float16 where the plan says so;
+        valid until the next are asked for. Within a block the boxes cover the axis ``plan.along`` in order.
     """
     if block is None and plan.blocks > 1:
         for part in plan.block_slices():
@@ -56,7 +61,7 @@ def iterate_slabs(
     if block is not None:
         low[plan.across], high[plan.across] = block.start, block.stop
     if plan.count == 1:
-        logits = engine.run(extract_window(image, [-n for n in plan.before], plan)[None])[0]
+        logits = run_engine(engine, extract_window(image, [-n for n in plan.before], plan)[None])[0]
         inside = _make_box([a + n for a, n in zip(low, plan.before, strict=True)],
                       [b + n for b, n in zip(high, plan.before, strict=True)])  # fmt: skip
         yield _make_box(low, high), logits[:, *inside]
@@ -88,10 +93,10 @@ def compute_importance(window: Sequence[int]) -> NDArray[np.float32]:
 
 
 def _blend_windows(
-    engine: Engine, image: NDArray[np.float32], plan: WindowPlan, low: list[int], high: list[int]
-) -> Iterator[tuple[Box, NDArray[Any]]]:
+    engine: Engine, image: Values, plan: WindowPlan, low: list[int], high: list[int]
+) -> Iterator[tuple[Box, Values]]:
     along = plan.along
-    sums = _SlabSums(plan, low, high, engine.spec.out_channels)
+    sums = _SlabSums(plan, low, high, engine.spec.out_channels, image)
     across_axes = [axis for axis in range(3) if axis != along]
     begins = [max(start - plan.before[along], 0) for start in plan.starts[along]]
     for start, begin, end in zip(plan.starts[along], begins, [*begins[1:], plan.size[along]], strict=True):
@@ -111,16 +116,24 @@ def _blend_windows(
 class _SlabSums:
     """The weighted sums of a slab's logits, for the part of the image between two corners."""
 
-    def __init__(self, plan: WindowPlan, low: Sequence[int], high: Sequence[int], classes: int) -> None:
+    def __init__(self, plan: WindowPlan, low: Sequence[int], high: Sequence[int], classes: int, image: Values) -> None:
         self._low, self._high, self._along, self._window = list(low), list(high), plan.along, plan.window
         shape = [b - a for a, b in zip(low, high, strict=True)]
         shape[plan.along] = min(plan.window[plan.along], shape[plan.along])
-        self._total = np.zeros((classes, *shape), dtype=np.float16 if plan.half else np.float32)
-        self._weights = np.zeros(shape, dtype=np.float32)
         gaussian = plan.blend == "gaussian"
-        self._weight = compute_importance(plan.window) if gaussian else np.ones(plan.window, dtype=np.float32)
+        weight = compute_importance(plan.window) if gaussian else np.ones(plan.window, dtype=np.float32)
+        if isinstance(image, np.ndarray):
+            self._total: Values = np.zeros((classes, *shape), dtype=np.float16 if plan.half else np.float32)
+            self._weights: Values = np.zeros(shape, dtype=np.float32)
+            self._weight: Values = weight
+        else:
+            import torch
 
-    def add(self, logits: NDArray[np.float32], corner: Sequence[int], begin: int) -> None:
+            self._total = image.new_zeros((classes, *shape), dtype=torch.float16 if plan.half else torch.float32)
+            self._weights = image.new_zeros(shape, dtype=torch.float32)
+            self._weight = torch.from_numpy(weight).to(image.device)
+
+    def add(self, logits: Values, corner: Sequence[int], begin: int) -> None:
         """Take in one window, whose first voxel is ``corner``, where the slab's first plane is ``begin``."""
         slab_start = [begin if axis == self._along else n for axis, n in enumerate(self._low)]
         first_voxel = [max(pair) for pair in zip(corner, slab_start, strict=True)]
@@ -131,14 +144,14 @@ class _SlabSums:
         self._weights[target] += weight
         # One class at a time: the product of all would be as large as the window's logits.
         for total, scores in zip(self._total, logits, strict=True):
-            np.add(total[target], scores[inside] * weight, out=total[target], casting="unsafe")
+            total[target] += scores[inside] * weight
 
-    def finish(self, begin: int, end: int) -> tuple[Box, NDArray[Any]]:
+    def finish(self, begin: int, end: int) -> tuple[Box, Values]:
         """The box from plane ``begin`` to ``end`` and its logits; they are final."""
         planes = self._planes(slice(0, end - begin))
         weights = self._weights[planes]
         for total in self._total:
-            np.divide(total[planes], weights, out=total[planes], casting="unsafe")
+            total[planes] /= weights
         low, high = list(self._low), list(self._high)
         low[self._along], high[self._along] = begin, end
         return _make_box(low, high), self._total[:, *planes]
@@ -147,7 +160,11 @@ class _SlabSums:
         """Move what is behind the first ``count`` planes to the front, and fill the rest with 0."""
         for part in (*self._total, self._weights):
             remaining = part.shape[self._along] - count
-            part[self._planes(slice(0, remaining))] = part[self._planes(slice(count, None))].copy()
+            behind = part[self._planes(slice(count, None))]
+            # The places overlap.
+            part[self._planes(slice(0, remaining))] = (
+                behind.copy() if isinstance(behind, np.ndarray) else behind.clone()
+            )
             part[self._planes(slice(remaining, None))] = 0
 
     def _planes(self, planes: slice) -> Box:
@@ -159,7 +176,7 @@ def _run_windows(
     sums: _SlabSums,
     begin: int,
     engine: Engine,
-    image: NDArray[np.float32],
+    image: Values,
     *,
     plan: WindowPlan,
     corners: Sequence[list[int]],
@@ -169,32 +186,48 @@ def _run_windows(
     for corner in corners:
         window = extract_window(image, corner, plan) if plan.skip_empty else None
         if window is not None and window.min() == window.max():
-            sums.add(_make_background_logits(engine.spec, window.shape[1:]), corner, begin)
+            sums.add(_make_background_logits(engine.spec, window), corner, begin)
         else:
             shown_corners.append(corner)
     for first in range(0, len(shown_corners), plan.batch):
         batch = shown_corners[first : first + plan.batch]
         windows = [extract_window(image, corner, plan) for corner in batch]
         # A copy of one window alone would be memory for nothing.
-        logits = engine.run(np.stack(windows) if len(windows) > 1 else windows[0][None])
+        logits = run_engine(engine, _stack(windows) if len(windows) > 1 else windows[0][None])
         for number, corner in enumerate(batch):
             sums.add(logits[number], corner, begin)
         del logits  # before the next ones are made
 
 
-def _make_background_logits(spec: ModelSpec, size: Sequence[int]) -> NDArray[np.float32]:
+def run_engine(engine: Engine, batch: Values) -> Values:
+    """Show a network a batch, an array or a tensor; its logits are of the same kind."""
+    return engine.run(batch) if isinstance(batch, np.ndarray) else engine.run_tensor(batch)
+
+
+def _stack(windows: Sequence[Values]) -> Values:
+    if isinstance(windows[0], np.ndarray):
+        return np.stack(windows)
+    import torch
+
+    return torch.stack(list(windows))
+
+
+def _make_background_logits(spec: ModelSpec, window: Values) -> Values:
     """Logits of a window that is taken for background; takes no memory."""
     certain = np.full((spec.out_channels, 1, 1, 1), -CERTAIN, dtype=np.float32)
     if spec.activation == "softmax" or spec.class_names[0] == "background":
         certain[0] = CERTAIN
-    return np.broadcast_to(certain, (spec.out_channels, *size))
+    size = (spec.out_channels, *window.shape[1:])
+    if isinstance(window, np.ndarray):
+        return np.broadcast_to(certain, size)
+    return window.new_tensor(certain.tolist()).expand(size)
 
 
-def extract_window(image: NDArray[np.float32], corner: Sequence[int], plan: WindowPlan) -> NDArray[np.float32]:
+def extract_window(image: Values, corner: Sequence[int], plan: WindowPlan) -> Values:
     """Cut one window out of an image; beyond the borders it is 0, as in training.
 
     Args:
-        image: (channel, i, j, k).
+        image: (channel, i, j, k), an array or a tensor.
         corner: the window's first voxel (i, j, k), counted from 0; negative where the image was padded in front.
         plan: the size of the windows, and of the image.
 
@@ -204,9 +237,10 @@ def extract_window(image: NDArray[np.float32], corner: Sequence[int], plan: Wind
     high = [c + w for c, w in zip(corner, plan.window, strict=True)]
     inside = _make_box([max(c, 0) for c in corner], [min(b, n) for b, n in zip(high, plan.size, strict=True)])
     part = image[:, *inside]
-    if part.shape[1:] == plan.window:
-        return np.asarray(part)
-    window = np.zeros((len(image), *plan.window), dtype=image.dtype)
+    if tuple(part.shape[1:]) == plan.window:
+        return part
+    size = (len(image), *plan.window)
+    window = np.zeros(size, dtype=image.dtype) if isinstance(image, np.ndarray) else image.new_zeros(size)
     first = [max(-c, 0) for c in corner]
     window[:, *_make_box(first, [a + n for a, n in zip(first, part.shape[1:], strict=True)])] = part
     return window

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,15 +11,17 @@ from voxflow.errors import DataError
 from voxflow.prediction.blending import iterate_slabs
 from voxflow.prediction.mirroring import MirroringEngine
 from voxflow.prediction.probabilities import logits_to_probabilities
+from voxflow.prediction.tensors import activate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
     from voxflow.engines import EngineChoice
-    from voxflow.prediction.blending import Box
+    from voxflow.prediction.blending import Box, Values
     from voxflow.prediction.mirroring import Axis
     from voxflow.prediction.windows import WindowPlan
     from voxflow.spec import ModelSpec
@@ -62,11 +64,17 @@ class Ensemble(Engine):
         self.smallest = _combine_bounds([engine.smallest for engine in self._members], largest=True)
         self.largest = _combine_bounds([engine.largest for engine in self._members], largest=False)
         self.batch = min(engine.batch for engine in self._members)
+        devices = {engine.device for engine in self._members}
+        self.device = devices.pop() if len(devices) == 1 else None
 
     @property
     def members(self) -> tuple[Engine, ...]:
         """See :class:`voxflow.engines.Engine`."""
         return self._members
+
+    def on_processor(self) -> Ensemble:
+        """See :meth:`voxflow.engines.Engine.on_processor`; every model goes there."""
+        return Ensemble([member.on_processor() for member in self._members])
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.engines.Engine`."""
@@ -95,17 +103,17 @@ def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto") -> Ens
 
 def iterate_logits(
     engine: Engine,
-    image: NDArray[np.float32],
+    image: Values,
     plan: WindowPlan,
     flips: Sequence[Axis] = (),
     *,
     block: slice | None = None,
-) -> Iterator[tuple[Box, NDArray[Any]]]:
+) -> Iterator[tuple[Box, Values]]:
     """Run one model, or several as one, over an image, and yield the blended logits part by part.
 
     Args:
         engine: a model or an ensemble.
-        image: (channel, i, j, k), already preprocessed.
+        image: (channel, i, j, k), already preprocessed; an array or a tensor.
         plan: of windows, for this size.
         flips: axes along which the image is also shown mirrored; each model's logits are averaged over them.
         block: of the axis ``plan.across``, the voxels that are wanted; None: all.
@@ -124,12 +132,23 @@ def iterate_logits(
         yield together[0][0], _average_logits([logits for _, logits in together], engine.spec)
 
 
-def _average_logits(answers: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
+def _average_logits(answers: Sequence[Values], spec: ModelSpec) -> Values:
     """Logits (class, ...) whose probabilities are the mean of those of each answer (class, ...)."""
+    if not isinstance(answers[0], np.ndarray):
+        return _average_tensors(answers, spec)
     mean = sum(logits_to_probabilities(logits, spec) for logits in answers) / np.float32(len(answers))
     mean = np.clip(mean, LEAST, 1 - LEAST if spec.activation == "sigmoid" else None)
     logits = np.log(mean)
     return np.asarray(logits - np.log1p(-mean) if spec.activation == "sigmoid" else logits, dtype=np.float32)
+
+
+def _average_tensors(answers: Sequence[torch.Tensor], spec: ModelSpec) -> torch.Tensor:
+    total = activate(answers[0], spec)
+    for answer in answers[1:]:
+        total = total + activate(answer, spec)
+    is_sigmoid = spec.activation == "sigmoid"
+    mean = (total / len(answers)).clamp_(LEAST, 1 - LEAST if is_sigmoid else None)
+    return mean.logit() if is_sigmoid else mean.log_()
 
 
 def _combine_bounds(sizes: Sequence[tuple[int, ...] | None], *, largest: bool) -> tuple[int, ...] | None:

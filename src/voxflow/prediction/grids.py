@@ -74,12 +74,29 @@ def resample_labels(labels: Volume, geometry: Geometry) -> Volume:
         >>> resample_labels(coarse, fine).array.ravel()
         array([1, 1, 2, 2], dtype=uint8)
     """
-    order, positions = map_positions(labels.geometry, geometry)
-    nearest = [
-        np.clip(np.floor(place + 0.5).astype(int), 0, n - 1)
-        for place, n in zip(positions, labels.array.shape, strict=True)
-    ]
+    order, nearest = find_nearest(labels.geometry, geometry)
     return Volume(np.ascontiguousarray(labels.array[np.ix_(*nearest)].transpose(order)), geometry)
+
+
+def find_nearest(source: Geometry, target: Geometry) -> tuple[Sequence[int], list[NDArray[np.intp]]]:
+    """Find the nearest voxels of one grid for those of another one with parallel axes.
+
+    Args:
+        source: the grid that is read.
+        target: the grid that is filled.
+
+    Returns:
+        How to order the axes of what was read, as of :func:`map_positions`; and for each axis of ``source`` the numbers
+        of the voxels that ``target`` takes.
+
+    Raises:
+        DataError: the grids are rotated against each other.
+    """
+    order, positions = map_positions(source, target)
+    return order, [
+        np.clip(np.floor(place + 0.5).astype(np.intp), 0, n - 1)
+        for place, n in zip(positions, source.size, strict=True)
+    ]
 
 
 def map_positions(source: Geometry, target: Geometry) -> tuple[Sequence[int], list[NDArray[np.float64]]]:

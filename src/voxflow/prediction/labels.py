@@ -103,11 +103,11 @@ def label_type(spec: ModelSpec) -> type[np.uint8] | type[np.uint16]:
     return np.uint8 if highest < 256 else np.uint16
 
 
-def combine_regions(is_inside: NDArray[np.bool_], spec: ModelSpec) -> NDArray[Any]:
+def combine_regions(is_inside: Any, spec: ModelSpec) -> Any:
     """Make one label map of regions.
 
     Args:
-        is_inside: (region, ...): whether a voxel belongs to it.
+        is_inside: (region, ...): whether a voxel belongs to it; an array, or a tensor of any device.
         spec: of the model, for the values of its regions.
 
     Returns:
@@ -122,7 +122,12 @@ def combine_regions(is_inside: NDArray[np.bool_], spec: ModelSpec) -> NDArray[An
         >>> combine_regions(np.array([[False, True, True, False], [False, False, True, True]]), spec)
         array([0, 1, 2, 2], dtype=uint8)
     """
-    labels = np.zeros(is_inside.shape[1:], dtype=label_type(spec))
+    if isinstance(is_inside, np.ndarray):
+        labels: Any = np.zeros(is_inside.shape[1:], dtype=label_type(spec))
+    else:
+        from voxflow.prediction.tensors import mask_type
+
+        labels = is_inside.new_zeros(is_inside.shape[1:], dtype=mask_type(spec))
     order = sorted(range(len(spec.regions)), key=lambda number: -len(spec.regions[number]))
     for number in order:
         later = {value for other in order[order.index(number) + 1 :] for value in spec.regions[other]}
@@ -131,8 +136,8 @@ def combine_regions(is_inside: NDArray[np.bool_], spec: ModelSpec) -> NDArray[An
     for value in sorted({value for values in spec.regions for value in values}):
         members = [value in values for values in spec.regions]
         if sum(members) > 1:
-            is_member = np.ones(labels.shape, dtype=np.bool_)
-            for inside, is_in in zip(is_inside, members, strict=True):
+            is_member = is_inside[0] == members[0]
+            for inside, is_in in zip(is_inside[1:], members[1:], strict=True):
                 is_member &= inside == is_in
             labels[is_member] = value
     return labels
@@ -140,7 +145,7 @@ def combine_regions(is_inside: NDArray[np.bool_], spec: ModelSpec) -> NDArray[An
 
 def _pick_strongest(logits: NDArray[Any], spec: ModelSpec) -> NDArray[Any]:
     if spec.regions:
-        return combine_regions(logits > 0, spec)
+        return np.asarray(combine_regions(logits > 0, spec))
     best = logits[0].copy()
     labels = np.zeros(best.shape, dtype=label_type(spec))
     for value, score in enumerate(logits[1:], start=1):

@@ -12,6 +12,7 @@ from voxflow.engines import Engine
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from numpy.typing import NDArray
 
 
@@ -30,7 +31,7 @@ class MirroringEngine(Engine):
         A network that sees only what lies on one side sees both sides when it is asked twice:
 
         >>> class RunningSum:
-        ...     name = spec = is_local = batch = smallest = largest = None
+        ...     name = spec = is_local = batch = smallest = largest = device = None
         ...     def run(self, batch):
         ...         return batch.cumsum(axis=2)
         >>> bright = np.array([1, 0, 0, 0], dtype=np.float32).reshape(1, 1, 4, 1, 1)
@@ -42,10 +43,17 @@ class MirroringEngine(Engine):
         indices = sorted(AXES.index(axis) for axis in set(axes))
         self._engine = engine
         self.name, self.spec, self.is_local, self.batch = engine.name, engine.spec, engine.is_local, engine.batch
-        self.smallest, self.largest = engine.smallest, engine.largest
+        self.smallest, self.largest, self.device = engine.smallest, engine.largest, engine.device
         # Axes counted from the end, since a batch (batch, channel, i, j, k) has two in front.
         self._flips = [tuple(n - 3 for n in subset) for count in range(1, len(indices) + 1)
                        for subset in combinations(indices, count)]  # fmt: skip
+
+    def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
+        """See :class:`voxflow.engines.Engine`."""
+        total = self._engine.run_tensor(batch).clone()
+        for axes in self._flips:
+            total += self._engine.run_tensor(batch.flip(axes)).flip(axes)
+        return total.div_(len(self._flips) + 1)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.engines.Engine`."""

@@ -16,6 +16,7 @@ import numpy as np
 from voxflow.prediction.grids import map_positions
 from voxflow.prediction.labels import AT_A_TIME, combine_regions, first_label, label_type, logits_to_labels
 from voxflow.prediction.probabilities import apply_sigmoid, logits_to_probabilities
+from voxflow.prediction.tensors import TensorPlanes
 from voxflow.volumes import Taps, count_threads, resample_parallel
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from voxflow.geometry import Geometry
-    from voxflow.prediction.blending import Box
+    from voxflow.prediction.blending import Box, Values
     from voxflow.spec import ModelSpec
 
 # Voxels of one class's map, and scores of several classes, that are interpolated at a time.
@@ -64,16 +65,27 @@ class NativeGridRestorer:
         spec: what the scores mean.
         along: the axis of ``source`` along which the parts of a block follow each other.
         across: the axis of ``source`` that blocks divide.
+        on_tensors: whether scores are torch tensors, and labels are to be.
 
     Raises:
         DataError: the grids are rotated against each other.
     """
 
-    def __init__(self, source: Geometry, target: Geometry, spec: ModelSpec, along: int, across: int) -> None:
+    def __init__(
+        self,
+        source: Geometry,
+        target: Geometry,
+        spec: ModelSpec,
+        along: int,
+        across: int,
+        *,
+        on_tensors: bool = False,
+    ) -> None:
         self._order, positions = map_positions(source, target)
         clipped = [np.clip(place, 0, n - 1) for place, n in zip(positions, source.size, strict=True)]
         self._positions = [np.where(abs(place - np.rint(place)) < CENTRE, np.rint(place), place) for place in clipped]
         self._size, self._spec, self._along, self._across = source.size, spec, along, across
+        self._on_tensors = on_tensors
 
     @property
     def is_exact(self) -> bool:
@@ -100,7 +112,8 @@ class NativeGridRestorer:
         # Parallel axes run one way, so that what a block fills lies side by side.
         filled = [slice(0, len(place)) for place in self._positions]
         filled[self._across] = slice(int(covered[0]), int(covered[-1]) + 1) if len(covered) else slice(0, 0)
-        return needed, BlockRestorer(positions, filled, self._order, (self._along, self._size[self._along]), self._spec)
+        along = (self._along, self._size[self._along])
+        return needed, BlockRestorer(positions, filled, self._order, along, self._spec, on_tensors=self._on_tensors)
 
 
 class BlockRestorer:
@@ -113,14 +126,18 @@ class BlockRestorer:
         order: Sequence[int],
         along: tuple[int, int],
         spec: ModelSpec,
+        *,
+        on_tensors: bool = False,
     ) -> None:
         self._positions, self._filled, self._order = positions, filled, order
         self._along, self._length = along
-        self._scores: _OneMapPlanes | _ManyClassPlanes = (
+        self._scores: _OneMapPlanes | _ManyClassPlanes | TensorPlanes = (
             _OneMapPlanes if _is_decided_by_one_map(spec) else _ManyClassPlanes
         )(spec, self._along)
+        if on_tensors:
+            self._scores = TensorPlanes(spec, self._along, is_one_map=_is_decided_by_one_map(spec))
 
-    def labels(self, part: slice, logits: NDArray[Any]) -> Iterator[tuple[Box, NDArray[Any]]]:
+    def labels(self, part: slice, logits: Values) -> Iterator[tuple[Box, Values]]:
         """Take in the logits (class, i, j, k) of ``part`` of the axis, and yield what can be filled now.
 
         Yields:
@@ -141,7 +158,10 @@ class BlockRestorer:
             box[self._along] = slice(int(voxels[0]), int(voxels[-1]) + 1)
             labels = self._scores.labels([_make_taps(positions, axis) for axis, positions in enumerate(read_positions)])
             i, j, k = (box[axis] for axis in self._order)
-            yield (i, j, k), labels.transpose(self._order)
+            turned = (
+                labels.transpose(self._order) if isinstance(labels, np.ndarray) else labels.permute(list(self._order))
+            )
+            yield (i, j, k), turned
         self._scores.end()
 
 
@@ -271,7 +291,7 @@ class _ManyClassPlanes:
     def _strongest(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """The label values of probabilities (voxel, class)."""
         if self._spec.regions:
-            return combine_regions(probabilities.T > 0.5, self._spec)
+            return np.asarray(combine_regions(probabilities.T > 0.5, self._spec))
         labels = probabilities.argmax(axis=1) + first_label(self._spec)
         if self._spec.activation == "sigmoid":
             labels[~(probabilities.max(axis=1) > 0.5)] = 0

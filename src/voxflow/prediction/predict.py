@@ -12,23 +12,42 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from voxflow.errors import DataError
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.ensemble import iterate_logits
-from voxflow.prediction.grids import network_grid, resample_labels, resample_to_network
+from voxflow.prediction.grids import find_nearest, network_grid, resample_labels, resample_to_network
 from voxflow.prediction.labels import class_values, label_type, logits_to_labels
 from voxflow.prediction.mirroring import Axis
 from voxflow.prediction.native_grid import NativeGridRestorer, count_restoring_bytes
 from voxflow.prediction.probabilities import logits_to_probabilities
+from voxflow.prediction.tensors import (
+    DeviceImage,
+    count_free_bytes,
+    count_score_bytes,
+    download_mask,
+    free_after,
+    is_tensor,
+    mask_type,
+    pick_labels,
+    prepare_on_device,
+    take_nearest,
+)
 from voxflow.prediction.windows import Blend, Plan, plan_windows
+from voxflow.progress import say
 from voxflow.volumes import Volume, require_finite, resize_radiograph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from numpy.typing import NDArray
 
     from voxflow.engines import Engine
     from voxflow.geometry import Geometry
+    from voxflow.prediction.blending import Values
     from voxflow.prediction.windows import WindowPlan
     from voxflow.spec import ModelSpec
+
+
+# Of the memory that is free on a GPU, what is tried one after the other; windows of the training's size are the least.
+SHARES = (1.0, 0.5, 0.1)
 
 
 class PredictOptions(BaseModel):
@@ -41,6 +60,7 @@ class PredictOptions(BaseModel):
             taken. A local network's windows are as large as memory allows.
         memory_mb: bound on what one volume takes from the moment it is prepared: the image on the network's grid,
             activations, logits and their sums, both masks. Windows of the training's size are the least.
+        gpu_memory_mb: the same on a GPU; None: nine tenths of what is free there.
         bytes_per_voxel: what they need for one voxel of input: about 130 measured for a U-Net with 16 features
             at full resolution, and in proportion with more.
         flips: axes of the network's grid along which the image is also shown mirrored; logits are averaged over
@@ -60,6 +80,7 @@ class PredictOptions(BaseModel):
 
     plan: Plan = "auto"
     memory_mb: PositiveInt = 4096
+    gpu_memory_mb: PositiveInt | None = None
     bytes_per_voxel: PositiveInt = 384
     blend: Blend = "gaussian"
     skip_empty: bool = False
@@ -74,12 +95,12 @@ class PreparedImage:
     """An image as a network takes it.
 
     Attributes:
-        image: (channel, i, j, k).
+        image: (channel, i, j, k), float32: an array, or a tensor of the device that the network computes on.
         grid: where its voxels lie.
         native: the grid of the image that came in.
     """
 
-    image: NDArray[np.float32]
+    image: Values
     grid: Geometry
     native: Geometry
 
@@ -115,34 +136,82 @@ def predict_volume(
         DataError: the wrong number of channels, or a model that does not segment.
     """
     volumes = (volume,) if isinstance(volume, Volume) else tuple(volume)
-    return predict_prepared(engine, prepare_image(volumes, engine.spec), options or PredictOptions())
+    prepared = prepare_image(volumes, engine.spec, choose_device(engine))
+    return predict_prepared(engine, prepared, options or PredictOptions())
 
 
-def prepare_image(volumes: Sequence[Volume], spec: ModelSpec) -> PreparedImage:
+def choose_device(engine: Engine) -> str | None:
+    """Tell where an engine's images are best prepared: on its GPU; None: on the processor, as NumPy arrays."""
+    return engine.device if engine.device not in (None, "cpu") else None
+
+
+def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None = None) -> PreparedImage:
     """Bring an image to the network's grid and values; the part that needs no network.
+
+    Args:
+        volumes: the channels, in the network's order.
+        spec: of the model.
+        device: where to, as :func:`choose_device` says.
 
     Raises:
         DataError: the wrong number of channels, or a model that does not segment.
     """
     if spec.task != "segmentation":
         raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
+    on_device = _try_device(volumes, spec, device) if device is not None else None
+    if on_device is not None:
+        require_channels(on_device.image, spec)
+        return PreparedImage(on_device.image, on_device.grid, volumes[spec.reference].geometry)
     image, reference = prepare_volume(volumes, spec)
     return PreparedImage(image, reference.geometry, volumes[spec.reference].geometry)
+
+
+def _try_device(volumes: Sequence[Volume], spec: ModelSpec, device: str) -> DeviceImage | None:
+    """The image on a device; None where there is too little memory: its windows then go there one by one."""
+    if spec.channels:
+        require_named_channels(len(volumes), spec)
+    try:
+        return prepare_on_device(volumes, spec, device)
+    except RuntimeError as error:
+        if not free_after(error):
+            raise
+    say("the GPU has too little free memory for an image: it is prepared on the processor")
+    return None
 
 
 def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> Prediction:
     """Run the network over what :func:`prepare_image` made, and bring its answer back.
 
+    Where a GPU's memory is not enough after all, it is done again with smaller windows, and then on the processor.
+
     Raises:
         DataError: the options name a class that the model does not have.
     """
+    if not is_tensor(prepared.image):
+        return _predict(engine, prepared, options)
+    for share in SHARES:
+        try:
+            return _predict(engine, prepared, options, share)
+        except RuntimeError as error:
+            if not free_after(error):
+                raise
+            following = "on the processor" if share == SHARES[-1] else "with smaller windows"
+        say(f"the GPU has too little free memory for an image: trying again {following}")
+    array = prepared.image.cpu().numpy()
+    return _predict(engine.on_processor(), PreparedImage(array, prepared.grid, prepared.native), options)
+
+
+def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, share: float = 1.0) -> Prediction:
+    """Predict within a share of the memory that the options allow."""
     spec, classes = engine.spec, class_values(engine.spec)
     # Before the network runs: a name that was mistyped must not cost minutes.
     unknown = options.clean.find_unknown(classes)
     if unknown:
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(classes)}")
-    restoring_bytes = _count_restoring(prepared.grid, prepared.native, spec, options)
-    plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes)
+    restoring_bytes = _count_restoring(
+        prepared.grid, prepared.native, spec, options, on_tensors=is_tensor(prepared.image)
+    )
+    plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes, share=share)
     segment = _segment_by_labels if options.back == "labels" else _segment_by_probabilities
     mask = Volume(segment(engine, prepared, plan, options.flips), prepared.native)
     clean_mask(mask, classes, options.clean)
@@ -153,29 +222,42 @@ def _segment_by_labels(
     engine: Engine, prepared: PreparedImage, plan: WindowPlan, flips: Sequence[Axis]
 ) -> NDArray[Any]:
     """The strongest class on the network's grid, brought back by nearest neighbour."""
-    spec = engine.spec
-    labels = np.empty(prepared.image.shape[1:], dtype=label_type(spec))
-    for box, logits in iterate_logits(engine, prepared.image, plan, flips):
-        labels[box] = logits_to_labels(logits, spec)
+    spec, image = engine.spec, prepared.image
+    labels = _make_mask(image, image.shape[1:], spec)
+    for box, logits in iterate_logits(engine, image, plan, flips):
+        labels[box] = pick_labels(logits, spec) if is_tensor(logits) else logits_to_labels(logits, spec)
         del logits  # the next block's sums take the memory of these
+    if is_tensor(labels):
+        order, nearest = find_nearest(prepared.grid, prepared.native)
+        return download_mask(take_nearest(labels, nearest, order), spec)
     return resample_labels(Volume(labels, prepared.grid), prepared.native).array
+
+
+def _make_mask(image: Values, size: Sequence[int], spec: ModelSpec) -> Values:
+    """An empty mask beside an image, on the same device."""
+    if is_tensor(image):
+        return image.new_empty(tuple(size), dtype=mask_type(spec))
+    return np.empty(tuple(size), dtype=label_type(spec))
 
 
 def _segment_by_probabilities(
     engine: Engine, prepared: PreparedImage, plan: WindowPlan, flips: Sequence[Axis]
 ) -> NDArray[Any]:
     """The strongest class of the probabilities that are brought back linearly, a few planes at a time."""
-    restorer = NativeGridRestorer(prepared.grid, prepared.native, engine.spec, plan.along, plan.across)
+    on_tensors = is_tensor(prepared.image)
+    restorer = NativeGridRestorer(
+        prepared.grid, prepared.native, engine.spec, plan.along, plan.across, on_tensors=on_tensors
+    )
     if restorer.is_exact:
         return _segment_by_labels(engine, prepared, plan, flips)
-    mask = np.empty(prepared.native.size, dtype=label_type(engine.spec))
+    mask = _make_mask(prepared.image, prepared.native.size, engine.spec)
     for block in plan.block_slices():
         needed, block_restorer = restorer.block(block)
         for box, logits in iterate_logits(engine, prepared.image, plan, flips, block=needed):
             for target, labels in block_restorer.labels(box[plan.along], logits):
                 mask[target] = labels
             del logits  # the next block's sums take the memory of these
-    return mask
+    return download_mask(mask, engine.spec) if on_tensors else mask
 
 
 def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]]) -> dict[str, float]:
@@ -237,7 +319,7 @@ def require_named_channels(count: int, spec: ModelSpec) -> None:
         )
 
 
-def require_channels(image: NDArray[Any], spec: ModelSpec) -> None:
+def require_channels(image: Values, spec: ModelSpec) -> None:
     """Refuse an input (channel, ...) of another number of channels than the network takes.
 
     Raises:
@@ -293,25 +375,41 @@ def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArr
 
 
 def plan_image(
-    image: NDArray[np.float32],
+    image: Values,
     engine: Engine,
     options: PredictOptions,
     *,
     extra_bytes: int = 0,
     spec: ModelSpec | None = None,
+    share: float = 1.0,
 ) -> WindowPlan:
     """Plan the windows of a prepared image.
 
     The models of an ensemble each hold sums of their own, and so share the memory.
 
     Args:
-        image: (channel, i, j, k), as the network takes it.
+        image: (channel, i, j, k), as the network takes it, an array or a tensor.
         engine: the model.
         options: plan, memory, batch.
         extra_bytes: what else is held beside the image.
         spec: what windows and overlap are read from; None: the model's own.
+        share: of the memory on a GPU that may be taken.
     """
+    if is_tensor(image):
+        options = _bound_by_gpu(image, options, share)
     return _plan_size(image.shape[1:], engine, options, image.nbytes + extra_bytes, spec)
+
+
+def _bound_by_gpu(image: torch.Tensor, options: PredictOptions, share: float) -> PredictOptions:
+    """The options with the memory that a prediction may take on the image's device.
+
+    The image is there already, and is counted as what is held.
+    """
+    free = count_free_bytes(image)
+    if free is None:
+        return options.model_copy(update={"memory_mb": max(1, int(options.memory_mb * share))})
+    bytes_bound = share * min(free, (options.gpu_memory_mb or free) * 2**20) + image.nbytes
+    return options.model_copy(update={"memory_mb": max(1, int(bytes_bound) // 2**20)})
 
 
 def announce_image(engine: Engine, native: Geometry, options: PredictOptions) -> None:
@@ -347,10 +445,14 @@ def _plan_size(
     )
 
 
-def _count_restoring(grid: Geometry, native: Geometry, spec: ModelSpec, options: PredictOptions) -> int:
+def _count_restoring(
+    grid: Geometry, native: Geometry, spec: ModelSpec, options: PredictOptions, *, on_tensors: bool = False
+) -> int:
     """Bytes of the mask on the image's own grid, and of the way there."""
     mask = math.prod(native.size) * label_type(spec)().itemsize
-    return mask + (count_restoring_bytes(grid, native, spec) if options.back == "probabilities" else 0)
+    if options.back == "labels":
+        return mask
+    return mask + (count_score_bytes if on_tensors else count_restoring_bytes)(grid, native, spec)
 
 
 def _run_preprocessing(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:

@@ -40,8 +40,10 @@ from .resampling import Interpolation as Interpolation
 from .resampling import count_threads as count_threads
 from .resampling import parse_spacing as parse_spacing
 from .resampling import resample as resample
+from .resampling import smooth_for_grid as smooth_for_grid
 from .resampling import target_geometry as target_geometry
 from .separable import Taps as Taps
+from .separable import compute_parallel_taps as compute_parallel_taps
 from .separable import resample_parallel as resample_parallel
 from .spacing import target_spacing as target_spacing
 from .volume import Volume as Volume

@@ -18,6 +18,7 @@ from voxflow.components.transforms.base import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
 PerChannel = Annotated[
@@ -75,6 +76,14 @@ class ScaleIntensityRange(FieldTransform):
             np.clip(scaled, *sorted((self.b_min, self.b_max)), out=scaled)
         return scaled
 
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`change` does to a tensor of any device."""
+        # Single numbers of float32, as NumPy takes them.
+        offset, gain = np.float32(self.a_min - self.a_offset), (self.b_max - self.b_min) / (self.a_max - self.a_min)
+        scaled = tensor.float() - float(offset)
+        scaled = scaled.mul_(float(np.float32(gain))).add_(float(np.float32(self.b_min)))
+        return scaled.clamp_(*sorted((self.b_min, self.b_max))) if self.clip else scaled
+
 
 @register("transform")
 class CenterData(FieldTransform):
@@ -111,6 +120,22 @@ class CenterData(FieldTransform):
         centred = (array - mean.reshape(shape)) / deviation.reshape(shape)
         return np.asarray(centred, dtype=np.float32)
 
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`change` does to a tensor of any device, a channel at a time."""
+        import torch
+
+        whole = tensor.double() if not self.by_channel else None
+        centred = []
+        for number, channel in enumerate(tensor):
+            values = channel.double()
+            measured = values if whole is None else whole
+            mean = measured.mean() if self.subtrahend is None else self.subtrahend[number % len(self.subtrahend)]
+            deviation = (
+                float(measured.std(correction=0)) if self.divisor is None else self.divisor[number % len(self.divisor)]
+            )
+            centred.append(((values - mean) / (deviation or 1.0)).float())
+        return torch.stack(centred)
+
 
 @register("transform")
 class NormalizeNonzeroIntensities(FieldTransform):
@@ -133,6 +158,16 @@ class NormalizeNonzeroIntensities(FieldTransform):
             values = channel[inside].astype(np.float64)
             if values.size:
                 out[inside] = (values - values.mean()) / (values.std() or 1.0)
+        return normal
+
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`change` does to a tensor of any device."""
+        normal = tensor.float().clone()
+        for channel in normal:
+            inside = channel != 0
+            values = channel[inside].double()
+            if values.numel():
+                channel[inside] = ((values - values.mean()) / (float(values.std(correction=0)) or 1.0)).float()
         return normal
 
 
