@@ -10,7 +10,7 @@ from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, read_text, write_json
-from voxflow.images import read_ignore
+from voxflow.images import read_ignore, read_regions
 from voxflow.progress import say
 from voxflow.quality import (
     CheckOutcome,
@@ -18,6 +18,7 @@ from voxflow.quality import (
     ValidateOptions,
     build_radiograph_checks,
     build_volume_checks,
+    check_labels,
     keep_history,
     measure_cases,
     require_critical,
@@ -48,6 +49,8 @@ def run(stage: Stage) -> int:
         outcomes = run_checks(
             measured, _build_checks(stage, options, measured), name=stage.workspace, docs=folder / "docs"
         )
+        if stage.task == "segmentation":
+            outcomes += check_labels(measured, table, _read_classes(stage), options, ignore=read_ignore(stage.volumes))
         outcomes += run_suites(measured, options.suites, docs=folder / "docs")
         write_quality_report(folder / "report.json", outcomes, len(table))
         history = stage.quality.with_name(f"{stage.workspace}.history")
@@ -61,6 +64,13 @@ def run(stage: Stage) -> int:
     warned = "".join(f"\n  warning: {outcome.format_line()}" for outcome in outcomes if not outcome.success)
     say(f"validate {stage.workspace}: {len(outcomes)} checks on {len(table)} cases → {stage.quality}{warned}")
     return EXIT_OK
+
+
+def _read_classes(stage: Stage) -> dict[str, tuple[int, ...]]:
+    """The label values of each class: of the regions, or of what labels.json names."""
+    labels: dict[str, str] = parse_json(read_text(stage.volumes / "labels.json"))
+    named: dict[str, tuple[int, ...]] = {str(name): (int(value),) for value, name in labels.items() if int(value)}
+    return read_regions(stage.volumes) or named
 
 
 def _count_failed(outcomes: list[CheckOutcome]) -> int:

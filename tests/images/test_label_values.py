@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 
+from tests.layouts.datasets import write_array
+from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.images import ImageOptions
 from voxflow.images.label_values import LabelValues
+from voxflow.tables import read_rows
+from voxflow.volumes import read_volume
+from voxflow.workspace import create_workspace
 
 
 def read_values(values: list[float], labels: dict[Any, Any] | None) -> list[int]:
@@ -67,3 +74,26 @@ def test_value_without_a_name_is_refused_with_a_proposal(values: list[float], la
 def test_option_that_contradicts_itself_is_refused(labels: Any, reason: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(reason)):
         ImageOptions.model_validate({"labels": labels})
+
+
+def test_new_workspace_of_masks_of_0_and_255_converts_to_0_and_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = np.random.default_rng(0)
+    masks = {name: (generator.random((6, 5, 4)) < 0.5).astype(np.uint8) for name in ("a", "b")}
+    for name, mask in masks.items():
+        write_array(
+            tmp_path / "raw" / "images" / f"{name}.nii.gz", generator.integers(0, 99, mask.shape).astype(np.int16)
+        )
+        write_array(tmp_path / "raw" / "labels" / f"{name}.nii.gz", mask * 255)
+    (tmp_path / "params.yaml").write_text("workspaces: {}\n")
+    monkeypatch.chdir(tmp_path)
+    create_workspace("masks", Path("raw"), "auto")
+    assert 'labels: {255: "label_255"}' in capsys.readouterr().err
+    block = yaml.safe_load(Path("params.yaml").read_text())["workspaces"]["masks"]["convert"]
+    options = block | {"pseudonym_key": "k", "mapping": False, "keep_names": True, "workers": 1}
+    convert_folder(Path("raw"), Path("out"), ConvertOptions.model_validate(options))
+    rows = read_rows(Path("out/cases.csv")) or []
+    assert len(rows) == 2
+    for row in rows:
+        np.testing.assert_array_equal(read_volume(Path("out") / row["label"]).array, masks[row["case"]])

@@ -9,6 +9,8 @@ from .files import describe_values as describe_values
 from .findings import RadiographFindings as RadiographFindings
 from .findings import read_findings as read_findings
 from .findings import read_findings_from_folders as read_findings_from_folders
+from .label_values import format_proposal as format_proposal
+from .label_values import propose_labels as propose_labels
 from .layout_cases import LayoutConversion as LayoutConversion
 from .layout_cases import convert_layout as convert_layout
 from .layout_labels import list_regions as list_regions
@@ -25,6 +27,7 @@ from .origins import find_common_path as find_common_path
 from .origins import find_patient_folders as find_patient_folders
 from .others import describe_other_files as describe_other_files
 from .pairs import pair_files as pair_files
+from .proposal import propose_label_values as propose_label_values
 from .pseudonyms import KEY_VARIABLE as KEY_VARIABLE
 from .pseudonyms import PseudonymBook as PseudonymBook
 from .pseudonyms import assign_pseudonyms as assign_pseudonyms

@@ -3,6 +3,7 @@ from .checks import DataCheck as DataCheck
 from .checks import require_separate_patients as require_separate_patients
 from .checks import run_checks as run_checks
 from .history import keep_history as keep_history
+from .labels import check_labels as check_labels
 from .measure import measure_cases as measure_cases
 from .report import require_critical as require_critical
 from .report import write_quality_report as write_quality_report

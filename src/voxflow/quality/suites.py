@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from voxflow.errors import ConfigError
 from voxflow.findings import nearest_name
 from voxflow.quality.checks import DataCheck
+from voxflow.quality.labels import LABEL_CHECKS
 from voxflow.quality.rules import Rule
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _build_intensity_checks(options: ValidateOptions, modalities: Sequence[str])
 
 
 def _apply_severities(checks: list[DataCheck], options: ValidateOptions) -> list[DataCheck]:
-    names = [check.name for check in checks]
+    names = [*(check.name for check in checks), *LABEL_CHECKS]
     findings = [_describe_unknown(name, names) for name in (*options.critical, *options.warning) if name not in names]
     if findings:
         raise ConfigError("the key 'validate' names checks that there are not", findings=findings)

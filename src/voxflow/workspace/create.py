@@ -8,12 +8,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxflow.errors import ConfigError, DataError
+from voxflow.errors import ConfigError, DataError, join_names
 from voxflow.files import atomic_directory, read_text, write_json, write_text
 from voxflow.findings import suggest
-from voxflow.images import list_files, masks_overlap
+from voxflow.images import format_proposal, list_files, masks_overlap, propose_label_values
 from voxflow.layouts import read_label_descriptions, recognise_layout
 from voxflow.places import PARAMS, check_workspace_name, read_workspaces
+from voxflow.progress import say
 from voxflow.texts import parse_yaml
 from voxflow.workspace.params_file import format_yaml
 from voxflow.workspace.zoo import VARIANTS, ZooModel, find_model, read_zoo, write_model
@@ -290,12 +291,21 @@ def _describe_channels(proposal: ChannelProposal) -> list[str]:
 
 
 def _describe_label_names(source: Path) -> list[str]:
-    """The names of label values, where ITK-SNAP's or 3D Slicer's file of them lies in the source folder itself."""
+    """The names of label values, where ITK-SNAP's or 3D Slicer's file of them lies in the source folder itself.
+
+    Else a proposal, where the values are not counted from 1.
+    """
     for file in sorted(file for file in source.iterdir() if file.suffix.lower() in DESCRIPTION_SUFFIXES):
         names = read_label_descriptions(file) if file.is_file() and file.stat().st_size < MAX_DESCRIPTION else None
         if names:
             return [f"labels: {json.dumps(names, ensure_ascii=False)}"]
-    return []
+    proposal = propose_label_values(source)
+    if not proposal:
+        return []
+    line = format_proposal(proposal)
+    say(f"label files hold the value(s) {join_names([str(value) for value in proposal])}, which are not counted from 1")
+    say(f"  convert.{line} in params.yaml numbers them: put in the classes' names")
+    return [line]
 
 
 def _state_conversion(block: str, lines: Sequence[str]) -> str:
