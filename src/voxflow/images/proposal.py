@@ -29,7 +29,10 @@ def propose_label_values(source: Path) -> dict[int, str]:
         Names by the files' values, as the option ``labels`` takes them; empty where the values need none, or are too
         many to be classes.
     """
-    labels = [pair.label for pair in pair_files(source, list_files(source), ImageOptions()).pairs if pair.label]
+    try:
+        labels = [pair.label for pair in pair_files(source, list_files(source), ImageOptions()).pairs if pair.label]
+    except DataError:  # an empty folder, say
+        return {}
     values: set[int] = set()
     for path in labels[:MOST_FILES]:
         try:
