@@ -48,6 +48,12 @@ KINDS = {
         (0, 1, 2, 4),
         {"regions_class_order": [4, 2, 1]},
     ),
+    "crossing regions": Kind(
+        ("T2",),
+        {"liver": [1, 3], "tumour": [2, 3], "vessel": [4, 7], "all": [1, 2, 3, 5], "none": [9]},
+        (0, 1, 2, 3, 7),
+        {"regions_class_order": [1, 2, 4, 5, 9]},
+    ),
     "ignore": Kind(("CT",), {"liver": 2, "tumour": 5, "ignore": 9}, (0, 2, 5, 9)),
     "regions and ignore": Kind(
         ("T1", "T2"), {"organ": [1, 5], "tumour": [5], "ignore": 255}, (0, 1, 5, 255), {"regions_class_order": [1, 5]}

@@ -12,8 +12,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.layouts.exported import KINDS, ODD_NAMES, convert, make_workspace, read_cases, write_splits
+from tests.layouts.exported import KINDS, ODD_NAMES, Kind, convert, make_workspace, read_cases, write_splits
 from voxflow.cli.main import main
+from voxflow.errors import DataError
 from voxflow.tables import read_rows
 
 NNUNET = "VOXFLOW_NNUNET_PYTHON"
@@ -82,6 +83,35 @@ def test_nnunet_gets_regions_in_the_order_that_it_paints_them(root: Path) -> Non
     assert list(content["labels"].items()) == list(labels.items())
     assert content["regions_class_order"] == [2, 1, 3]
     assert content["channel_names"] == {"0": "T1", "1": "T1 c", "2": "FLAIR"}
+
+
+def test_nnunet_gets_regions_without_values_that_no_label_holds(root: Path) -> None:
+    """As of masks that lie in each other: no voxel is core alone, so the core must be a part of the whole."""
+    labels = {"whole": [1, 4, 5], "core": [2, 4, 5], "enhancing": [3, 5]}
+    make_workspace(root, Kind(("T1",), labels, (0, 1, 4, 5), {"regions_class_order": [1, 2, 3]}))
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 0
+    content = read_json(NNUNET_FOLDER / "dataset.json")
+    assert content["labels"] == {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}
+    assert content["regions_class_order"] == [1, 2, 3]
+    convert(NNUNET_FOLDER, root / "again", "nnunet")
+    assert read_json(root / "again/case_form.json") == {"regions": labels}
+
+
+@pytest.mark.parametrize("labels", [{"background": 0, "liver": 1}, {"background": 0, "a": 1, "b": 2, "c": 3, "d": 4}])
+def test_labels_that_were_changed_since_are_not_read_by_old_notes(root: Path, labels: dict[str, int]) -> None:
+    make_workspace(root, KINDS["gaps"])
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 0
+    path = NNUNET_FOLDER / "dataset.json"
+    path.write_text(json.dumps(read_json(path) | {"labels": labels}))
+    with pytest.raises(DataError, match="voxflow: does not fit the labels any more; take it out"):
+        convert(NNUNET_FOLDER, root / "again", "nnunet")
+
+
+def test_classes_that_cross_each_other_are_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(root, KINDS["crossing regions"])
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 0
+    remark = "nnU-Net learns each region, but its masks show one a voxel, never liver, value 3"
+    assert remark in capsys.readouterr().err
 
 
 def test_nnunet_gets_the_value_to_ignore_as_the_highest(root: Path) -> None:

@@ -91,13 +91,14 @@ def _build_layout(
 ) -> Layout:
     classes, ignore = description.read_classes()
     description.check_region_order(classes)
-    notes = description.read_notes()
+    notes = description.read_notes(classes, ignore)
+    classes = {name: tuple(notes.values.get(value, value) for value in values) for name, values in classes.items()}
     cases = [notes.complete(case) for case in _separate_parts(cases)]
     return Layout(
         name=name,
         root=description.root,
         channels=channels,
-        classes={name: tuple(notes.values.get(value, value) for value in values) for name, values in classes.items()},
+        classes=notes.regions or classes,
         cases=tuple(cases),
         ignore=None if ignore is None else notes.values.get(ignore, ignore),
         unplaced=folder.explain_unplaced([description.path, *(file for case in cases for file in case.files)]),
@@ -114,11 +115,13 @@ class _Notes:
         values: what each label value stood for before it was numbered anew.
         value_names: of those values.
         patients: by case.
+        regions: the values of each class, with those that no label held.
     """
 
     values: Mapping[int, int]
     value_names: Mapping[int, str]
     patients: Mapping[str, str]
+    regions: Mapping[str, tuple[int, ...]]
 
     def complete(self, case: LayoutCase) -> LayoutCase:
         """Add what is noted of a case."""
@@ -175,16 +178,21 @@ class _Description:
                 raise self._fail(f"two classes are called {name!r}", f"labels.{key}")
             classes[name] = tuple(numbers)
         ignore = classes.pop(IGNORE, None)
-        classes = self.read_regions() or {name: values for name, values in classes.items() if values != (0,)}
+        regions = self.read_regions(self.content) if NOTES in self.content else {}
+        classes = regions or {name: values for name, values in classes.items() if values != (0,)}
         highest = max((value for values in classes.values() for value in values), default=0)
         if ignore and (len(ignore) > 1 or ignore[0] <= highest):
             message = f"expected one value above those of all classes, {highest} here, received {show(list(ignore))}"
             raise self._fail(message, f"labels.{IGNORE}")
         return classes, ignore[0] if ignore else None
 
-    def read_regions(self) -> dict[str, tuple[int, ...]]:
-        """Classes that overlap, as Voxflow writes them into the Decathlon's form, which has no place for them."""
-        regions = self.content.get("regions", {}) if NOTES in self.content else {}
+    def read_regions(self, content: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Classes that overlap, as Voxflow writes them beside what a layout has a place for.
+
+        Args:
+            content: the description itself, in the Decathlon's form; or the notes in it.
+        """
+        regions = content.get("regions", {})
         try:
             classes = {str(name): tuple(int(value) for value in values) for name, values in regions.items()}
         except (AttributeError, TypeError, ValueError) as error:
@@ -194,8 +202,8 @@ class _Description:
             raise self._fail(f"expected label values from 1 to {HIGHEST_LABEL}", f"regions.{wrong[0]}")
         return classes
 
-    def read_notes(self) -> _Notes:
-        """The key ``voxflow``."""
+    def read_notes(self, classes: Mapping[str, tuple[int, ...]], ignore: int | None) -> _Notes:
+        """The key ``voxflow``, which must fit the other keys: people change them, and forget it."""
         notes = self.content.get(NOTES, {})
         try:
             values = {int(value): int(number) for value, number in notes.get("label_values", {}).items()}
@@ -205,7 +213,11 @@ class _Description:
             raise self._fail("expected label_values, value_names and patients", NOTES) from error
         if not _are_classes([*values, *values.values()]) or len(set(values.values())) < len(values):
             raise self._fail(f"expected label values from 1 to {HIGHEST_LABEL}, each once", f"{NOTES}.label_values")
-        return _Notes(values, names, patients)
+        regions = self.read_regions(notes)
+        present = {value for values in classes.values() for value in values} | ({ignore} if ignore else set())
+        if (values and values.keys() != present) or (regions and regions.keys() != classes.keys()):
+            raise self._fail("does not fit the labels any more; take it out, or write it as they are", NOTES)
+        return _Notes(values, names, patients, regions)
 
     def check_region_order(self, classes: Mapping[str, tuple[int, ...]]) -> None:
         """Hold nnU-Net's ``regions_class_order``, the value of each region in one map, against the regions."""

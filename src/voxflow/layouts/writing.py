@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -104,17 +104,42 @@ def number_values(layout: Layout) -> dict[int, int]:
     return {value: number for number, value in enumerate(ordered, start=1)}
 
 
+def drop_unused_values(layout: Layout) -> Layout:
+    """Take values that no label holds out of the regions, so that what lies in another region is a part of it.
+
+    Where masks overlapped, each class has a value for its own voxels, too. In a whole tumour there are none of the
+    core alone; nnU-Net would take the two for regions that cross each other, and could not show both in one mask.
+    """
+    with thread_map(None) as run:
+        used = set().union(*run(_list_values, [label.path for case in layout.cases for label in case.labels]))
+    classes = {
+        name: tuple(value for value in values if value in used) or values[:1] for name, values in layout.classes.items()
+    }
+    return replace(layout, classes=classes)
+
+
+def _list_values(path: Path) -> set[int]:
+    try:
+        return {int(value) for value in np.unique(round_labels(read_volume(path).array))}
+    except DataError:  # which the writing of its case will tell
+        return set()
+
+
 class _Writer:
     """Writes the files of cases, several at a time.
 
     Attributes:
-        layout: the data set.
+        layout: the data set, with the values that are written.
+        regions: the values of each class as they were, where nnU-Net gets fewer.
         numbers: what each label value becomes.
         ending: of all files.
     """
 
     def __init__(self, layout: Layout, folder: Path, form: DatasetForm) -> None:
-        self.layout, self._folder, self._form = layout, folder, form
+        self._folder, self._form = folder, form
+        is_reduced = form == "nnunet" and layout.has_regions
+        self.regions = layout.classes if is_reduced else {}
+        self.layout = layout = drop_unused_values(layout) if is_reduced else layout
         consecutive = number_values(layout)
         self.numbers = consecutive if form == "nnunet" else {value: value for value in consecutive}
         endings = {_find_ending(path) for case in layout.cases for path in case.files}
@@ -236,11 +261,14 @@ def _describe_notes(writer: _Writer) -> dict[str, Any]:
     """What no key of the layout holds; see this module's docstring."""
     names = _name_values(writer.layout)
     patients = {case.name: case.patient for case in writer.layout.cases}
-    return {
+    notes: dict[str, Any] = {
         "label_values": {str(number): value for value, number in writer.numbers.items()},
         "value_names": {str(value): names[value] for value in sorted(names) if names[value] != IGNORE},
         "patients": patients,
     }
+    if writer.regions:
+        notes["regions"] = {name: list(values) for name, values in writer.regions.items()}
+    return notes
 
 
 def _name_values(layout: Layout) -> dict[int, str]:
