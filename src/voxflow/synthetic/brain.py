@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voxflow.synthetic.head import Contrast
 
 COLUMNS, SLICES = 64, 32
-UNLABELLED, MIN_PATIENTS, WITH_LOCALIZER = 2, 6, 0
+UNLABELLED, MIN_PATIENTS, WITH_LOCALIZER, THICK_FLAIR = 2, 6, 0, 1
 # What scanners and sites call the same contrast; a rule that reads descriptions must know all of them.
 DESCRIPTIONS: dict[Contrast, tuple[str, ...]] = {
     "T1": ("AX T1 SE", "T1w axial", "t1_se_tra"),
@@ -44,7 +44,8 @@ def write_brain_mr(folder: Path, patients: int, seed: int) -> None:
 
     Each study has the series T1, T1c, T2 and FLAIR in one frame of reference. The last two patients have no label,
     the others a DICOM SEG with overlapping segments: whole tumour, tumour core, enhancing tumour. Descriptions,
-    intensities and noise differ between patients; a localizer lies between the images; file names say nothing.
+    intensities and noise differ between patients, and every third FLAIR has thicker slices than the other series; a
+    localizer lies between the images; file names say nothing.
 
     Args:
         folder: where to write; made when missing.
@@ -61,7 +62,9 @@ def write_brain_mr(folder: Path, patients: int, seed: int) -> None:
         rng = np.random.default_rng([seed, index])
         person = Person(index + 1, seed, "MR")
         head = draw_head(rng, _choose_grid(rng))
-        series = {contrast: build_mr_series(person, head, contrast, site=index) for contrast in CONTRASTS}
+        thick = _thicken_slices(head, "FLAIR") if index % 3 == THICK_FLAIR else head
+        heads = {contrast: thick if contrast == "FLAIR" else head for contrast in CONTRASTS}
+        series = {contrast: build_mr_series(person, heads[contrast], contrast, site=index) for contrast in CONTRASTS}
         if index == patients:
             del series["FLAIR"]
         objects += [dataset for slices in series.values() for dataset in slices]
@@ -107,6 +110,16 @@ def build_mr_series(person: Person, head: Head, contrast: Contrast, *, site: int
         set_pixels(dataset, np.rint(head.images[contrast][:, :, k].T.clip(0, 4095)), signed=False, bits=12)
         slices.append(dataset)
     return slices
+
+
+def _thicken_slices(head: Head, contrast: Contrast) -> Head:
+    """One contrast in slices twice as thick, as many sites take FLAIR: on a grid of its own."""
+    size, geometry = head.geometry.size, head.geometry
+    image = head.images[contrast].reshape(*size[:2], size[2] // 2, 2).mean(-1)
+    spacing = (*geometry.spacing[:2], 2 * geometry.spacing[2])
+    origin = geometry.to_physical(np.array([0.0, 0.0, 0.5]))
+    grid = Geometry.from_parts(image.shape, spacing, origin.tolist(), geometry.direction)
+    return Head({contrast: image}, head.regions, grid)
 
 
 def _choose_grid(rng: np.random.Generator) -> Geometry:
