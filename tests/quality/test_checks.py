@@ -122,12 +122,18 @@ def test_a_case_listed_twice_is_found(tmp_path: Path) -> None:
     assert set(failures(tmp_path, [add_case(tmp_path, "a")] * 2)) == {"case is listed once", "pixels occur once"}
 
 
-def test_channels_must_share_a_grid(tmp_path: Path) -> None:
+def test_channels_of_two_grids_are_a_warning_and_the_label_lies_on_one_of_them(tmp_path: Path) -> None:
     rows = [add_case(tmp_path, "a")]
     moved = Geometry.from_parts(GRID.size, (1.0, 1.0, 3.0))
     write_volume(tmp_path / "images/a_t2.nii.gz", Volume(np.random.default_rng(1).random(GRID.size), moved))
     rows[0]["image"] += ";images/a_t2.nii.gz"
+    failed = failures(tmp_path, rows)
+    assert {name: outcome.check.severity for name, outcome in failed.items()} == {"channels share one grid": "warning"}
+    write_volume(tmp_path / rows[0]["label"], Volume(np.ones(GRID.size, np.uint8), moved))
     assert set(failures(tmp_path, rows)) == {"channels share one grid"}
+    other = Geometry.from_parts(GRID.size, (1.0, 1.0, 4.0))
+    write_volume(tmp_path / rows[0]["label"], Volume(np.ones(GRID.size, np.uint8), other))
+    assert set(failures(tmp_path, rows)) == {"channels share one grid", "label lies on the image's grid"}
 
 
 def test_bounds_and_severities_come_from_the_options(tmp_path: Path) -> None:

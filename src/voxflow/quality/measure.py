@@ -80,7 +80,8 @@ def _measure_volume(images: list[Path], label: Path | None, ignore: int | None) 
     facts["channels_on_grid"] = all(volume.geometry.find_axes(geometry) is not None for volume in volumes)
     if label is not None:
         mask = read_volume(label)
-        facts["label_on_grid"] = mask.geometry.find_axes(geometry) is not None
+        # It is drawn on one of the channels, which may lie on grids of their own.
+        facts["label_on_grid"] = any(mask.geometry.find_axes(volume.geometry) is not None for volume in volumes)
         facts["label_values"] = " ".join(f"{value:g}" for value in np.unique(mask.array))
         facts["label_voxels"] = int(np.count_nonzero(mask.array))
         if ignore is not None:
