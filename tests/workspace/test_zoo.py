@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import yaml
 
+from tests.tasks.test_brats import write_brats
 from voxflow.config import load_workflow, read_json
 from voxflow.datalist import Datalist
-from voxflow.dicom import ConvertOptions
+from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import ConfigError, DataError
-from voxflow.workspace import create_workspace, list_templates, make_mmar
+from voxflow.workspace import create_workspace, list_templates, make_mmar, recognise_source
 from voxflow.workspace.zoo import find_model, read_zoo
 from voxflow.workspace.zoo.files import fill_holes
 
@@ -140,7 +144,7 @@ def _names(transform: dict[str, dict[str, list[str]]]) -> list[str]:
     return transform["args"].get("label_names") or transform["args"].get("channel_names") or []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if read_zoo()[name].has_stages])
+@pytest.mark.parametrize("name", NAMES)
 def test_in_a_repository_the_stages_get_the_data_ready(tmp_path: Path, name: str) -> None:
     (tmp_path / "params.yaml").write_text("workspaces: {}\n")
     (tmp_path / "images").mkdir()
@@ -148,7 +152,10 @@ def test_in_a_repository_the_stages_get_the_data_ready(tmp_path: Path, name: str
     block = yaml.safe_load((tmp_path / "params.yaml").read_text())["workspaces"]["mine"]
     options = ConvertOptions.model_validate(block["convert"])
     model = read_zoo()[name]
-    assert options.labels == ({n: int(v) for v, n in model.labels.items() if v != "0"} or None)
+    brain = {"whole tumour": 2, "tumour core": 1, "enhancing tumour": 4}
+    named = {n: int(v) for v, n in model.labels.items() if v != "0"} or None
+    assert options.labels == (brain if model.family == "brain" else named)
+    assert tuple(options.channels or ()) == (model.channels if model.rules else ())
     grid = block["resample"]
     assert grid.get("spacing_mm") == [1, 1, 1] or tuple(grid["size"]) == model.cpu.patch
     config = read_json(folder / "config/config_train.json")
@@ -156,14 +163,35 @@ def test_in_a_repository_the_stages_get_the_data_ready(tmp_path: Path, name: str
     assert read_json(folder / "config/environment.json")["DATA_ROOT"] == "data/resampled/mine"
 
 
-def test_a_model_of_several_channels_stands_alone_in_a_repository(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("workspaces: {}\n")
-    (tmp_path / "brats").mkdir()
-    folder = create_workspace("mine", Path("brats"), "brain_br16_full", root=tmp_path)
-    assert folder == tmp_path / "mmars/mine"
-    assert (tmp_path / "params.yaml").read_text() == "workspaces: {}\n"
-    assert read_json(folder / "config/environment.json")["DATA_ROOT"] == "brats"
-    assert read_json(folder / "config/environment.json")["DATASET_JSON"] == "config/dataset_0.json"
+@pytest.mark.parametrize(("name", "used"), [("brain_br16_full", ["T1c", "T1", "T2", "FLAIR"]), ("t1c2tc", ["T1c"])])
+def test_block_of_a_layout_takes_the_models_channels_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, used: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("workspaces: {}\n")
+    write_brats(Path("brats"), cases=3)
+    template = name if name.startswith("brain") else f"brain_br16_{name}"
+    create_workspace("mine", Path("brats"), template, layout=recognise_source(Path("brats")))
+    block = yaml.safe_load(Path("params.yaml").read_text())["workspaces"]["mine"]
+    assert (block["convert"]["layout"], list(block["convert"]["channels"])) == ("brats", used)
+    options = ConvertOptions.model_validate(block["convert"] | {"pseudonym_key": "k", "mapping": False})
+    convert_folder(Path("brats"), Path("volumes"), options)
+    with Path("volumes/cases.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    endings = {"T1c": "t1ce", "T1": "t1", "T2": "t2", "FLAIR": "flair"}
+    for row, source in zip(rows, sorted(Path("brats").iterdir()), strict=True):
+        for image, channel in zip(row["image"].split(";"), used, strict=True):
+            expected = nibabel.load(source / f"{source.name}_{endings[channel]}.nii.gz").get_fdata()
+            assert np.array_equal(nibabel.load(Path("volumes") / image).get_fdata(), expected)
+
+
+def test_layout_without_a_channel_of_the_model_is_refused(tmp_path: Path) -> None:
+    write_brats(tmp_path / "brats", cases=3)
+    options = ConvertOptions.model_validate(
+        {"layout": "brats", "channels": {"ADC": {"description": "adc"}}, "pseudonym_key": "k", "mapping": False}
+    )
+    with pytest.raises(DataError, match=r"no channel 'ADC': it has T1, T1c, T2, FLAIR"):
+        convert_folder(tmp_path / "brats", tmp_path / "volumes", options)
 
 
 def test_outside_a_repository_the_mmar_stands_alone(tmp_path: Path) -> None:

@@ -175,6 +175,8 @@ def _convert_layout(
         raise DataError("its layout is not known", path=namer.source)
     if options.overlap not in ("last", "first", "regions"):
         raise DataError(f"overlap {options.overlap!r} is for DICOM; with a layout: last, first or regions")
+    if options.channels:
+        layout = layout.select_channels(options.channels)
     converted = convert_layout(layout, folder, options, namer, executor, overlap=options.overlap, pseudonyms=pseudonyms)
     return ConversionResult(
         rows=converted.rows,

@@ -39,7 +39,7 @@ class ConvertOptions(ImageOptions):
             after the modality's rescale, or what each has "stated" (VOI LUT, else its first window). None keeps all.
         radiograph_bits: of the PNG files, 16 or 8.
         channels: the rules by which series become the channels of a case, by the channel's name in the model's order;
-            None makes a case of each series.
+            None makes a case of each series. With a layout, which of its channels to take, by name, in this order.
         cases: a table below the source that names the series of each case, in place of rules: a CSV with the columns
             ``case``, one for each channel, and perhaps ``label``.
         channels_of: where the series of a case are looked for: in one "study", or in all that a "patient" has.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
+
+from voxflow.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -107,6 +109,24 @@ class Layout:
         """Whether a voxel may belong to several classes."""
         values = [value for values in self.classes.values() for value in values]
         return len(values) != len(set(values)) or any(len(values) > 1 for values in self.classes.values())
+
+    def select_channels(self, names: Iterable[str]) -> Layout:
+        """Return the layout with some of its channels, in another order.
+
+        Args:
+            names: of the channels to keep, upper and lower case alike.
+
+        Raises:
+            DataError: the layout has no channel of a name.
+        """
+        places = {channel.casefold(): number for number, channel in enumerate(self.channels)}
+        chosen = []
+        for name in names:
+            if name.casefold() not in places:
+                raise DataError(f"no channel {name!r}: it has {', '.join(self.channels)}", path=self.root)
+            chosen.append(places[name.casefold()])
+        cases = tuple(replace(case, channels=tuple(case.channels[number] for number in chosen)) for case in self.cases)
+        return replace(self, channels=tuple(self.channels[number] for number in chosen), cases=cases)
 
     def format_lines(self) -> list[str]:
         """Say in a few lines what the folder is taken for: cases, channels, classes, and what has no place."""

@@ -185,11 +185,9 @@ def _create_in_repository(
     if model is None:
         copy_template(template, folder, words)
     else:
-        if not model.has_stages:
-            return make_mmar(template, folder, variant=variant, data_root=source.as_posix())
         datalist = f"data/datalists/{name}/dataset_0.json"
         make_mmar(template, folder, variant=variant, data_root=f"data/resampled/{name}", datalist=datalist)
-        words |= collect_block_words(model, variant, words["FINDINGS"])
+        words |= collect_block_words(model, variant, words["FINDINGS"], has_layout=layout is not None)
     block = _fill_words((TEMPLATES / (template if model is None else ZOO) / PARAMS).read_text(encoding="utf-8"), words)
     block = _state_conversion(block, _describe_layout(layout) if layout else _describe_label_names(root / source))
     if channels and takes_channels(template, channels):

@@ -89,6 +89,8 @@ class ZooModel(_Facts):
         summary: what it does, one line.
         modality: DICOM's word.
         channels: the images of one case.
+        rules: which series of a DICOM study each channel is, as the option ``convert.channels`` has it; none where any
+            series of the modality will do.
         labels: the values of a label file.
         outputs: the classes that are scored, in the order of the network's channels.
         hounsfield: CT: the window that becomes 0 to 1.
@@ -105,6 +107,7 @@ class ZooModel(_Facts):
     summary: str
     modality: str
     channels: tuple[str, ...]
+    rules: dict[str, Json] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     outputs: tuple[str, ...]
     hounsfield: tuple[int, int] | None = None
@@ -130,11 +133,6 @@ class ZooModel(_Facts):
     def classes(self) -> int:
         """Channels of the network's answer: softmax has one for the background, sigmoid none."""
         return len(self.outputs) + (self.family == "volume")
-
-    @property
-    def has_stages(self) -> bool:
-        """Whether the pipeline's stages can prepare its data: one image a case, one class a voxel."""
-        return len(self.channels) == 1 and self.family != "brain"
 
     @property
     def datalist_name(self) -> str:
