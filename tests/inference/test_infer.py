@@ -13,16 +13,20 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
+from tests.inference.models import BrightnessEngine, ThresholdEngine, save_unet, volume_spec
 from voxflow.dicom import Origin
+from voxflow.engines import open_engine
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.inference import InferenceCase, InferOptions, find_cases, find_native_cases, infer_cases, read_volumes
+from voxflow.prediction import predict_prepared, predict_volume
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from voxflow.engines import Engine
+    from voxflow.prediction import Prediction, PreparedImage
     from voxflow.prediction.windows import Plan
     from voxflow.spec import ModelSpec
 
@@ -131,6 +135,44 @@ def test_the_next_case_is_read_ahead_where_two_fit(
     options = InferOptions(memory_mb=memory_mb, bytes_per_voxel=1, plan="whole", overlays=0)
     infer_cases(Slow(), cases, out, options)
     assert order == (["a", "b", "network", "network"] if ahead else ["a", "network", "b", "network"])
+
+
+def test_beside_a_gpu_several_cases_are_read_ahead_and_several_masks_written_behind(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voxflow.inference.run.choose_device", lambda engine: "cpu")
+    monkeypatch.setattr("voxflow.inference.run.count_cores", lambda: 8)
+    save_unet(tmp_path / "model.pt")
+    engine = open_engine(tmp_path / "model.pt")
+    rng = np.random.default_rng(0)
+    cases = []
+    for number in range(9):
+        file = tmp_path / f"case{number}.nii.gz"
+        write_volume(file, Volume(rng.normal(size=(20, 20, 10)).astype(np.float32), blank((20, 20, 10))))
+        cases.append(InferenceCase(file.name[:5], (file,)))
+    (tmp_path / "case3.nii.gz").write_bytes(b"damaged")
+    begun: list[str] = []
+    waiting: list[int] = []
+
+    def record_reading(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
+        begun.append(case.id)
+        return read_volumes(case, spec)
+
+    def record_waiting(engine: Engine, prepared: PreparedImage, options: InferOptions) -> Prediction:
+        time.sleep(0.1)
+        waiting.append(len(begun))
+        return predict_prepared(engine, prepared, options)
+
+    monkeypatch.setattr("voxflow.inference.run.read_volumes", record_reading)
+    monkeypatch.setattr("voxflow.inference.run.predict_prepared", record_waiting)
+    result = infer_cases(engine, cases, out, InferOptions(overlays=0))
+    assert result.failures.cases == {"case3"}
+    assert max(ahead - done for done, ahead in enumerate(waiting, 1)) in (4, 5)  # the damaged one was read, too
+    monkeypatch.undo()
+    for case in cases:
+        if case.id != "case3":
+            expected = predict_volume(engine, read_volumes(case, engine.spec)).mask.array
+            assert (read_volume(out / f"{case.id}/{case.id}.nii.gz").array != expected).mean() < 1e-3
 
 
 def blank(size: tuple[int, int, int]) -> Geometry:

@@ -15,7 +15,7 @@ from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, InputError
 from voxflow.inference.cases import Failures
 from voxflow.inference.overlays import write_overlay
-from voxflow.inference.run import classify_cases, segment_cases, write_masks_behind
+from voxflow.inference.run import classify_cases, count_helpers, segment_cases, write_masks_behind
 from voxflow.inference.writing import ContactSheet, make_prediction_rows, name_prediction_columns
 from voxflow.prediction import PredictOptions, class_values, label_names
 from voxflow.tables import write_predictions
@@ -209,7 +209,7 @@ class _SegmentationRun:
         """Segment the cases and return the rows of those that are done."""
         remaining = cases if self.options.overwrite else [case for case in cases if not self._is_settled(case)]
         for segmented_case in write_masks_behind(
-            segment_cases(engine, remaining, self.options, self.failures), self._place
+            segment_cases(engine, remaining, self.options, self.failures), self._place, count_helpers(engine)
         ):
             self._finish(segmented_case)
         return self.rows

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxflow.errors import DataError
 from voxflow.inference.cases import read_radiographs, read_volumes
+from voxflow.machine import count_cores
 from voxflow.prediction import announce_image, choose_device, predict_prepared, predict_radiograph, prepare_image
 from voxflow.progress import say, track
 from voxflow.volumes import describe_forms, read_geometry, write_volume
@@ -33,6 +34,8 @@ R = TypeVar("R")
 
 # The share of the memory that a case may take for the next one to be read beside it.
 ROOM = 1 / 8
+# Threads beside a GPU that read, and as many that write.
+MOST_HELPERS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ def segment_cases(
     """Segment every case that can be; the others go to ``failures``.
 
     The next case is read and brought to the network's grid while the network is at work on one, unless a case takes
-    so much of the memory that two at a time would not fit.
+    so much of the memory that two at a time would not fit. Where the network is on a GPU, several are, by other cores.
 
     Args:
         engine: the model.
@@ -98,7 +101,17 @@ def segment_cases(
     def leaves_room(content: tuple[Volume, PreparedImage]) -> bool:
         return int(content[0].array.nbytes + content[1].image.nbytes) < ROOM * options.memory_mb * 2**20
 
-    yield from read_ahead(cases, read, work, failures, leaves_room=leaves_room, doing="segmenting")
+    ahead = count_helpers(engine)
+    yield from read_ahead(cases, read, work, failures, leaves_room=leaves_room, doing="segmenting", ahead=ahead)
+
+
+def count_helpers(engine: Engine) -> int:
+    """Count the threads that read cases ahead of an engine, and those that write masks behind it.
+
+    One each beside a network on the processor, which needs all cores; beside a GPU half of the cores, at most four:
+    unpacking and packing take longer there than the network.
+    """
+    return 1 if choose_device(engine) is None else max(1, min(MOST_HELPERS, count_cores() // 2))
 
 
 def read_ahead(
@@ -109,16 +122,18 @@ def read_ahead(
     *,
     leaves_room: Callable[[C], bool],
     doing: str,
+    ahead: int = 1,
 ) -> Iterator[R]:
-    """Do every case's work, and read the next case meanwhile; a bad case does not stop the others.
+    """Do every case's work, and read the next cases meanwhile; a bad case does not stop the others.
 
     Args:
         cases: in order.
         read: what needs no network, done in a thread of its own.
         work: what is made of a case and its content; not None.
         failures: gets the cases whose reading or work raised.
-        leaves_room: whether a case takes so little memory that the next one may be read beside it.
+        leaves_room: whether a case takes so little memory that the next ones may be read beside it.
         doing: what the progress line calls the work, such as "segmenting".
+        ahead: how many cases at most wait beside the one at work, each read by a thread of its own.
 
     Yields:
         What ``work`` returned, in the order of the cases.
@@ -127,13 +142,13 @@ def read_ahead(
     def attempt(case: InferenceCase, reading: Future[C]) -> R:
         return work(case, reading.result())
 
-    with ThreadPoolExecutor(1) as reader:
+    with ThreadPoolExecutor(ahead) as readers:
         upcoming: deque[Future[C]] = deque()
         for number, case in enumerate(track(cases, doing)):
-            reading = upcoming.popleft() if upcoming else reader.submit(read, case)
-            # Only one image waits beside the one at work.
+            reading = upcoming.popleft() if upcoming else readers.submit(read, case)
             if reading.exception() is not None or leaves_room(reading.result()):
-                upcoming.extend(reader.submit(read, following) for following in cases[number + 1 : number + 2])
+                following = cases[number + 1 + len(upcoming) : number + 1 + ahead]
+                upcoming.extend(readers.submit(read, next_case) for next_case in following)
             result = failures.attempt(case, partial(attempt, case, reading))
             del reading
             if result is not None:
@@ -141,24 +156,25 @@ def read_ahead(
 
 
 def write_masks_behind(
-    segmented_cases: Iterable[SegmentedCase], path_of: Callable[[SegmentedCase], Path]
+    segmented_cases: Iterable[SegmentedCase], path_of: Callable[[SegmentedCase], Path], behind: int = 1
 ) -> Iterator[SegmentedCase]:
     """Write each mask while the next case is at work, and hand the case on once its mask is on the disk.
 
     Args:
         segmented_cases: as they become ready; one is asked for while the mask of the one before is written.
         path_of: where a case's mask is written.
+        behind: how many masks are written at a time.
 
     Raises:
         OSError: a mask could not be written.
     """
-    with ThreadPoolExecutor(1) as behind:
+    with ThreadPoolExecutor(behind) as writers:
         waiting: deque[tuple[SegmentedCase, Future[None]]] = deque()
         for segmented_case in segmented_cases:
             waiting.append(
-                (segmented_case, behind.submit(write_volume, path_of(segmented_case), segmented_case.prediction.mask))
+                (segmented_case, writers.submit(write_volume, path_of(segmented_case), segmented_case.prediction.mask))
             )
-            if len(waiting) > 1:
+            if len(waiting) > behind:
                 yield _finish_writing(waiting)
         while waiting:
             yield _finish_writing(waiting)
