@@ -15,11 +15,18 @@ import yaml
 
 from tasks.common.stage import Stage
 from tests.layouts.datasets import REGIONS, TWO, Patient, write_nnunet
+from voxflow.engines import open_engine
+from voxflow.geometry import Geometry
+from voxflow.inference import InferOptions, find_cases, infer_cases
+from voxflow.prediction import PredictOptions, open_ensemble, predict_volume
 from voxflow.tracking import NullTracker
+from voxflow.volumes import Volume
 from voxflow.workspace import create_workspace, recognise_source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from voxflow.engines import EngineChoice
 
 STAGES = ("convert", "validate", "resample", "split", "train", "export", "evaluate", "infer")
 
@@ -36,6 +43,9 @@ def make_patients() -> list[Patient]:
         second = generator.normal(100, 10, label.shape) + 80 * (label == 1) - 80 * (label == 4)
         patients.append(Patient(f"p{seed}", (first.astype(np.int16), second.astype(np.int16)), label))
     return patients
+
+
+PATIENT = make_patients()[0]
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +133,35 @@ def test_masks_hold_the_values_of_the_data_set_and_the_table_the_regions(stages:
 def test_datalist_names_the_regions(stages: Path) -> None:
     content = json.loads((stages / "data/datalists/brain/dataset_0.json").read_text())
     assert content["regions"] == {name: list(values) for name, values in REGIONS.items()}
+
+
+def test_command_makes_the_stages_masks_of_the_data_sets_own_folder(stages: Path, tmp_path: Path) -> None:
+    """Channels of nnU-Net's folder are found by their names; the stage read the converted ones."""
+    engine = open_engine(stages / "mmars/brain/models/export")
+    inputs = find_cases(stages / "raw", tmp_path, engine.spec)
+    expected = sorted((stages / "mmars/brain/eval/infer").glob("*/*.nii.gz"))
+    names = {path.parent.name for path in expected}
+    cases = [case for case in inputs.cases if case.id in names]
+    assert len(cases) == len(expected) == 2
+    block = yaml.safe_load((stages / "params.yaml").read_text())["workspaces"]["brain"]
+    infer_cases(engine, cases, tmp_path, InferOptions.model_validate(block["infer"]))
+    for path in expected:
+        np.testing.assert_array_equal(read_array(tmp_path / path.parent.name / path.name), read_array(path))
+
+
+@pytest.mark.parametrize("name", ["torchscript", "onnxruntime", "openvino"])
+def test_engines_agree_mirrored_and_in_an_ensemble(stages: Path, name: EngineChoice) -> None:
+    folder = stages / "mmars/brain/models"
+    torch_engine, engine = open_engine(folder / "train/model.pt", "torch"), open_engine(folder / "export", name)
+    assert engine.spec == torch_engine.spec
+    assert engine.spec.channels == TWO
+    volumes = [
+        Volume(image.astype(np.float32), Geometry.from_parts(image.shape, (1, 1, 3))) for image in PATIENT.images
+    ]
+    options = PredictOptions(flips=("i", "j"))
+    expected = predict_volume(torch_engine, volumes, options).mask.array
+    assert (predict_volume(engine, volumes, options).mask.array == expected).mean() > 0.999
+    ensemble = open_ensemble([folder / "export", folder / "export"], name)
+    assert (predict_volume(ensemble, volumes, options).mask.array == expected).mean() > 0.999
+    swapped = predict_volume(engine, volumes[::-1], options).mask.array
+    assert (swapped == expected).mean() < 0.99

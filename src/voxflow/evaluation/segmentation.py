@@ -20,7 +20,7 @@ from voxflow.inference import Failures, read_volumes, segment_cases, write_overl
 from voxflow.naming import name_files
 from voxflow.prediction import PredictOptions, class_values, label_names
 from voxflow.tables import write_table
-from voxflow.volumes import Volume, read_label, read_volume, write_volume
+from voxflow.volumes import Volume, read_geometry, read_label, read_volume, resample, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,8 +141,15 @@ def _compare(
 
 
 def _read_reference(case: InferenceCase, grid: Geometry) -> Volume:
+    """The label on the mask's grid; one drawn on another channel is brought there as the stage resample does."""
     if not isinstance(case.label, Path):
         raise DataError("the case has no mask to compare with")
+    if len(case.images) > 1:
+        drawn_on = read_geometry(case.label)
+        grids = [grid, *(read_geometry(image, has_channels=True) for image in case.images)]
+        place = next((n for n, channel in enumerate(grids) if drawn_on.find_axes(channel) is not None), 0)
+        if place:
+            return resample(read_label(case.label, grids[place]), grid, "label")
     return read_label(case.label, grid)
 
 
