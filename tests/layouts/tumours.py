@@ -78,9 +78,13 @@ def write_nifti(path: Path, array: NDArray[Any]) -> None:
     nibabel.save(nibabel.Nifti1Image(array, np.diag([-1, -1, 1, 1]) @ make_affine()), path)
 
 
-def write_nrrd(path: Path, array: NDArray[Any], keys: Sequence[str] = ()) -> None:
-    """Write (i, j, k) or (layer, i, j, k) as 3D Slicer does, header and all."""
+def write_nrrd(
+    path: Path, array: NDArray[Any], keys: Sequence[str] = (), *, start: int = 0, space: str = "left-posterior-superior"
+) -> None:
+    """Write (i, j, k) or (layer, i, j, k) as 3D Slicer does, header and all; ``start`` is the first voxel of a crop."""
     affine, is_layered = make_affine(), array.ndim == 4
+    affine[:3, 3] = (affine @ [start, start, start, 1])[:3]
+    affine = np.diag([1, 1, 1, 1] if space.startswith("left") else [-1, -1, 1, 1]) @ affine
     vectors = ["(" + ",".join(f"{value:.17g}" for value in affine[:3, axis]) + ")" for axis in range(4)]
     lines = [
         "NRRD0004",
@@ -88,7 +92,7 @@ def write_nrrd(path: Path, array: NDArray[Any], keys: Sequence[str] = ()) -> Non
         "# http://teem.sourceforge.net/nrrd/format.html",
         f"type: {'unsigned char' if array.dtype == np.uint8 else 'short'}",
         f"dimension: {array.ndim}",
-        "space: left-posterior-superior",
+        f"space: {space}",
         f"sizes: {' '.join(map(str, array.shape))}",
         f"space directions: {'none ' if is_layered else ''}{' '.join(vectors[:3])}",
         f"kinds: {'list ' if is_layered else ''}domain domain domain",
@@ -180,16 +184,17 @@ def write_masks(root: Path, patients: Sequence[Patient], image: str, folder: str
 
 
 def write_slicer(root: Path, patients: Sequence[Patient], *, is_old: bool) -> None:
-    """An image and a segmentation each, cut to what is drawn; older files do not name their layers."""
+    """An image and a segmentation each, cut to what is drawn; older files do not name their layers, and are in RAS."""
     for patient in patients:
         write_nrrd(root / patient.name / "MRHead.nrrd", patient.images[0])
-        keys = ["Segmentation_ReferenceImageExtentOffset:=0 0 0"]
+        keys = ["Segmentation_ReferenceImageExtentOffset:=1 1 1"]
         for number, name in enumerate(REGIONS):
             keys += [f"Segment{number}_ID:=Segment_{number + 1}", f"Segment{number}_Name:={name}"]
             if not is_old:
                 keys += [f"Segment{number}_LabelValue:=1", f"Segment{number}_Layer:={number}"]
-        layers = np.stack([mask for _, mask in list_masks(patient)])
-        write_nrrd(root / patient.name / "Segmentation.seg.nrrd", layers, keys)
+        layers = np.stack([mask[1:8, 1:8, 1:8] for _, mask in list_masks(patient)])
+        space = "right-anterior-superior" if is_old else "left-posterior-superior"
+        write_nrrd(root / patient.name / "Segmentation.seg.nrrd", layers, keys, start=1, space=space)
 
 
 def write_table(root: Path, patients: Sequence[Patient], *, is_excel: bool) -> None:

@@ -81,3 +81,12 @@ def test_a_labelled_test_part_of_the_data_set_stands_in_the_block(root: Path, ha
     assert main(["new", "mine", "--source", "raw", "--template", "auto"]) == 0
     split = yaml.safe_load((root / "params.yaml").read_text())["workspaces"]["mine"]["split"]
     assert split["testing"] == ("dataset" if has_labels else 0.2)
+
+
+def test_description_that_is_wrong_tells_the_way_without_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    LAYOUTS["nnunet"][1](root / "raw", make_patients(2))
+    for image in (root / "raw").rglob("images*/*"):
+        image.unlink()
+    assert main(["new", "mine", "--source", "raw", "--template", "auto"]) == 2
+    assert "no image is there" in (said := capsys.readouterr().err)
+    assert "--layout none pairs images and labels by their names" in said

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from voxflow.cli.command import Command
-from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.errors import EXIT_OK, ConfigError, DataError
 from voxflow.layouts import TITLES
 from voxflow.progress import say
 
@@ -109,7 +109,11 @@ class NewCommand(Command):
 
         if self.source is None or self.layout == "none" or not self.source.is_dir() or not any(self.source.iterdir()):
             return None
-        layout = recognise_source(self.source, cast("LayoutName | None", self.layout))
+        try:
+            layout = recognise_source(self.source, cast("LayoutName | None", self.layout))
+        except DataError as error:
+            hint = "" if self.layout else "; --layout none pairs images and labels by their names"
+            raise DataError(f"{error.message}{hint}", path=error.path, where=error.where) from error
         if layout is not None:
             for line in layout.format_lines():
                 say(line)
