@@ -13,6 +13,8 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
+MOST_REASONS = 10
+
 
 @dataclass(frozen=True)
 class AddCommand(Command):
@@ -54,6 +56,10 @@ class AddCommand(Command):
         places = Places.of(workspace)
         with hold_workspace(workspace, self.name, say), hold_file(PARAMS, say):
             added = add_patients(places, self.folder)
+        for reason in added.refused[:MOST_REASONS]:
+            say(f"  no case: {reason}")
+        if len(added.refused) > MOST_REASONS:
+            say(f"  and {len(added.refused) - MOST_REASONS} more; dvc repro convert@{workspace} lists all of them")
         say(f"add {workspace}: {added.line()}")
         say(f"  git add params.yaml {places.source}.dvc; dvc repro report@{workspace}")
         return EXIT_OK

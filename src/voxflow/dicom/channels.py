@@ -231,7 +231,8 @@ def match_channels(
         if len(usable) == 1:
             members[channel] = usable[0]
         elif usable:
-            names = join_names([series[n].name for n in usable])
+            by_number = sorted(usable, key=lambda n: (len(series[n].series_number), series[n].series_number))
+            names = join_names([series[n].name for n in by_number])
             problems.append(f"{len(usable)} series fit the channel {channel} ({names}): {WAYS_OUT}")
         else:
             why = _explain_missing(rule, [series[n] for n in fitting])

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from voxflow.dicom.channels import ChannelRules  # noqa: TC001  pydantic reads it
+from voxflow.errors import ConfigError
 from voxflow.findings import suggest
 from voxflow.images import ImageOptions
 
@@ -73,6 +74,19 @@ class ConvertOptions(ImageOptions):
         if unknown:
             raise ValueError(f"unknown modality {', '.join(unknown)}; known: {', '.join(supported)}")
         return value
+
+    def without_table(self) -> ConvertOptions:
+        """Options for images that have no row in the table of cases, such as new studies: the rules find them.
+
+        Raises:
+            ConfigError: there are no rules.
+        """
+        if self.cases and not self.channels:
+            raise ConfigError(
+                "new studies have no row in the table of `cases`: state rules for their series, too, by `channels`",
+                where="convert.channels",
+            )
+        return self.model_copy(update={"cases": None})
 
     @model_validator(mode="after")
     def _channels_that_can_be(self) -> ConvertOptions:

@@ -113,7 +113,7 @@ def measure_incoming(folder: Path, places: Places, predictions: Path | None = No
         _add_converted(sample, folder, None)
     else:
         # No file that leads from pseudonyms back to patients, not even in a temporary folder.
-        options = places.options_of("convert", ConvertOptions).model_copy(update={"mapping": False})
+        options = places.options_of("convert", ConvertOptions).without_table().model_copy(update={"mapping": False})
         with tempfile.TemporaryDirectory() as scratch:
             converted = Path(scratch) / "volumes"
             convert_folder(folder, converted, options)

@@ -212,7 +212,7 @@ def _convert_series(context: AnswerContext, source: Path, volumes: Path) -> list
 
     is_segmentation = context.engine.spec.task == "segmentation"
     # The ledger leads back to the patient; a file a series would not.
-    options = context.convert.model_copy(update={"mapping": False, "workers": 1, "findings": None})
+    options = context.convert.without_table().model_copy(update={"mapping": False, "workers": 1, "findings": None})
     convert_folder(source, volumes, options)
     with (volumes / "cases.csv").open(encoding="utf-8") as stream:
         names = [row["case"] for row in csv.DictReader(stream) if row["image"].endswith(".png") is not is_segmentation]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import filecmp
+import io
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from voxflow.images import list_files
 from voxflow.naming import shorten_pseudonym
 from voxflow.places import PARAMS, read_params
 from voxflow.quality import measure_cases
-from voxflow.tables import is_labelled, read_rows
+from voxflow.tables import is_labelled, read_csv_text, read_rows
 from voxflow.workspace.params_file import set_value
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class AddedPatients:
         files: number of files that were copied.
         frozen: patients of the test part, which stays as it is; 0 where there was no split yet.
         place: the folder that the files are in now.
+        refused: why series and files of the folder make no case, a line each; they are copied with the others.
     """
 
     new: int
@@ -60,6 +62,7 @@ class AddedPatients:
     files: int
     frozen: int
     place: Path
+    refused: tuple[str, ...] = ()
 
     def line(self) -> str:
         """Say in one line for a person what was added, and what became of the test part."""
@@ -98,10 +101,10 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
         raise DataError(f"lies in {source} already; name a folder outside of it", path=folder)
     split = read_rows(places.datalists / "split.csv") or []
     with tempfile.TemporaryDirectory() as scratch:
-        cases = _convert_folder(places, folder, Path(scratch) / "volumes")
+        cases, refused = _convert_folder(places, folder, Path(scratch) / "volumes")
         _require_no_leak(cases, split, places, Path(scratch) / "volumes", folder)
     pairs = _plan_copies(source, folder, is_dicom=any(row.get("series_uid") for row in cases))
-    tables = _merge_findings(places, source, folder)
+    tables = _merge_tables(places, source, folder, _find_prefix(pairs, folder, source))
     _require_no_clash(pairs, {table.name for table in tables}, folder, source)
     test_patients = sorted({row["patient"] for row in split if row["part"] == TESTING})
     params, new_files = read_text(PARAMS), [target for _, target in pairs if not target.exists()]
@@ -129,6 +132,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
         files=len(pairs),
         frozen=len(test_patients),
         place=_find_place(pairs, source),
+        refused=refused,
     )
 
 
@@ -155,10 +159,11 @@ def _require_source(places: Places) -> Path:
     return source
 
 
-def _convert_folder(places: Places, folder: Path, target: Path) -> list[Row]:
+def _convert_folder(places: Places, folder: Path, target: Path) -> tuple[list[Row], tuple[str, ...]]:
+    """The cases that a folder holds, and why other things in it are none."""
     options = places.options_of("convert", ConvertOptions).model_copy(update={"mapping": False})
-    convert_folder(folder, target, options)
-    return read_rows(target / "cases.csv") or []
+    summary = convert_folder(folder, target, options)
+    return read_rows(target / "cases.csv") or [], summary.reasons
 
 
 def _list_patients(cases: Sequence[Row], earlier_patients: Collection[str]) -> set[str]:
@@ -219,17 +224,49 @@ def _require_no_clash(pairs: list[tuple[Path, Path]], joined: set[str], folder: 
         raise DataError(f"{join_names(clashes)} would replace a file of another content in {source}", path=folder)
 
 
-def _merge_findings(places: Places, source: Path, folder: Path) -> dict[Path, tuple[str, str]]:
-    """Tables of findings that both have: before, and with the new rows at the end."""
-    table_name = places.options_of("convert", ConvertOptions).findings
-    if not table_name or not (source / table_name).is_file() or not (folder / table_name).is_file():
-        return {}
-    before, more = (read_text(root / table_name) for root in (source, folder))
-    if next(csv.reader(before.splitlines()), []) != next(csv.reader(more.splitlines()), []):
-        raise DataError(f"other columns than {source / table_name}", path=folder / table_name)
-    present = set(before.splitlines())
-    rows = [line for line in more.splitlines()[1:] if line not in present]
-    return {source / table_name: (before, "\n".join([before.rstrip("\n"), *rows]) + "\n")}
+def _find_prefix(pairs: list[tuple[Path, Path]], folder: Path, source: Path) -> Path:
+    """The sub-folder of the source, from there, that files are copied to."""
+    origin, target = pairs[0]
+    return target.parents[len(origin.relative_to(folder).parts) - 1].relative_to(source)
+
+
+def _merge_tables(places: Places, source: Path, folder: Path, prefix: Path) -> dict[Path, tuple[str, str]]:
+    """Tables of findings and of cases that both have: before, and with the new rows at the end."""
+    options = places.options_of("convert", ConvertOptions)
+    tables = [name for name in (options.findings, options.cases) if name]
+    merged = {}
+    for name in tables:
+        if not (source / name).is_file() or not (folder / name).is_file():
+            continue
+        (before, delimiter), (more, other_delimiter) = (read_csv_text(root / name) for root in (source, folder))
+        header, *rows = csv.reader(io.StringIO(before), delimiter=delimiter)
+        other_header, *new_rows = csv.reader(io.StringIO(more), delimiter=other_delimiter)
+        if header != other_header:
+            raise DataError(f"other columns than {source / name}", path=folder / name)
+        if name == options.cases:
+            new_rows = [[_move_path(cell, folder, prefix) for cell in row] for row in new_rows]
+            _require_new_names(header, rows, new_rows, folder / name)
+        text = io.StringIO()
+        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(row for row in new_rows if row not in rows)
+        original = read_text(source / name)
+        merged[source / name] = (original, original.rstrip("\n") + "\n" + text.getvalue())
+    return merged
+
+
+def _move_path(cell: str, folder: Path, prefix: Path) -> str:
+    """A cell that names a file or folder, by its path after the copy."""
+    path = cell.strip().replace("\\", "/")
+    is_path = bool(path) and (folder / path.partition("#")[0]).exists()
+    return (prefix / path).as_posix() if is_path else cell
+
+
+def _require_new_names(header: list[str], rows: list[list[str]], new_rows: list[list[str]], path: Path) -> None:
+    """No case of the new rows may be called as one that is there: the whole table would be refused."""
+    column = header.index("case")
+    names = {row[column].strip() for row in rows if row and row not in new_rows}
+    repeated = sorted(names & {row[column].strip() for row in new_rows if row})
+    if repeated:
+        raise DataError(f"names cases that the workspace has already: {join_names(repeated)}", path=path, where="case")
 
 
 def _dvc_add(source: Path) -> None:
