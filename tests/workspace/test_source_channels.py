@@ -51,7 +51,9 @@ def test_the_contrasts_of_brains_become_channels(root: Path, capsys: pytest.Capt
     assert "series by kind: T1 7, T1c 7, T2 7, FLAIR 6" in said
     assert "T1, T1c, T2, FLAIR: 6 of 7 studies have exactly one series for each" in said
     assert "1 study lacks FLAIR" in said
+    assert "segments of its DICOM SEG overlap" in said
     block = read_convert_block(root)
+    assert block["overlap"] == "regions"
     assert list(block["channels"]) == ["T1", "T1c", "T2", "FLAIR"]
     assert "# 7 studies." in (root / "params.yaml").read_text()
     options = ConvertOptions.model_validate(block | {"pseudonym_key": "key", "workers": 1, "mapping": False})

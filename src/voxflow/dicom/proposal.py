@@ -7,12 +7,13 @@ most studies have exactly one series for is taken. Kinds that more than half of 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from voxflow.dicom.channels import ChannelRule, match_channels
 from voxflow.dicom.group import group_headers
+from voxflow.dicom.headers import read_dataset
 from voxflow.dicom.options import ConvertOptions
 from voxflow.dicom.scan import scan_folder
 from voxflow.dicom.traits import read_part_traits
@@ -63,6 +64,7 @@ class ChannelProposal:
         studies: their number.
         matching: of them, those that have exactly one series for each channel.
         lines: what was found, for a person.
+        has_overlaps: a segmentation says that its segments overlap.
     """
 
     rules: Mapping[str, _Rule]
@@ -70,6 +72,7 @@ class ChannelProposal:
     studies: int
     matching: int
     lines: tuple[str, ...]
+    has_overlaps: bool = False
 
 
 def propose_channels(source: Path) -> ChannelProposal | None:
@@ -82,12 +85,26 @@ def propose_channels(source: Path) -> ChannelProposal | None:
         None where it holds no volume in DICOM, or where no study has several.
     """
     studies: dict[tuple[str, str], list[SeriesTraits]] = defaultdict(list)
-    for part in group_headers(scan_folder(source).headers, ConvertOptions()):
+    parts = group_headers(scan_folder(source).headers, ConvertOptions())
+    for part in parts:
         if part.kind == "volume":
             studies[part.first.patient, part.first.study_uid].append(read_part_traits(part))
     if not any(len(series) > 1 for series in studies.values()):
         return None
-    return _propose(list(studies.values()), source)
+    proposal = _propose(list(studies.values()), source)
+    labels = [part.first.path for part in parts if part.kind == "label" and part.first.modality == "SEG"]
+    if not any(map(_segments_overlap, labels)):
+        return proposal
+    line = "  segments of its DICOM SEG overlap: `overlap: regions` keeps each of them whole"
+    return replace(proposal, lines=(*proposal.lines, line), has_overlaps=True)
+
+
+def _segments_overlap(path: Path) -> bool:
+    """Whether a DICOM SEG says so itself, by SegmentsOverlap (0062,0013)."""
+    try:
+        return str(read_dataset(path, tags=["SegmentsOverlap"]).get("SegmentsOverlap", "")) == "YES"
+    except (ValueError, OSError):
+        return False  # conversion says what is wrong with it
 
 
 def _propose(studies: Sequence[Sequence[SeriesTraits]], source: Path) -> ChannelProposal:

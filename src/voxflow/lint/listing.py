@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from voxflow.findings import FindingCollector
 
 METADATA = (
+    "channels",
     "description",
     "ignore",
     "labels",

@@ -285,7 +285,8 @@ def _describe_channels(proposal: ChannelProposal) -> list[str]:
         "channels:",
     ]
     rules = format_yaml({name: dict(rule) for name, rule in proposal.rules.items()})
-    return [*lines, *(f"  {line}" for line in rules.splitlines())]
+    overlap = ["overlap: regions"] if proposal.has_overlaps else []
+    return [*lines, *(f"  {line}" for line in rules.splitlines()), *overlap]
 
 
 def _describe_label_names(source: Path) -> list[str]:
