@@ -61,7 +61,7 @@ def run(stage: Stage) -> int:
             shutil.copyfile(stage.volumes / CASE_FORM, folder / CASE_FORM)
         write_json(folder / "resample.json", options.model_dump(mode="json"))
         if stage.task == "segmentation":
-            fingerprint = _measure(resampled, folder)
+            fingerprint = _measure(resampled, folder, channels)
             write_fingerprint(folder / FINGERPRINT, fingerprint)
             numbers |= fingerprint.to_metrics()
     write_json(stage.metrics, numbers)
@@ -93,7 +93,7 @@ def _choose_options(stage: Stage, table: pd.DataFrame, channels: list[str]) -> R
     return options.model_copy(update={"spacing_mm": spacing})
 
 
-def _measure(table: pd.DataFrame, folder: Path) -> Fingerprint:
+def _measure(table: pd.DataFrame, folder: Path, channels: list[str]) -> Fingerprint:
     """Of the images as training will see them."""
     rows = zip(table["image"], table["label"], strict=True)
     cases = [
@@ -103,7 +103,8 @@ def _measure(table: pd.DataFrame, folder: Path) -> Fingerprint:
     modalities, units = set(table["modality"]), set(table.get("units", ()))
     # CT in HU and CT that measures something else are no more comparable than CT and MR.
     is_one_scale = len(modalities) == 1 and len(units) <= 1
-    return measure_fingerprint(cases, modalities.pop() if is_one_scale else "", ignore=read_ignore(folder))
+    modality = modalities.pop() if is_one_scale else ""
+    return measure_fingerprint(cases, modality, ignore=read_ignore(folder), channels=channels)
 
 
 if __name__ == "__main__":

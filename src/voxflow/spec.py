@@ -58,6 +58,8 @@ class ModelSpec(BaseModel):
             nothing named them.
         rules: by which rule each channel's series is chosen among those of a study, in the order of ``channels``; as
             ``convert.channels`` in params.yaml has them. Empty for files that are no DICOM.
+        profile: what the channels of the training's cases are like, see :class:`voxflow.volumes.ChannelProfile`; empty
+            where a case has one, or nobody measured it.
         onto: the channel whose grid the others are brought to, and which the mask lies on; empty: the images of a case
             lie on one grid.
     """
@@ -83,6 +85,7 @@ class ModelSpec(BaseModel):
     channels: tuple[str, ...] = ()
     rules: tuple[dict[str, Any], ...] = ()
     onto: str = ""
+    profile: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -103,7 +106,7 @@ class ModelSpec(BaseModel):
     def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A model of one image and of classes that exclude each other has the file that it had before these keys.
         content: dict[str, Any] = serialise(self)
-        for key in ("regions", "channels", "rules", "onto"):
+        for key in ("regions", "channels", "rules", "onto", "profile"):
             if key in content and not content[key]:
                 del content[key]
         return content

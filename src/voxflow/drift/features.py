@@ -138,11 +138,15 @@ def _add_converted(sample: PatientFeatures, converted: Path, source: Path | None
 def _read_measurements(row: Mapping[str, str]) -> dict[str, Value]:
     numbers = {name: parse_number(row[name]) for name in row}
     features: dict[str, Value] = {"modality": row["modality"]} if row.get("modality") else {}
-    for axis in AXES:
-        spacing, size = numbers.get(f"spacing_{axis}"), numbers.get(f"size_{axis}")
-        if spacing is not None and size is not None:
-            features |= {f"spacing_{axis}_mm": spacing, f"extent_{axis}_mm": spacing * size}
-    features |= {name: value for name in (*PIXELS, *INTENSITY) if (value := numbers.get(name)) is not None}
+    # Of several channels, each has columns of its own; those of the whole case then say less.
+    channels = {name.partition(":")[2] for name in row if name.startswith(f"{INTENSITY[0]}:")}
+    for end in sorted(f":{channel}" for channel in channels) or [""]:
+        for axis in AXES:
+            spacing, size = numbers.get(f"spacing_{axis}{end}"), numbers.get(f"size_{axis}{end}")
+            if spacing is not None and size is not None:
+                features |= {f"spacing_{axis}_mm{end}": spacing, f"extent_{axis}_mm{end}": spacing * size}
+        names = [f"{name}{end}" for name in (*PIXELS, *INTENSITY)]
+        features |= {name: value for name in names if (value := numbers.get(name)) is not None}
     return features
 
 

@@ -14,8 +14,10 @@ from voxflow.images import read_ignore
 from voxflow.prediction import require_named_channels
 from voxflow.tables import LABELLED, read_rows
 from voxflow.volumes import (
+    ChannelProfile,
     Volume,
     align,
+    describe_swap,
     read_image,
     read_radiograph,
     require_cover,
@@ -145,7 +147,7 @@ def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
 
     Raises:
         DataError: a file is missing, unreadable or on another grid, or holds values that are no numbers; a channel is
-            missing, or two are the same.
+            missing, two are the same, or they look swapped.
     """
     volumes: list[Volume] = []
     paths: list[Path] = []
@@ -164,7 +166,11 @@ def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
     if spec.channels:
         require_named_channels(len(volumes), spec)
         _refuse_repeated_image(volumes, paths, spec)
-    return tuple(_place_channels(volumes, paths, spec) if spec.takes_own_grids else volumes)
+    placed = tuple(_place_channels(volumes, paths, spec) if spec.takes_own_grids else volumes)
+    swap = describe_swap(ChannelProfile.model_validate(spec.profile), placed) if spec.profile else ""
+    if swap:
+        raise DataError(f"{swap}: name its images by channel, or give them in the model's order")
+    return placed
 
 
 def _refuse_repeated_image(volumes: Sequence[Volume], paths: Sequence[Path], spec: ModelSpec) -> None:

@@ -92,7 +92,9 @@ def profile_suites(measured: pd.DataFrame) -> dict[str, dict[str, dict[str, obje
     for modality, rows in measured.groupby("modality"):
         if len(rows) < MIN_CASES:
             continue
-        columns = [column for column in PROFILED if column in rows]
+        # Of several channels, each has columns of its own: percentile_99:PET.
+        present = [str(column) for column in rows]
+        columns = [c for name in PROFILED for c in present if c == name or c.startswith(f"{name}:")]
         numbers = {column: pd.to_numeric(rows[column], errors="coerce").dropna() for column in columns}
         suites[str(modality)] = {
             column: {"range": _widen_range(float(values.min()), float(values.max())), "severity": "warning"}

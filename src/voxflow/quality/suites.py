@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
@@ -10,10 +11,11 @@ from voxflow.errors import ConfigError
 from voxflow.findings import nearest_name
 from voxflow.quality.checks import DataCheck
 from voxflow.quality.labels import LABEL_CHECKS
+from voxflow.quality.measure import APART, DIFFER, MISSING, ORDER, OWN_GRIDS
 from voxflow.quality.rules import Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Range = tuple[float, float]
 
@@ -23,6 +25,10 @@ Range = tuple[float, float]
 INTENSITY: dict[str, Range] = {"CT": (-1024.0, 4000.0), "PT": (-1e-3, 1e7)}
 # What a modality's darkest value must reach, else rescaling was lost: CT holds air or at least water.
 DARKEST: dict[str, Range] = {"CT": (-32768.0, 0.0)}
+
+
+# The stage resample brings them onto one.
+ONE_GRID = DataCheck("channels share one grid", "channels_on_grid", "true", severity="warning")
 
 
 class ValidateOptions(BaseModel):
@@ -50,7 +56,10 @@ class ValidateOptions(BaseModel):
 
 
 def build_volume_checks(
-    options: ValidateOptions, modalities: Sequence[str], label_values: Sequence[int]
+    options: ValidateOptions,
+    modalities: Sequence[str],
+    label_values: Sequence[int],
+    channels: Mapping[str, str] | None = None,
 ) -> list[DataCheck]:
     """Build the checks of 3D images and their labels.
 
@@ -58,6 +67,7 @@ def build_volume_checks(
         options: bounds and severities.
         modalities: DICOM modalities in the table.
         label_values: values that labels.json names, background included.
+        channels: modality of each channel by its name, where a case has several; empty where it is not known.
 
     Raises:
         ConfigError: ``critical`` or ``warning`` names a check that does not exist.
@@ -67,14 +77,27 @@ def build_volume_checks(
         *_build_identity_checks(),
         *(DataCheck(f"spacing along {a} in mm", f"spacing_{a}", "range", options.spacing_mm) for a in "ijk"),
         *(DataCheck(f"voxels along {a}", f"size_{a}", "range", options.size) for a in "ijk"),
-        # The stage resample brings them onto one.
-        DataCheck("channels share one grid", "channels_on_grid", "true", severity="warning"),
+        *(_build_channel_checks() if channels else [ONE_GRID]),
         DataCheck("label lies on the image's grid", "label_on_grid", "true", optional=True),
         DataCheck("label values are known", "label_values", "values", tuple(allowed.split()), optional=True),
         DataCheck("label is not empty", "label_voxels", "range", (1, None), severity="warning", optional=True),
-        *_build_intensity_checks(options, modalities),
+        *([] if channels else _build_intensity_checks(options, modalities)),
     ]
+    for channel, modality in (channels or {}).items():
+        of_channel = _build_intensity_checks(options, [modality] if modality else [])
+        checks += [replace(c, name=f"{c.name}: {channel}", column=f"{c.column}:{channel}") for c in of_channel]
     return _apply_severities(checks, options)
+
+
+def _build_channel_checks() -> list[DataCheck]:
+    """The checks of how the channels of a case go together; a text says what is wrong."""
+    return [
+        DataCheck("channels are complete", MISSING, "set", ("",)),
+        DataCheck("channels show one place", APART, "set", ("",), optional=True),
+        DataCheck("channels share one grid", OWN_GRIDS, "set", ("",), severity="warning", optional=True),
+        DataCheck("channels are different images", DIFFER, "true", optional=True),
+        DataCheck("channels are in their places", ORDER, "set", ("",), severity="warning", optional=True),
+    ]
 
 
 def build_radiograph_checks(
@@ -128,11 +151,17 @@ def _build_intensity_checks(options: ValidateOptions, modalities: Sequence[str])
 
 def _apply_severities(checks: list[DataCheck], options: ValidateOptions) -> list[DataCheck]:
     names = [*(check.name for check in checks), *LABEL_CHECKS]
-    findings = [_describe_unknown(name, names) for name in (*options.critical, *options.warning) if name not in names]
+    # Without the channel's name it is the check of all channels.
+    bases = {name: name.partition(": ")[0] for name in names}
+    known = {*names, *bases.values()}
+    findings = [_describe_unknown(name, names) for name in (*options.critical, *options.warning) if name not in known]
     if findings:
         raise ConfigError("the key 'validate' names checks that there are not", findings=findings)
     severity_by_name = dict.fromkeys(options.warning, "warning") | dict.fromkeys(options.critical, "critical")
-    return [check.with_severity(severity_by_name.get(check.name, check.severity)) for check in checks]
+    return [
+        check.with_severity(severity_by_name.get(check.name) or severity_by_name.get(bases[check.name], check.severity))
+        for check in checks
+    ]
 
 
 def _describe_unknown(name: str, names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from voxflow.errors import DataError, join_names
 from voxflow.files import read_text
 from voxflow.texts import parse_json
 from voxflow.training.options import DataFacts
-from voxflow.volumes import HIGHEST_LABEL, parse_spacing, read_geometry
+from voxflow.volumes import FINGERPRINT, HIGHEST_LABEL, parse_spacing, read_fingerprint, read_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,14 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         channels=channels,
         rules=rules,
         onto=onto,
+        profile=_read_profile(labels.with_name(FINGERPRINT)) if channels else {},
     )
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    """What the channels are like, as the stage resample measured it; empty where it did not."""
+    profile = read_fingerprint(path).profile if path.is_file() else None
+    return profile.model_dump(mode="json") if profile else {}
 
 
 def _read_class_names(labels: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -117,6 +117,9 @@ class TrainOptions(BaseModel):
         return self
 
 
+CHANNEL_KEYS = ("channels", "rules", "onto", "profile")
+
+
 class DataFacts(BaseModel):
     """What earlier stages know of the data and the model file must remember; see ``ModelSpec``.
 
@@ -125,7 +128,7 @@ class DataFacts(BaseModel):
         label_format: classification: the datalist's, where it is known.
         label_values: segmentation: the values that a label may hold, with the background's; empty where that is not
             known.
-        channels, rules, onto: of cases of several images.
+        channels, rules, onto, profile: of cases of several images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -144,12 +147,13 @@ class DataFacts(BaseModel):
     channels: tuple[str, ...] = ()
     rules: tuple[dict[str, Any], ...] = ()
     onto: str = ""
+    profile: dict[str, Any] = {}
 
     @model_serializer(mode="wrap")
     def _leave_out_single(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A training of one image a case has the digest that it had before these keys, and so goes on.
         content: dict[str, Any] = serialise(self)
-        return {key: value for key, value in content.items() if value or key not in ("channels", "rules", "onto")}
+        return {key: value for key, value in content.items() if value or key not in CHANNEL_KEYS}
 
     @field_validator("class_names")
     @classmethod

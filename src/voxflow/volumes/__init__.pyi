@@ -4,6 +4,12 @@ from .alignment import describe_mismatch as describe_mismatch
 from .alignment import describe_turn as describe_turn
 from .alignment import renumber_labels as renumber_labels
 from .alignment import round_labels as round_labels
+from .channel_profile import ChannelFeatures as ChannelFeatures
+from .channel_profile import ChannelProfile as ChannelProfile
+from .channel_profile import build_profile as build_profile
+from .channel_profile import describe_swap as describe_swap
+from .channel_profile import find_swaps as find_swaps
+from .channel_profile import measure_channels as measure_channels
 from .dataset import CHANNEL_SEPARATOR as CHANNEL_SEPARATOR
 from .dataset import ResampleOptions as ResampleOptions
 from .dataset import name_channel as name_channel

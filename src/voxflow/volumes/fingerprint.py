@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from voxflow.errors import DataError
 from voxflow.files import write_json
 from voxflow.machine import count_cores
 from voxflow.progress import track
+from voxflow.volumes.channel_profile import ChannelFeatures, ChannelProfile, build_profile, measure_channels
 from voxflow.volumes.files import read_image, read_label
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Fingerprint(BaseModel):
         spacing_mm: between voxels.
         intensity: by channel, those that every case has.
         classes: by label value, the background left out.
+        profile: how the channels differ and go together, where a case has several and there are enough cases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,6 +104,13 @@ class Fingerprint(BaseModel):
     spacing_mm: Spread
     intensity: tuple[Intensity, ...]
     classes: tuple[ClassVolume, ...]
+    profile: ChannelProfile | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_profile(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Cases of one channel have the fingerprint that they had before this key.
+        content: dict[str, Any] = serialise(self)
+        return {key: value for key, value in content.items() if key != "profile" or value}
 
     @property
     def channels(self) -> int:
@@ -146,16 +155,22 @@ class _CaseMeasurement:
         spacing: mm, likewise.
         intensities: (channels, n), some of its voxels' values.
         voxels: how many voxels each label value has; None where the case has no label.
+        features: of its channels; None of a single one.
     """
 
     size: tuple[int, ...]
     spacing: tuple[float, ...]
     intensities: NDArray[np.float64]
     voxels: dict[int, int] | None
+    features: ChannelFeatures | None = None
 
 
 def measure_fingerprint(
-    cases: Sequence[tuple[Sequence[Path], Path | None]], modality: str = "", *, ignore: int | None = None
+    cases: Sequence[tuple[Sequence[Path], Path | None]],
+    modality: str = "",
+    *,
+    ignore: int | None = None,
+    channels: Sequence[str] = (),
 ) -> Fingerprint:
     """Measure cases from their files.
 
@@ -163,6 +178,7 @@ def measure_fingerprint(
         cases: channels and label of each.
         modality: of all of them; empty where they differ or nobody knows.
         ignore: the label value of voxels that nobody labelled, which are left out of what labels say.
+        channels: names of the channels, where a case has several.
 
     Raises:
         DataError: there is no case, or a file can't be read.
@@ -173,10 +189,10 @@ def measure_fingerprint(
         measured = pool.map(lambda case: _measure_case(case[0], case[1], ignore), cases)
         measurements = list(track(measured, "measuring", total=len(cases)))
     # What only some cases have is no part of what they have in common; training says it where it matters.
-    channels = min(len(measurement.intensities) for measurement in measurements)
+    common = min(len(measurement.intensities) for measurement in measurements)
     labelled = [measurement for measurement in measurements if measurement.voxels is not None]
     # Where some cases have labels, those without say nothing of what lies inside of them.
-    sampled = [measurement.intensities[:channels] for measurement in labelled or measurements]
+    sampled = [measurement.intensities[:common] for measurement in labelled or measurements]
     intensities = np.concatenate(sampled, axis=1)
     return Fingerprint(
         cases=len(measurements),
@@ -186,6 +202,7 @@ def measure_fingerprint(
         spacing_mm=_compute_spread([measurement.spacing for measurement in measurements]),
         intensity=tuple(map(_compute_intensity, intensities)),
         classes=_compute_classes(labelled),
+        profile=_build_profile(channels, measurements),
     )
 
 
@@ -202,9 +219,14 @@ def _measure_case(images: Sequence[Path], label: Path | None, ignore: int | None
     sampled = inside if inside is not None and inside.size else np.arange(flat[0].size)
     # Every nth voxel, and never more than VOXELS_A_CASE: without chance, so that a second run gives the same.
     sampled = sampled[:: -(-sampled.size // VOXELS_A_CASE)]
-    return _CaseMeasurement(
-        geometry.size, geometry.spacing, np.stack([channel[sampled] for channel in flat]).astype(np.float64), voxels
-    )
+    intensities = np.stack([channel[sampled] for channel in flat]).astype(np.float64)
+    return _CaseMeasurement(geometry.size, geometry.spacing, intensities, voxels, measure_channels(volumes))
+
+
+def _build_profile(channels: Sequence[str], measurements: Sequence[_CaseMeasurement]) -> ChannelProfile | None:
+    features = [measurement.features for measurement in measurements if measurement.features is not None]
+    complete = [case for case in features if len(case.single) == len(channels)]
+    return build_profile(channels, complete) if len(channels) > 1 else None
 
 
 def _compute_spread(values: Sequence[Sequence[float]]) -> Spread:

@@ -1,0 +1,130 @@
+"""The stage validate on cases of several channels: every finding names its channel; swapped ones are found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks import resample, validate
+from tests.tasks.demo_cases import VOLUMES, run
+from tests.volumes.test_channel_profile import draw_body
+from voxflow.drift import MonitorOptions, compare_samples, measure_incoming
+from voxflow.files import write_json
+from voxflow.inference import InferenceCase, read_volumes
+from voxflow.places import Places
+from voxflow.quality import profile_suites
+from voxflow.spec import ModelSpec
+from voxflow.volumes import Volume, read_fingerprint, write_volume
+
+CASES = 12
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write_cohort(folder: Path = VOLUMES, seed: int = 1, gain: float = 1.0) -> list[dict[str, str]]:
+    """Cases of a CT and a PET of half its resolution."""
+    rows = []
+    for n in range(CASES):
+        ct, pet = draw_body(np.random.default_rng([seed, n]))
+        pet = Volume((pet.array * gain).astype(np.float32), pet.geometry)
+        names = [f"images/p{n:02}_1_{number}.nii.gz" for number in ("0000", "0001")]
+        for name, volume in zip(names, (ct, pet), strict=True):
+            write_volume(folder / name, volume)
+        rows.append({"case": f"p{n:02}_1", "patient": f"p{n:02}", "modality": "CT;PT", "image": ";".join(names)})
+    write_rows(rows, folder)
+    write_json(folder / "labels.json", {"0": "background", "1": "tumour"})
+    write_json(
+        folder / "case_form.json",
+        {"channels": ["CT", "PET"], "rules": {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}},
+    )
+    return rows
+
+
+def write_rows(rows: list[dict[str, str]], folder: Path = VOLUMES) -> None:
+    table = pd.DataFrame(rows).assign(label="", size="", spacing_mm="", orientation="")
+    table.to_csv(folder / "cases.csv", index=False)
+
+
+def list_failures(folder: str) -> dict[str, dict[str, str]]:
+    """By check, the value of each case that fails it."""
+    report: dict[str, Any] = json.loads((Path(folder) / "report.json").read_text())
+    return {check["name"]: check["failures"] for check in report["checks"] if check["failures"]}
+
+
+def test_each_channel_is_measured_and_a_swapped_case_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write_cohort()
+    rows[4]["image"] = ";".join(reversed(rows[4]["image"].split(";")))
+    write_rows(rows)
+    assert run(validate, monkeypatch, {"warning": ["bright values are of the modality"]}) == 0
+    failures = list_failures("data/quality/demo")
+    assert failures["channels are in their places"] == {"p04_1": "CT and PET look swapped"}
+    assert failures["channels share one grid"]["p00_1"] == "PET: 20 × 20 × 15 voxels of 8 × 8 × 8 mm"
+    assert failures["dark values are of the modality: PET"].keys() == {"p04_1"}
+    assert "warning: channels are in their places: p04_1 (CT and PET look swapped)" in capsys.readouterr().err
+    measured = pd.read_csv("data/quality/demo/measurements.csv")
+    assert measured["percentile_1:CT"][0] < -900 < measured["percentile_1:PET"][0]
+    assert "percentile_99:PET" in profile_suites(measured)["CT;PT"]
+
+
+def test_missing_repeated_distant_and_empty_channels_are_critical_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = write_cohort()
+    files = [row["image"].split(";") for row in rows]
+    rows[0]["image"] = files[0][1]
+    rows[1]["image"] = f"{files[1][0]};{files[1][0]}"
+    (VOLUMES / files[2][1]).unlink()
+    far, empty = (draw_body(np.random.default_rng(n))[1] for n in (98, 99))
+    moved = Volume(far.array, type(far.geometry).from_parts(far.array.shape, (8, 8, 8), (900, 0, 0)))
+    write_volume(VOLUMES / files[3][1], moved)
+    write_volume(VOLUMES / files[4][1], Volume(empty.array * 0, empty.geometry))
+    write_rows(rows)
+    assert run(validate, monkeypatch) == 1
+    failures = list_failures("data/quality/demo.failed")
+    assert failures["channels are complete"] == {"p00_1": "CT"}
+    assert failures["channels are different images"].keys() == {"p01_1"}
+    assert failures["files can be read"]["p02_1"].startswith("PET: file not found")
+    assert "lie beside each other" in failures["channels show one place"]["p03_1"]
+    assert failures["image is not constant: PET"]["p04_1"] == "0.0"
+
+
+def test_a_model_refuses_channels_that_look_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = write_cohort()
+    assert run(resample, monkeypatch, {"onto": "PET"}) == 0
+    profile = read_fingerprint(Path("data/resampled/demo/fingerprint.json")).profile
+    assert profile is not None
+    spec = ModelSpec(
+        task="segmentation",
+        class_names=("background", "tumour"),
+        activation="softmax",
+        in_channels=2,
+        channels=("CT", "PET"),
+        onto="PET",
+        profile=profile.model_dump(mode="json"),
+    )
+    kept = ModelSpec.model_validate_json(spec.model_dump_json())
+    for row in rows:
+        images = tuple(VOLUMES / name for name in row["image"].split(";"))
+        assert len(read_volumes(InferenceCase("a", images), kept)) == 2
+        with pytest.raises(Exception, match="CT and PET look swapped"):
+            read_volumes(InferenceCase("a", images[::-1]), kept)
+
+
+def test_drift_names_the_channel_that_moved() -> None:
+    samples = []
+    for name, seed, gain in (("old", 1, 1.0), ("new", 2, 5.0)):
+        write_cohort(Path(name), seed, gain)
+        samples.append(measure_incoming(Path(name), Places("demo", {"task": "segmentation", "source": "raw"})))
+    result = compare_samples(samples[0], samples[1], MonitorOptions())
+    moved = {feature.name for feature in result.moved_features}
+    assert "percentile_99:PET" in moved
+    assert not any(name.endswith(":CT") for name in moved)
+    assert "percentile_99" not in samples[0].features
