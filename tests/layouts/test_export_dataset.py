@@ -189,6 +189,18 @@ def test_cases_that_the_split_lacks_are_left_out_and_named(root: Path, capsys: p
     assert read_json(NNUNET_FOLDER / "splits_final.json") == [{"train": [first, third], "val": [second]}]
 
 
+def test_cases_that_are_labelled_in_part_are_left_out_and_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(root, KINDS["gaps"])
+    path, name = VOLUMES / "cases.csv", list_cases()[1]
+    lines = path.read_text().splitlines()
+    lines = [f"{line},{text}" for line, text in zip(lines, ("labelled", "", "tumour", "", "", ""), strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 3
+    remark = "left out 1 case(s) of which some classes were not labelled, and neither layout can say so"
+    assert f"{remark}: {name}" in capsys.readouterr().err
+    assert not list(NNUNET_FOLDER.rglob(f"{name}*"))
+
+
 def test_case_without_one_of_its_channels_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_workspace(root, KINDS["gaps"])
     path, name = VOLUMES / "cases.csv", list_cases()[0]

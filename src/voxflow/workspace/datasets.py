@@ -46,7 +46,7 @@ class DatasetExport:
     Attributes:
         target: its folder.
         layout: what it holds.
-        left_out: the cases that it does not have, since the split does not.
+        left_out: the cases that it does not have, with the reason in ``remarks``.
         remarks: what the user should know, one sentence each.
     """
 
@@ -88,19 +88,23 @@ def export_dataset(
         raise DataError(f"lies in {folder}, which belongs to a stage; choose another folder by --output", path=target)
     splits = _read_splits(places.datalists)
     rows = _read_table(places, folder / "cases.csv", stage)
-    left_out = tuple(row["case"] for row in rows if splits and row["case"] not in splits[0])
-    rows = [row for row in rows if not splits or row["case"] in splits[0]]
+    unsplit = [row["case"] for row in rows if splits and row["case"] not in splits[0]]
+    partial = [row["case"] for row in rows if row.get("labelled")]
+    rows = [row for row in rows if row["case"] not in {*unsplit, *partial}]
     layout = _describe_cases(places, form, folder, rows, splits)
     remarks = write_dataset(layout, target, form, title=places.workspace, folds=_list_folds(splits, rows))
     split = f"dvc repro split@{places.workspace}"
-    if left_out:
-        names = f"{join_names(left_out)}; if they are new, run: {split}"
-        remarks.append(f"left out {len(left_out)} case(s) that the split does not have: {names}")
+    if unsplit:
+        names = f"{join_names(unsplit)}; if they are new, run: {split}"
+        remarks.append(f"left out {len(unsplit)} case(s) that the split does not have: {names}")
+    if partial:
+        reason = "of which some classes were not labelled, and neither layout can say so"
+        remarks.append(f"left out {len(partial)} case(s) {reason}: {join_names(partial)}")
     if not splits:
         remarks.append(f"no split yet ({split}), so the data set's own parts count")
     if layout.channels == (NO_NAME,) and form == "nnunet":
         remarks.append('the channel has no name; for CT write "CT" into channel_names, by which nnU-Net scales it')
-    return DatasetExport(target, layout, left_out, tuple(remarks))
+    return DatasetExport(target, layout, (*unsplit, *partial), tuple(remarks))
 
 
 def _read_table(places: Places, path: Path, stage: ExportStage) -> list[Row]:
