@@ -74,9 +74,13 @@ class Geometry:
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
-        # NaN is not smaller than anything. Squares of larger numbers overflow.
-        if affine.shape != (4, 4) or not np.abs(affine).max() < LARGEST_MM:
+        if affine.shape != (4, 4):
             raise DataError(f"an affine is a finite 4×4 matrix, received shape {affine.shape}: {affine.tolist()}")
+        # NaN is not smaller than anything. Squares of larger numbers overflow.
+        if not np.abs(affine).max() < LARGEST_MM:
+            raise DataError(
+                f"an affine is a finite 4×4 matrix of at most {LARGEST_MM:g} mm, received {affine.tolist()}"
+            )
         steps = np.linalg.norm(affine[:3, :3], axis=0)
         if not steps.all() or abs(np.linalg.det(affine[:3, :3] / steps)) < FLATTEST:
             raise DataError(f"the affine is singular: {affine.tolist()}")

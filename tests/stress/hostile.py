@@ -134,6 +134,41 @@ def make_uploads(folder: Path) -> dict[str, bytes]:
     }
 
 
+UNKNOWN = "expected a NIfTI-1 volume"
+# Status of the answer to each, and what it says.
+REFUSALS = {
+    "nothing": (400, "the body is empty"),
+    "text": (415, UNKNOWN),
+    "garbage": (415, UNKNOWN),
+    "deep JSON": (415, UNKNOWN),
+    "zip cut short": (400, "not a zip file"),
+    "zip with flipped bytes": (400, "file 1 of 6 in it is damaged"),
+    "zip bomb": (413, "the zip unpacks to 300 MB, at most 256 are taken"),
+    "zip bomb that lies": (400, "file 1 of 1 in it is damaged"),
+    "zips in zips": (422, "none of them is DICOM"),
+    "zip that leads out": (400, "a path that leads out of it"),
+    "zip of 30,000 files": (413, "holds 30000 files, at most 20000 are taken"),
+    "zip of text": (422, "none of them is DICOM"),
+    "study that claims 65,535² pixels": (422, "more than 4096 MB decoded"),
+    "study of 2 billion frames": (422, "more than 4096 MB decoded"),
+    "study without a patient's grid": (422, "at most 100 mm are taken"),
+    "volume of 30,000³": (413, "takes 102996826 MB unpacked, at most 4096 are taken"),
+    "volume of 30,000³, compressed": (413, "takes 102996826 MB unpacked, at most 4096 are taken"),
+    "volume of no size": (422, "its header claims the size [3, 0, 4, 4"),
+    "volume of negative size": (422, "its header claims the size [3, -5, 4, 4"),
+    "volume without voxels": (422, "16000 bytes of voxels are claimed and at most 0 are there"),
+    "volume of 1e30 mm": (422, "finite 4×4 matrix of at most 1e+12 mm"),
+    "volume of 600 mm voxels": (422, "600 × 600 × 600 mm apart: at most 100 mm are taken"),
+    "volume of 0 mm": (422, "singular"),
+    "volume whose voxels begin nowhere": (422, "the voxels begin at byte 1e+18"),
+    "volume of an unknown type": (422, "the unknown type 1234"),
+    "volume with NaN": (422, "NaN or infinite values"),
+    "volume cut short": (422, "it ends early"),
+    "gzip of something else": (415, "the compressed file is no NIfTI-1 volume"),
+    "gzip bomb": (413, "takes 5149 MB unpacked, at most 4096 are taken"),
+    "PNG bomb": (415, "received a radiograph"),
+    "radiograph for a volume's model": (415, "received a radiograph"),
+}
 # What is written to the socket as it is: each is no HTTP, or ends early.
 RAW = {
     "no HTTP": b"\x16\x03\x01 hello\r\n\r\n",
@@ -143,6 +178,16 @@ RAW = {
     "length of nothing": b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
     "other route": b"POST /etc/passwd HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "other method": b"DELETE /predict HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+# Who hangs up within the body has no answer; the log has its status.
+RAW_STATUS = {
+    "no HTTP": 400,
+    "header without an end": 431,
+    "body cut short": None,
+    "chunks of no size": 400,
+    "length of nothing": 400,
+    "other route": 404,
+    "other method": 405,
 }
 
 
@@ -156,10 +201,11 @@ def send_raw(port: int, data: bytes, seconds: float = 1.0) -> str:
         return ""
 
 
-def is_one_line(text: str) -> bool:
-    """Whether a refusal is one line of JSON without a path of the server."""
+def read_refusal(text: str) -> str:
+    """What a refusal says, which is one line of JSON without a path of the server; empty where it is anything else."""
     try:
         error = json.loads(text)["error"]
     except (ValueError, KeyError, TypeError):
-        return False
-    return isinstance(error, str) and len(error.splitlines()) == 1 and "/tmp" not in error  # noqa: S108
+        return ""
+    is_one_line = isinstance(error, str) and len(error.splitlines()) == 1 and "/tmp" not in error  # noqa: S108
+    return error if is_one_line else ""

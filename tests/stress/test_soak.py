@@ -1,6 +1,7 @@
 """Eight clients and as many attackers at one service for a minute: nothing that was accepted is lost, nothing stays.
 
-It ends with a table of what was sent and what became of it, which pytest shows even where nothing failed.
+Every kind of hostile upload must have had its own refusal at least once: its status, and its reason in one line. It
+ends with a table of what was sent and what became of it, which pytest shows even where nothing failed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,16 @@ import pytest
 from tests.dicom.objects import Series, random_values
 from tests.inference.models import save_unet
 from tests.ports import reserve_port
-from tests.stress.hostile import RAW, is_one_line, make_uploads, send_raw, write_nifti, zip_dicom
+from tests.stress.hostile import (
+    RAW,
+    RAW_STATUS,
+    REFUSALS,
+    make_uploads,
+    read_refusal,
+    send_raw,
+    write_nifti,
+    zip_dicom,
+)
 from voxflow.engines import open_engine
 from voxflow.geometry import Geometry
 from voxflow.prediction import PredictOptions, predict_volume
@@ -39,7 +49,8 @@ pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("VOXFLOW_SOAK_SECONDS", "60"))
 CLIENTS, SLOW_SENDERS, IDLE_SOCKETS = 8, 10, 60
 MAX_GROWTH = 1 << 30  # of memory; measured on two cores: below a third of it
-RIGHT, BUSY, REFUSED, LOST = "answered rightly", "told to come back", "refused in one line", "lost"
+RIGHT, BUSY, CUT, LOST = "answered rightly", "told to come back", "hung up on", "lost"
+OUTCOMES = (RIGHT, BUSY, CUT, LOST)
 
 
 @dataclass
@@ -52,7 +63,7 @@ class Soak:
         process: the service.
         scratch: the folder of its temporary files.
         ends: when nobody begins a new request any more.
-        outcomes: how often each outcome was, by kind of request.
+        outcomes: how often each outcome was, by kind of request; a refusal is its status and what it says.
         faults: what should not have been.
     """
 
@@ -175,25 +186,36 @@ def send_study(soak: Soak, study: bytes) -> None:
 
 
 def send_hostile(soak: Soak, uploads: dict[str, bytes], first: int) -> None:
-    """An attacker: every kind in turn; each must be refused, and in one line."""
+    """An attacker: every kind in turn, each until it is refused, by its own status and reason."""
     kinds = list(uploads)
     with soak.client() as client:
         for turn in range(1_000_000):
+            kind = kinds[(first + turn) % len(kinds)]
+            while soak.is_on and not is_refused(soak, client, kind, uploads[kind]):
+                time.sleep(0.1)
             if not soak.is_on:
                 return
-            kind = kinds[(first + turn) % len(kinds)]
-            try:
-                answer = client.post("/predict", content=uploads[kind])
-            except httpx.TransportError as error:
-                soak.note(kind, REFUSED if isinstance(error, httpx.WriteError | httpx.ReadError) else LOST)
-                continue
-            if answer.status_code == 503:
-                soak.note(kind, BUSY)
-                time.sleep(0.1)
-            elif 400 <= answer.status_code < 500 and is_one_line(answer.text):
-                soak.note(kind, REFUSED)
-            else:
-                soak.note(kind, LOST, f"{answer.status_code}: {answer.text[:200]}")
+
+
+def is_refused(soak: Soak, client: httpx.Client, kind: str, body: bytes) -> bool:
+    """Send a hostile upload once; False where the service has no place, or hung up before the answer could be read."""
+    try:
+        answer = client.post("/predict", content=body)
+    except (httpx.WriteError, httpx.ReadError):
+        soak.note(kind, CUT)
+        return False
+    except httpx.TransportError as error:
+        soak.note(kind, LOST, f"no answer: {error!r}")
+        return True
+    if answer.status_code == 503:
+        soak.note(kind, BUSY)
+        return False
+    status, reason = REFUSALS[kind]
+    if answer.status_code == status and reason in read_refusal(answer.text):
+        soak.note(kind, f"{status} {reason}")
+    else:
+        soak.note(kind, LOST, f"{answer.status_code}: {answer.text[:200]}")
+    return True
 
 
 def send_no_http(soak: Soak) -> None:
@@ -201,8 +223,13 @@ def send_no_http(soak: Soak) -> None:
     while soak.is_on:
         for kind, data in RAW.items():
             line = send_raw(soak.port, data)
-            is_refused = not line.startswith(("HTTP/1.1 2", "HTTP/1.1 5")) or "503" in line
-            soak.note(kind, REFUSED if is_refused else LOST, "" if is_refused else line)
+            status = line.split(" ")[1] if line.startswith("HTTP/1.1 ") else ""
+            if status == str(RAW_STATUS[kind]):
+                soak.note(kind, line.removeprefix("HTTP/1.1 "))
+            elif status in ("", "503"):
+                soak.note(kind, BUSY if status else CUT)
+            else:
+                soak.note(kind, LOST, line)
         time.sleep(0.2)
 
 
@@ -216,7 +243,7 @@ def send_slowly(soak: Soak) -> None:
                     connection.sendall(b"\x1f")
                     time.sleep(1)
         except OSError:
-            soak.note("slow sender", REFUSED)
+            soak.note("slow sender", CUT)
             time.sleep(0.5)
 
 
@@ -233,15 +260,24 @@ def watch_memory(soak: Soak) -> None:
         time.sleep(0.2)
 
 
+def list_refusals(counts: Counter[str]) -> list[str]:
+    return [outcome for outcome in counts if outcome not in OUTCOMES]
+
+
 def make_table(soak: Soak, before: int, seconds: float) -> str:
-    rows = [f"{'kind':<36}" + "".join(f"{name:>22}" for name in (RIGHT, BUSY, REFUSED, LOST))]
+    widths = (36, 10, 10, 10, 6, 9)
+    heads = ("kind", "answered", "busy", "hung up", "lost", "refused", "with")
+    rows: list[tuple[str, ...]] = [heads]
     for kind, counts in soak.outcomes.items():
-        rows.append(f"{kind:<36}" + "".join(f"{counts[name]:>22}" for name in (RIGHT, BUSY, REFUSED, LOST)))
+        refusals = list_refusals(counts)
+        numbers = (*(counts[name] for name in OUTCOMES), sum(counts[name] for name in refusals))
+        rows.append((kind, *map(str, numbers), "; ".join(refusals)))
+    lines = ["".join(cell.ljust(n) for cell, n in zip(row[:-1], widths, strict=True)) + row[-1] for row in rows]
     lost = sum(counts[LOST] for counts in soak.outcomes.values())
     grown = f"memory {before >> 20} MB at rest, at most {soak.largest >> 20} MB"
-    rows += [f"{seconds:.0f} s, {CLIENTS} clients, {SLOW_SENDERS} slow senders, {IDLE_SOCKETS} idle sockets; {grown}"]
-    rows += ["", f"lost: {lost or 'nothing'}", *soak.faults[:20]]
-    return "\n".join(rows)
+    lines += [f"{seconds:.0f} s, {CLIENTS} clients, {SLOW_SENDERS} slow senders, {IDLE_SOCKETS} idle sockets; {grown}"]
+    lines += ["", f"lost: {lost or 'nothing'}", *soak.faults[:20]]
+    return "\n".join(lines)
 
 
 def test_nothing_is_lost_under_a_crowd_and_hostile_uploads(
@@ -276,7 +312,10 @@ def test_nothing_is_lost_under_a_crowd_and_hostile_uploads(
     assert not soak.faults
     assert soak.process.is_running()
     assert all(soak.outcomes[kind][RIGHT] for kind in ("image", "study")), "the crowd shut the clients out"
-    assert set(uploads) | set(RAW) <= soak.outcomes.keys()
+    unrefused = [kind for kind in (*uploads, *RAW) if not list_refusals(soak.outcomes.get(kind, Counter()))]
+    assert unrefused == ["body cut short"], "each kind has a refusal of its own"
+    assert soak.outcomes["slow sender"][CUT], "who sends a byte a second is not waited for"
+    assert "POST /predict 400 received=200" in (tmp_path / "log.txt").read_text(), "a body that is cut off is counted"
     assert soak.largest - before < MAX_GROWTH
     with soak.client() as client:
         wait_until(lambda: client.get("/health").json()["waiting"] == 0, 30, "a request never ended")

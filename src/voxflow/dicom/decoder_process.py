@@ -16,9 +16,8 @@ import resource
 import signal
 import sys
 import warnings
-from functools import lru_cache
+from functools import cache, lru_cache
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class ResourceLimits:
         used = resource.getrusage(resource.RUSAGE_SELF)
         self._seconds = used.ru_utime + used.ru_stime + FREE_SECONDS
         self._seconds_a_frame = frame_bytes / BYTES_A_SECOND
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        pages = int(os.pread(_open_memory_status(), 64, 0).split()[0])
         most = pages * resource.getpagesize() + FREE_BYTES + BYTES_A_PIXEL * frame_pixels
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
         # Of the decoded frame; nor may a decoder print for ever.
@@ -144,6 +143,12 @@ class ResourceLimits:
         """Allow the time of one more frame; beyond it, the kernel ends the process by SIGXCPU."""
         self._seconds += self._seconds_a_frame
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(self._seconds), resource.RLIM_INFINITY))
+
+
+@cache
+def _open_memory_status() -> int:
+    """The file of the kernel whose first number is how many pages this process has taken."""
+    return os.open("/proc/self/statm", os.O_RDONLY)
 
 
 def serve(connection: Connection, pixels: int) -> None:
