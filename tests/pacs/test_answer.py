@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,6 +106,25 @@ def test_masks_made_before_a_lost_connection_are_sent_as_they_are(context: Answe
     # What was on its way when the connection was lost is sent once more, under the same UID.
     assert pacs(context).sent[0] == pacs(context).sent[1]
     assert len(set(pacs(context).sent)) == 2
+
+
+def test_what_a_killed_fetch_left_goes_unless_somebody_goes_on_with_it(tmp_path: Path) -> None:
+    inbox, drop = tmp_path / "inbox", tmp_path / "drop"
+    whole = {"StudyInstanceUID": "1.2.840.99.7"}
+    Series(random_values((3, 20, 24)), uid="1.2.840.99.7.1", changes=whole).write(drop)
+    for name, age in (("1.2.840.99.7.1", 9000), ("1.2.840.99.8.1", 9000), ("1.2.840.99.9.1", 10)):
+        (inbox / ".partial-ingest" / name).mkdir(parents=True)
+        (inbox / ".partial-ingest" / name / ".partial-x").write_bytes(b"half")
+        os.utime(inbox / ".partial-ingest" / name, (time.time() - age,) * 2)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        waits = OPTIONS.model_copy(update={"settle_s": 3600})
+        assert ingest(DropFolder(drop), inbox, ledger, waits).waiting == ["1.2.840.99.7.1"]
+        left = {path.name for path in (inbox / ".partial-ingest").iterdir()}
+        assert left == {"1.2.840.99.7.1", "1.2.840.99.9.1"}, "one waits, the other may be somebody else's"
+        assert ingest(DropFolder(drop), inbox, ledger, OPTIONS).arrived == ["1.2.840.99.7.1"]
+        os.utime(inbox / ".partial-ingest/1.2.840.99.9.1", (0, 0))
+        ingest(DropFolder(drop), inbox, ledger, OPTIONS)
+    assert [path.name for path in inbox.iterdir()] == ["1.2.840.99.7"]
 
 
 def test_what_can_not_be_used_is_refused_once_with_its_reason(

@@ -7,7 +7,9 @@ a scanner is still sending is left for the next round.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 # Left alone by git, by DVC and by every scan of the folder.
 PARTIAL = ".partial-ingest"
+# Nobody goes on with what lay there for so long; another workspace may fetch into the same inbox.
+ABANDONED_S = 3600
 
 
 class IngestOptions(BaseModel):
@@ -105,7 +109,18 @@ def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions)
             result.failed[series.series_uid] = str(error)
             ledger.record_failure(series.series_uid, str(error))
             say(f"series {series.series_uid}: {error}")
+    _remove_abandoned(into / PARTIAL, {*result.waiting, *result.failed})
     return result
+
+
+def _remove_abandoned(partial: Path, wanted: set[str]) -> None:
+    """Remove what a killed process had fetched of series that the archive no longer offers, or that are whole now."""
+    for folder in partial.iterdir() if partial.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if folder.name not in wanted and time.time() - folder.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(folder)
+    with contextlib.suppress(OSError):
+        partial.rmdir()
 
 
 def _is_requested(series: RemoteSeries, options: IngestOptions) -> bool:
