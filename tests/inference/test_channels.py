@@ -15,7 +15,7 @@ from voxflow.engines import Engine
 from voxflow.errors import DataError
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
-from voxflow.inference import InferOptions, find_cases, infer_cases
+from voxflow.inference import InferOptions, find_cases, find_native_cases, infer_cases
 from voxflow.prediction import PredictOptions, predict_volume, prepare_volume
 from voxflow.spec import ModelSpec
 from voxflow.volumes import Volume, read_volume, write_volume
@@ -196,6 +196,21 @@ def test_one_image_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     result = infer_cases(engine, inputs.cases, tmp_path / "out", InferOptions(overlays=0))
     assert "the channels T1 and T2 are one image, voxel for voxel" in result.failures.rows[0]["reason"]
+
+
+def test_native_cases_in_another_order_than_the_models_are_refused(tmp_path: Path) -> None:
+    """As where convert.channels was put in another order after the training."""
+    for n, array in enumerate(make_arrays(2)):
+        write(tmp_path / f"images/a_{n:04d}.nii.gz", array)
+    names = "images/a_0000.nii.gz;images/a_0001.nii.gz"
+    (tmp_path / "cases.csv").write_text(f"case,image,label,series_uid,source\na,{names},,,in\n")
+    write_json(tmp_path / "case_form.json", {"channels": ["T2", "T1"]})
+    cases = find_native_cases([("a", None)], tmp_path, is_mask=False)
+    (tmp_path / "out").mkdir()
+    result = infer_cases(DifferenceEngine(spec_of("T1", "T2")), cases, tmp_path / "out", InferOptions(overlays=0))
+    assert result.failures.rows[0]["reason"] == "its channels are T2, T1; the model takes T1, T2, in this order"
+    result = infer_cases(DifferenceEngine(spec_of("T2", "T1")), cases, tmp_path / "out", InferOptions(overlays=0))
+    assert result.failures.rows == []
 
 
 def test_channel_that_runs_the_other_way_is_turned(tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def expect_masks(folder: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 def test_series_of_a_study_become_one_mask_on_the_pet(studies: Path) -> None:
     out, failures = infer(studies, pet_ct_spec())
-    assert [row["reason"] for row in failures] == ["no case: lacks the channel PET of CT, PET: no series fits its rule"]
+    reason = "no case: lacks the channel PET of CT, PET: no series fits its rule"
+    assert failures == [{"case": "refused study 1", "reason": reason}]
     (path,) = out.glob("*/*.nii.gz")
     mask = read_volume(path)
     body, tumour = expect_masks(studies / "p1")

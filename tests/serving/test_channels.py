@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zipfile
@@ -91,6 +92,7 @@ def test_a_zip_of_a_study_comes_back_as_overlapping_segments_of_its_pet(start: S
     make_study(tmp_path / "in", 1)
     client, _ = start(PetCtEngine(pet_ct_spec()))
     files = {str(n): path.read_bytes() for n, path in enumerate((tmp_path / "in").rglob("F*"))}
+    files |= {"report.txt.gz": gzip.compress(b"text"), "stray.nii.gz": pack(tmp_path, make_arrays(1)[0])}
     answer = client.post("/predict", content=zip_files(files))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/dicom")
     seg = pydicom.dcmread(io.BytesIO(answer.content))

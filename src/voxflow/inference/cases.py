@@ -10,7 +10,7 @@ import numpy as np
 
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError, join_names, shorten
 from voxflow.files import write_json
-from voxflow.images import read_ignore
+from voxflow.images import read_channel_rules, read_ignore
 from voxflow.prediction import require_named_channels
 from voxflow.tables import LABELLED, read_rows
 from voxflow.volumes import (
@@ -56,6 +56,7 @@ class InferenceCase:
         file: how tables name its image; empty: by the file's own name.
         ignore: the mask's value of voxels that nobody labelled; None where there is none.
         labelled: names of the classes that were labelled in the mask; None: all.
+        channels: names of the images, where the data set tells them.
         selection: of the channels that the files hold, those that the model takes, in its order, from 0; empty: all.
     """
 
@@ -67,6 +68,7 @@ class InferenceCase:
     file: str = ""
     ignore: int | None = None
     labelled: tuple[str, ...] | None = None
+    channels: tuple[str, ...] = ()
     selection: tuple[int, ...] = ()
 
     @property
@@ -149,6 +151,9 @@ def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
         DataError: a file is missing, unreadable or on another grid, or holds values that are no numbers; a channel is
             missing, two are the same, or they look swapped.
     """
+    if case.channels and spec.channels and case.channels != spec.channels:
+        names, wanted = ", ".join(case.channels), ", ".join(spec.channels)
+        raise DataError(f"its channels are {names}; the model takes {wanted}, in this order")
     volumes: list[Volume] = []
     paths: list[Path] = []
     for path in case.images:
@@ -241,8 +246,11 @@ def find_native_cases(
     if missing:
         raise DataError(f"no row for {join_names(missing)}; run the stages convert and split again", path=table)
     cases = [_make_native_case(case, label, rows[case], volumes, is_mask) for case, label in names]
+    channels = tuple(read_channel_rules(volumes))
     ignore = read_ignore(volumes) if is_mask else None
-    return cases if ignore is None else [replace(case, ignore=ignore) for case in cases]
+    if not channels and ignore is None:
+        return cases
+    return [replace(case, channels=channels, ignore=ignore) for case in cases]
 
 
 def _make_native_case(

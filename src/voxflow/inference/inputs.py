@@ -151,14 +151,22 @@ def convert_dicom_cases(
     if not names:
         raise DataError("it holds no image of the kind that the model takes", path=source)
     cases = find_native_cases([(name, None) for name in names], volumes, is_mask=False)
-    refused = [
-        {"case": row.get("series") or row.get("case") or "series", "reason": row.get("reason", "")}
-        for row in read_rows(volumes / "conversion.csv") or []
-        if row.get("verdict") == "quarantined"
-    ]
+    quarantined = [row for row in read_rows(volumes / "conversion.csv") or [] if row.get("verdict") == "quarantined"]
+    refused = (
+        _describe_studies(quarantined)
+        if options.channels
+        else [{"case": row.get("case") or "series", "reason": row.get("reason", "")} for row in quarantined]
+    )
     if is_segmentation:
         cases = attach_sources(cases, source, options)
     return InputCases(tuple(cases), tuple(refused))
+
+
+def _describe_studies(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """A row for each study and reason, since all series of a study say what it lacks; studies go by number."""
+    studies = {uid: number for number, uid in enumerate(dict.fromkeys(row.get("study_uid", "") for row in rows), 1)}
+    pairs = dict.fromkeys((studies[row.get("study_uid", "")], row.get("reason", "")) for row in rows)
+    return [{"case": f"refused study {number}", "reason": reason} for number, reason in pairs]
 
 
 def attach_sources(cases: Sequence[InferenceCase], source: Path, options: ConvertOptions) -> list[InferenceCase]:

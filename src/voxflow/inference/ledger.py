@@ -97,7 +97,8 @@ class ResultLedger:
 
     def _make_key(self, case: InferenceCase) -> str | None:
         try:
-            return f"{self._maker_digest} {digest_files(case.images)}\n"
+            selection = "".join(f" {number}" for number in case.selection)
+            return f"{self._maker_digest} {digest_files(case.images)}{selection}\n"
         except OSError:
             return None
 

@@ -10,7 +10,7 @@ from voxflow.errors import join_names
 from voxflow.inference import InferenceCase, InputCases, find_channel, find_file_cases
 from voxflow.serving.forms import split_form
 from voxflow.serving.limits import RefusedError
-from voxflow.serving.uploads import check_nifti, detect_kind
+from voxflow.serving.uploads import NIFTI_STARTS, check_nifti, detect_kind, read_nifti_start
 from voxflow.volumes import strip_suffix
 
 if TYPE_CHECKING:
@@ -72,8 +72,15 @@ def read_form(folder: Path, boundary: bytes, limits: ServeLimits, spec: ModelSpe
 
 
 def has_nifti(folder: Path) -> bool:
-    """Whether one of the files in a folder is a NIfTI-1 volume."""
-    return any(_detect_nifti(path) is not None for path in folder.iterdir())
+    """Whether the unpacked files are NIfTI-1 volumes: one is there, and no DICOM."""
+    paths = sorted(folder.iterdir())
+    return any(_detect_nifti(path) is not None for path in paths) and not any(_is_dicom(path) for path in paths)
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(128)
+        return stream.read(4) == b"DICM"  # PS3.10 7.1
 
 
 def read_nifti_files(source: Path, names: list[str], target: Path, limits: ServeLimits, spec: ModelSpec) -> InputCases:
@@ -114,11 +121,13 @@ def _make_safe(name: str, suffix: str) -> PurePosixPath:
 
 
 def _detect_nifti(path: Path) -> UploadKind | None:
+    """The kind of a volume; of a compressed one the header decides, since archives hold other compressed files."""
     try:
         kind = detect_kind(path)
+        is_volume = kind in SUFFIXES and read_nifti_start(path, kind)[:4] in NIFTI_STARTS
     except RefusedError:
         return None
-    return kind if kind in SUFFIXES else None
+    return kind if is_volume else None
 
 
 def _require_nifti(path: Path, what: str) -> UploadKind:

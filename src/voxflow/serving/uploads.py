@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 UploadKind = Literal["nifti", "nifti.gz", "zip", "png"]
 
 NIFTI_HEADER = 348
+NIFTI_STARTS = (struct.pack("<i", NIFTI_HEADER), struct.pack(">i", NIFTI_HEADER))
 _STARTS: tuple[tuple[bytes, UploadKind], ...] = ((b"\x1f\x8b", "nifti.gz"), (b"PK\x03\x04", "zip"), (b"\x89PNG", "png"))
 _BLOCK = 1 << 20
 # The header of a compressed volume begins within so many bytes.
@@ -49,7 +50,7 @@ def detect_kind(upload: Path) -> UploadKind:
     for signature, kind in _STARTS:
         if start.startswith(signature):
             return kind
-    if start in (struct.pack("<i", NIFTI_HEADER), struct.pack(">i", NIFTI_HEADER)):
+    if start in NIFTI_STARTS:
         return "nifti"
     raise RefusedError(415, "expected a NIfTI-1 volume (.nii, .nii.gz), a zip of DICOM files, or a PNG radiograph")
 
@@ -69,7 +70,7 @@ def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits, *, others: 
     Raises:
         RefusedError: 413 where it is too large, 422 where it has no NIfTI header.
     """
-    header = _read_header(upload, kind)
+    header = read_nifti_start(upload, kind)
     if len(header) < NIFTI_HEADER:
         raise RefusedError(422, f"the NIfTI header has 348 bytes, received {len(header)}")
     # Of a NIfTI-1 header: its length at byte 0 tells the byte order; dim at 40, bitpix at 72, magic at 344.
@@ -92,7 +93,12 @@ def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits, *, others: 
     return bytes_in_memory
 
 
-def _read_header(upload: Path, kind: UploadKind) -> bytes:
+def read_nifti_start(upload: Path, kind: UploadKind) -> bytes:
+    """Read the header's bytes of a volume, unpacked; fewer where the file ends early.
+
+    Raises:
+        RefusedError: 422, it can't be unpacked.
+    """
     with upload.open("rb") as stream:
         if kind != "nifti.gz":
             return stream.read(NIFTI_HEADER)
