@@ -7,6 +7,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 READY := $(VENV)/.ready
+# cu130: torch with CUDA 13, whatever lies on this machine; else the build for the CPU, where one is at hand.
+TORCH ?= any
 HASHED := $(BIN)/python -m pip install --quiet --no-deps --require-hashes
 # One test process more than cores, since some tests wait for servers; at most eight: each needs about 2 GB.
 AT_ONCE := -n $(shell echo $$(($$(nproc) + 1))) --maxprocesses 8
@@ -18,6 +20,7 @@ help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 $(READY): requirements.lock requirements-torch.lock pyproject.toml
+	@case "$(TORCH)" in any|cu130) ;; *) echo "setup: error: TORCH is any or cu130, not $(TORCH)"; exit 2;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "setup: error: Python 3.11 or newer is needed, $(PYTHON) is older; try make PYTHON=python3.11"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
@@ -25,7 +28,8 @@ $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@# torch is taken from the build for the CPU if pip has one at hand, else from the registry; it is several gigabytes.
 	@sed -n '/^torch==/,/[^\\]$$/p' requirements.lock > $(VENV)/torch.lock
-	@$(HASHED) --no-index --requirement $(VENV)/torch.lock 2>/dev/null || $(HASHED) --requirement requirements-torch.lock
+	@{ [ "$(TORCH)" = any ] && $(HASHED) --no-index --requirement $(VENV)/torch.lock 2>/dev/null; } || \
+		$(HASHED) --requirement requirements-torch.lock
 	$(HASHED) --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)

@@ -184,6 +184,7 @@ def test_an_evaluation_without_a_model_says_what_it_looked_for(
     segmentation: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate_main(["-m", str(segmentation), "--set", "MMAR_CKPT_DIR=nowhere"]) == 2
-    assert "nowhere/model.trt.pb: no optimised model: looked for model.trt.engine, model.trt.xml" in said(capsys)
+    looked_for = "model.trt.engine, model.trt.rtx.engine, model.trt.xml"
+    assert f"nowhere/model.trt.pb: no optimised model: looked for {looked_for}" in said(capsys)
     assert evaluate_main(["-m", str(segmentation / "none")]) == 2
     assert said(capsys).endswith("none: no such MMAR folder\n")
