@@ -123,6 +123,7 @@ class ChannelRule(_Rule):
         plane: that its slices are nearest to: axial, sagittal or coronal.
         image_type: words that all stand in ImageType (0008,0008), such as ADC.
         sequence: how it was acquired.
+        suffix: what the names of its files end in, where images are no DICOM.
     """
 
     modality: str | None = None
@@ -132,6 +133,7 @@ class ChannelRule(_Rule):
     plane: Literal["axial", "sagittal", "coronal"] | None = None
     image_type: Words = ()
     sequence: SequenceRule | None = None
+    suffix: str | None = Field(default=None, min_length=1)
 
     @field_validator("modality")
     @classmethod
@@ -143,7 +145,9 @@ class ChannelRule(_Rule):
         raise ValueError(f"unknown modality {value!r}{hint or '; known: ' + ', '.join(CHANNEL_MODALITIES)}")
 
     def fits(self, series: SeriesTraits) -> bool:
-        """Whether a series fits, its contrast aside."""
+        """Whether a series fits, its contrast aside; none fits what says of files alone."""
+        if self.suffix and self.model_fields_set <= {"suffix"}:
+            return False
         words = {word.casefold() for word in (*self.description, *self.image_type)}
         image_type = {part for text in series.image_type for part in (text, *re.split(r"[\s_]+", text))}
         text = series.description or series.protocol
@@ -175,6 +179,9 @@ def check_channels(rules: dict[str, Rule]) -> dict[str, Rule]:
         other = spellings.setdefault(name.casefold(), name)
         if other != name:
             raise ValueError(f"the channels {other!r} and {name!r} differ in upper and lower case alone")
+    suffixes = [rule.suffix.casefold() for rule in rules.values() if isinstance(rule, ChannelRule) and rule.suffix]
+    if suffixes and (len(suffixes) < len(rules) or len(set(suffixes)) < len(suffixes)):
+        raise ValueError("each channel needs a `suffix` of its own, or none has one")
     return rules
 
 

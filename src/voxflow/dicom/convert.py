@@ -49,6 +49,7 @@ from voxflow.images import (
     describe_other_files,
     describe_values,
     find_patient_folders,
+    join_by_suffix,
     label_series,
     list_files,
     list_regions,
@@ -134,7 +135,7 @@ def convert_folder(
     pseudonyms = read_pseudonyms(key, mapping)
     namer = SourceNamer(source, key, [header.path for header in scan.headers])
     with atomic_directory(target) as folder:
-        if options.layout:
+        if options.layout or (options.suffixes and not scan.headers):
             files = list_files(source, without=target)
             converted = _convert_layout(files, folder, options, namer, executor, pseudonyms=pseudonyms)
         else:
@@ -169,8 +170,11 @@ def _convert_layout(
     *,
     pseudonyms: PseudonymBook,
 ) -> ConversionResult:
-    """Convert a folder of a known layout, such as nnU-Net's."""
-    layout = recognise_layout(namer.source, files, options.layout)
+    """Convert a folder of a known layout, such as nnU-Net's, or one whose channels the ends of names tell."""
+    if options.layout:
+        layout = recognise_layout(namer.source, files, options.layout)
+    else:
+        layout = join_by_suffix(namer.source, files, options.suffixes, options.patient_pattern)
     if layout is None:
         raise DataError("its layout is not known", path=namer.source)
     if options.overlap not in ("last", "first", "regions"):
@@ -205,7 +209,7 @@ def _convert_other_files(
     pairs = [pair for pair in files.pairs if pair not in lone_labels]
     if options.cases or len(options.channels or ()) > 1:
         names = ", ".join(options.channels or dicom.channels)
-        reason = f"one image, where a case has {names}: join files by a `layout`"
+        reason = f"one image, where a case has {names}: join files by a `layout` or by `suffix`, DICOM apart"
         pairs = [replace(pair, reason=pair.reason or reason) for pair in pairs]
     files = replace(files, pairs=tuple(pairs))
     has_label_names = len(dicom.labels) > 1

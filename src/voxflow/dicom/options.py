@@ -75,6 +75,11 @@ class ConvertOptions(ImageOptions):
             raise ValueError(f"unknown modality {', '.join(unknown)}; known: {', '.join(supported)}")
         return value
 
+    @property
+    def suffixes(self) -> dict[str, str]:
+        """What the names of the channels' files end in, by channel; none where the rules say nothing of files."""
+        return {name: rule.suffix for name, rule in (self.channels or {}).items() if rule.suffix}
+
     def without_table(self) -> ConvertOptions:
         """Options for images that have no row in the table of cases, such as new studies: the rules find them.
 

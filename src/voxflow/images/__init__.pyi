@@ -34,6 +34,7 @@ from .pseudonyms import assign_pseudonyms as assign_pseudonyms
 from .pseudonyms import load_pseudonym_key as load_pseudonym_key
 from .pseudonyms import number_cases as number_cases
 from .series_labels import label_series as label_series
+from .suffix_layout import join_by_suffix as join_by_suffix
 from .table import ConversionOutcome as ConversionOutcome
 from .table import ConversionRow as ConversionRow
 from .table import ConversionSummary as ConversionSummary
