@@ -97,3 +97,21 @@ def test_classes_that_overlap_can_not_be_partial_as_exclusive_ones(tmp_path: Pat
     datalist = make_datalist(tmp_path, regions={"cube": [1, 2], "core": [2]})
     with pytest.raises(ConfigError, match="only some classes were labelled, and classes overlap"):
         plan_training_data(workflow_of(volume_config(), tmp_path), datalist, FACTS)
+
+
+def test_value_of_a_class_can_not_be_ignored(tmp_path: Path) -> None:
+    case = write_case(tmp_path, 0, ignore=2, labelled=None)
+    datalist = Datalist(tmp_path / "d.json", tmp_path, {"training": (case,), "validation": ()})
+    with pytest.raises(DataError, match="case 0: ignore is 2, which is the value of a class"):
+        plan_training_data(workflow_of(volume_config(), tmp_path), datalist, FACTS)
+
+
+def test_datalist_may_have_the_value_among_its_labels(tmp_path: Path) -> None:
+    items = [{"image": "a.nii.gz", "label": "b.nii.gz", "labelled": ["liver"]}]
+    for labels in ({"0": "background", "1": "liver", "255": "ignore"}, {"background": 0, "liver": 1, "ignore": 255}):
+        datalist = Datalist.of({"labels": labels, "training": items}, tmp_path / "d.json")
+        case = datalist.cases("training")[0]
+        assert (case.ignore, case.labelled) == (255, ("liver",))
+        assert len(datalist.metadata["labels"]) == 2
+    with pytest.raises(DataError, match="expected a label value above 0, such as 255, received 0"):
+        Datalist.of({"ignore": 0, "training": items}, tmp_path / "d.json")

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxflow.errors import InputError
+from voxflow.images import read_ignore
 from voxflow.inference import compute_grey_window, draw_contours, orient_for_viewing
 from voxflow.reporting import Picture
 from voxflow.tables import read_rows
-from voxflow.volumes import read_volume
+from voxflow.volumes import Volume, read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from voxflow.comparing.sides import Side
-    from voxflow.volumes import Volume
 
 DPI = 100
 
@@ -41,6 +41,7 @@ def draw_changes(
         volumes: what the stage convert made: images and labels on their own grid.
     """
     rows = {row["case"]: row for row in read_rows(volumes / "cases.csv") or []}
+    ignore = read_ignore(volumes)
     pictures = []
     for case in cases:
         masks = [side.folder / "masks" / f"{case}.nii.gz" for side in (old, new)]
@@ -52,6 +53,8 @@ def draw_changes(
             image, label, before, after = (orient_for_viewing(read_volume(path)) for path in files)
         except (InputError, OSError):
             continue
+        if ignore is not None:
+            label = Volume(np.where(label.array == ignore, 0, label.array), label.geometry)
         if not image.array.shape == label.array.shape == before.array.shape == after.array.shape:
             continue
         png = _draw_side_by_side(image, label, {old.name: before, new.name: after})

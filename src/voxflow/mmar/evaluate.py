@@ -12,6 +12,7 @@ from voxflow.components import create, summarise_metrics
 from voxflow.config import load_evaluation
 from voxflow.errors import DataError
 from voxflow.files import write_json
+from voxflow.findings import FindingCollector
 from voxflow.inference import ROOM, Failures, make_cases, read_ahead
 from voxflow.lint import require_fields
 from voxflow.locks import hold_outputs
@@ -24,6 +25,7 @@ from voxflow.mmar.runner import CaseRunner
 from voxflow.mmar.writing import CaseWriters
 from voxflow.naming import name_files
 from voxflow.progress import say
+from voxflow.training import UnlabelledClasses, note_carriers, note_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +109,8 @@ def evaluate_mmar(
     engine = open_model(file, evaluation, datalist)
     cases = make_cases(datalist.cases(key), datalist, engine.spec)
     runner = CaseRunner.build(evaluation, engine, setup=setup, label_format=datalist.label_format)
+    if evaluation.do_validation:
+        runner = _leave_out_unlabelled(runner, evaluation, cases)
     mmar.eval.mkdir(parents=True, exist_ok=True)
     with hold_outputs(mmar.eval, "evaluate", say), continue_record(mmar.models, mmar.repository) as tracker:
         evaluation_pass = _EvaluationPass(
@@ -115,6 +119,20 @@ def evaluate_mmar(
         result = evaluation_pass.run(cases)
         tracker.log_metrics({f"eval/{name}": value for name, value in result.metrics.items()})
     return result
+
+
+def _leave_out_unlabelled(runner: CaseRunner, evaluation: Evaluation, cases: Sequence[InferenceCase]) -> CaseRunner:
+    """Let the runner mark what nobody labelled, where the datalist says so; refuse what would judge it."""
+    spec = runner.engine.spec
+    unlabelled = UnlabelledClasses.find(cases, spec.class_names, has_regions=bool(spec.regions))
+    if unlabelled is None:
+        return runner
+    findings = FindingCollector(evaluation.path)
+    note_carriers(findings, "pre_transforms", runner.before.head)
+    note_carriers(findings, "label_transforms", runner.of_label.head)
+    note_metrics(findings, "val_metrics", [create("metric", component) for component in evaluation.val_metrics])
+    findings.raise_errors()
+    return replace(runner, unlabelled=unlabelled)
 
 
 @dataclass

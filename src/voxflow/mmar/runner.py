@@ -10,6 +10,7 @@ import numpy as np
 from voxflow.components import (
     LABEL_FORMAT,
     SOURCE,
+    UNLABELLED_SETS,
     Chain,
     ComputeAccuracy,
     ComputeAUC,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.inference import InferenceCase
     from voxflow.mmar.passage import Setup
+    from voxflow.training import UnlabelledClasses
 
 ANSWER = "model"
 # No field of a configuration is called so, and no transform touches it: metrics need logits that stay what they were.
@@ -50,6 +52,7 @@ class CaseRunner:
         input_name: the field that the model takes.
         label_format: classification: classes of each position of a label.
         answers_logits: the answer's fields hold logits, not probabilities, and the sample knows the image file's grid.
+        unlabelled: what nobody labelled, and metrics leave out; None: nothing.
     """
 
     engine: Engine
@@ -61,6 +64,7 @@ class CaseRunner:
     input_name: str = "image"
     label_format: tuple[int, ...] = ()
     answers_logits: bool = False
+    unlabelled: UnlabelledClasses | None = None
 
     @classmethod
     def build(
@@ -104,7 +108,8 @@ class CaseRunner:
             raise DataError(
                 f"the datalist names the channels in another order than the model: {names}", path=case.images[0]
             )
-        sample: Sample = {"case": case.id, "image": case.images, "label": case.label}
+        mark = self.unlabelled.mark(case) if self.unlabelled else {}
+        sample: Sample = {"case": case.id, "image": case.images, "label": case.label, **mark}
         if self.answers_logits and self.engine.spec.task == "segmentation":
             sample[SOURCE] = read_geometry(case.images[0])
         if self.answers_logits and isinstance(case.label, tuple):
@@ -166,7 +171,9 @@ class CaseRunner:
         logits = outputs.pop(LOGITS)
         if self.answers_logits:
             return outputs
-        context = {"activation": self.engine.spec.activation, LABEL_FORMAT: self.label_format}
+        context: Outputs = {"activation": self.engine.spec.activation, LABEL_FORMAT: self.label_format}
+        if self.unlabelled is not None:
+            context[UNLABELLED_SETS] = self.unlabelled.sets
         if self.engine.spec.task == "classification" and "label" in outputs:
             # What training's auxiliary operations make, under the names that they have unless told otherwise.
             inputs = {ANSWER: logits, "label": outputs["label"], **context}

@@ -15,5 +15,8 @@ from .session import find_unfinished_run as find_unfinished_run
 from .session import train as train
 from .trial import Trial as Trial
 from .trial import try_steps as try_steps
+from .unlabelled import UnlabelledClasses as UnlabelledClasses
+from .unlabelled import note_carriers as note_carriers
+from .unlabelled import note_metrics as note_metrics
 from .weights import load_weights as load_weights
 from .weights import read_weights as read_weights

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from voxflow.components import (
     MARK,
     UNLABELLED_REGIONS,
     ComputeAverage,
     ComputeAverageDice,
-    ConvertToRegions,
     NegLoss,
     carries_unlabelled,
     code_of_set,
@@ -19,10 +18,28 @@ from voxflow.errors import ConfigError, DataError, join_names
 from voxflow.findings import FindingCollector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from voxflow.datalist import Case
+    from voxflow.components import Metric, Transform
     from voxflow.training.plan import TrainingPlan
+
+CAN_NOT = "can't leave out voxels that nobody labelled"
+
+
+class LabelledCase(Protocol):
+    """A case, with what the datalist says of its label; see :class:`voxflow.datalist.Case`."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def ignore(self) -> int | None:
+        """The label value of voxels that nobody labelled."""
+
+    @property
+    def labelled(self) -> tuple[str, ...] | None:
+        """The classes that were labelled; None: all."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,26 @@ class UnlabelledClasses:
     sets: tuple[tuple[int, ...], ...]
     has_regions: bool
 
-    def mark(self, case: Case) -> dict[str, Any]:
+    @classmethod
+    def find(
+        cls, cases: Sequence[LabelledCase], class_names: tuple[str, ...], *, has_regions: bool
+    ) -> UnlabelledClasses | None:
+        """Find what some cases have no label for; None where all was labelled.
+
+        Args:
+            cases: with what the datalist says of them.
+            class_names: of the network's answers.
+            has_regions: a voxel may belong to several classes.
+
+        Raises:
+            DataError: a case names a labelled class that the model has not.
+        """
+        if all(case.ignore is None and case.labelled is None for case in cases):
+            return None
+        sets = {absent for case in cases if (absent := _find_absent(case, class_names))}
+        return cls(class_names, tuple(sorted(sets)), has_regions)
+
+    def mark(self, case: LabelledCase) -> dict[str, Any]:
         """What the case's sample must hold so that its label is marked; empty where all of it is labelled."""
         absent = _find_absent(case, self.class_names)
         if case.ignore is None and not absent:
@@ -50,7 +86,7 @@ class UnlabelledClasses:
         return {MARK: (case.ignore, code_of_set(self.sets.index(absent)) if absent else 0, absent)}
 
 
-def find_unlabelled(plan: TrainingPlan, cases: Iterable[Case], *, overlap: bool) -> UnlabelledClasses | None:
+def find_unlabelled(plan: TrainingPlan, cases: Sequence[LabelledCase], *, overlap: bool) -> UnlabelledClasses | None:
     """Find what some cases have no label for.
 
     Args:
@@ -62,24 +98,52 @@ def find_unlabelled(plan: TrainingPlan, cases: Iterable[Case], *, overlap: bool)
         None where every class was labelled in every voxel of all cases.
 
     Raises:
-        DataError: a case names a labelled class that the model has not.
+        DataError: a case names a labelled class that the model has not, or the value of a class as the one to ignore.
         ConfigError: a component of the configuration can't leave voxels out.
     """
-    cases = list(cases)
-    if all(case.ignore is None and case.labelled is None for case in cases):
-        return None
-    names = plan.facts.class_names
     chain = (*plan.train_chain.head, *plan.train_chain.tail)
-    has_regions = any(isinstance(transform, ConvertToRegions) for transform in chain)
-    sets = {absent for case in cases if (absent := _find_absent(case, names))}
-    if sets and overlap and not has_regions:
+    has_regions = bool(plan.regions)
+    unlabelled = UnlabelledClasses.find(cases, plan.facts.class_names, has_regions=has_regions)
+    if unlabelled is None:
+        return None
+    values = {value for members in plan.regions.values() for value in members}
+    values = values or set(range(1, max(2, len(plan.facts.class_names))))
+    wrong = [case for case in cases if case.ignore in values]
+    if wrong:
+        raise DataError(f"case {wrong[0].id}: ignore is {wrong[0].ignore}, which is the value of a class")
+    if unlabelled.sets and overlap and not has_regions:
         message = "false, but in some cases only some classes were labelled, and classes overlap; learn regions"
         raise ConfigError(message, path=plan.workflow.path, where="train.regions")
-    _check_components(plan)
-    return UnlabelledClasses(names, tuple(sorted(sets)), has_regions)
+    findings = FindingCollector(plan.workflow.path)
+    if not plan.loss.sums_over_voxels():
+        message = f"{plan.loss.component_name()} {CAN_NOT}; DiceCE, Dice and Focal can"
+        findings.error("unlabelled", "train.loss", message)
+    for operation in plan.aux_ops:
+        if not isinstance(operation, NegLoss):
+            findings.error("unlabelled", "train.aux_ops", f"{operation.component_name()} {CAN_NOT}; NegLoss can")
+    note_carriers(findings, "train.pre_transforms", chain)
+    note_carriers(findings, "validate.pre_transforms", (*plan.valid_chain.head, *plan.valid_chain.tail))
+    note_metrics(findings, "validate.metrics", plan.metrics)
+    findings.raise_errors()
+    return unlabelled
 
 
-def _find_absent(case: Case, names: tuple[str, ...]) -> tuple[int, ...]:
+def note_carriers(findings: FindingCollector, json_path: str, transforms: Iterable[Transform]) -> None:
+    """Note transforms that would make background of voxels that nobody labelled."""
+    for transform in transforms:
+        if not carries_unlabelled(transform):
+            message = f"{transform.component_name()} on the label {CAN_NOT}; ConvertToRegions, crops and flips can"
+            findings.error("unlabelled", json_path, message)
+
+
+def note_metrics(findings: FindingCollector, json_path: str, metrics: Iterable[Metric]) -> None:
+    """Note metrics that would judge voxels that nobody labelled."""
+    for metric in metrics:
+        if not isinstance(metric, ComputeAverageDice | ComputeAverage):
+            findings.error("unlabelled", json_path, f"{metric.name} {CAN_NOT}; ComputeAverageDice can")
+
+
+def _find_absent(case: LabelledCase, names: tuple[str, ...]) -> tuple[int, ...]:
     if case.labelled is None:
         return ()
     unknown = sorted(set(case.labelled) - set(names))
@@ -87,23 +151,3 @@ def _find_absent(case: Case, names: tuple[str, ...]) -> tuple[int, ...]:
         raise DataError(f"case {case.id}: labelled names {join_names(unknown)}; the classes are {join_names(names)}")
     first = int(names[:1] == ("background",))
     return tuple(number for number, name in enumerate(names) if number >= first and name not in case.labelled)
-
-
-def _check_components(plan: TrainingPlan) -> None:
-    """Refuse what would learn or judge voxels that nobody labelled as if they were background."""
-    findings = FindingCollector(plan.workflow.path)
-    reason = "can't leave out voxels that nobody labelled"
-    if not plan.loss.sums_over_voxels():
-        findings.error("unlabelled", "train.loss", f"{plan.loss.component_name()} {reason}; DiceCE, Dice and Focal can")
-    for section, chain in (("train", plan.train_chain), ("validate", plan.valid_chain)):
-        for transform in (*chain.head, *chain.tail):
-            if not carries_unlabelled(transform):
-                message = f"{transform.component_name()} on the label {reason}; ConvertToRegions, crops and flips can"
-                findings.error("unlabelled", f"{section}.pre_transforms", message)
-    for metric in plan.metrics:
-        if not isinstance(metric, ComputeAverageDice | ComputeAverage):
-            findings.error("unlabelled", "validate.metrics", f"{metric.name} {reason}; ComputeAverageDice can")
-    for operation in plan.aux_ops:
-        if not isinstance(operation, NegLoss):
-            findings.error("unlabelled", "train.aux_ops", f"{operation.component_name()} {reason}; NegLoss can")
-    findings.raise_errors()
