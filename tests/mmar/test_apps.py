@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,6 +111,33 @@ def test_validation_and_inference_are_chosen_by_two_values(
     assert evaluate_main(["-m", str(segmentation), "--set", *values]) == 0
     assert (segmentation / "eval" / "mean_dice.txt").is_file() is measured
     assert (segmentation / "eval" / "box2" / "box2_model.nii.gz").is_file() is written
+
+
+def test_evaluation_leaves_out_what_the_datalist_ignores(segmentation: Path, tmp_path: Path) -> None:
+    environment = json.loads((segmentation / "config" / "environment.json").read_text())
+    data = tmp_path / "data"
+    shutil.copytree(environment["DATA_ROOT"], data)
+    write_json(segmentation / "config" / "environment.json", environment | {"DATA_ROOT": str(data)})
+    datalist = json.loads((segmentation / "config" / "dataset_0.json").read_text())
+    write_json(segmentation / "config" / "dataset_0.json", datalist | {"ignore": 255})
+    planes = slice(0, 8)
+    for case in ("box2", "box3"):
+        image = sitk.ReadImage(f"{data}/{case}_label.nii.gz")
+        array = sitk.GetArrayFromImage(image)
+        array[planes] = 255
+        changed = sitk.GetImageFromArray(array)
+        changed.CopyInformation(image)
+        sitk.WriteImage(changed, f"{data}/{case}_label.nii.gz")
+    assert evaluate_main(["-m", str(segmentation), "--set", "MMAR_EVAL_OUTPUT_PATH=found"]) == 0
+    folder = segmentation / "found"
+    report = dict(line.split() for line in (folder / "mean_dice_dice_report.txt").read_text().splitlines())
+    for case in ("box2", "box3"):
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / case / f"{case}_model.nii.gz")))
+        label = sitk.GetArrayFromImage(sitk.ReadImage(f"{data}/{case}_label.nii.gz"))
+        assert set(np.unique(mask)) <= {0, 1}
+        known = label != 255
+        dice = 2 * (mask * label)[known].sum() / (mask[known].sum() + label[known].sum())
+        assert float(report[case]) == pytest.approx(dice, abs=1e-6)
 
 
 def test_inference_needs_no_labels(segmentation: Path) -> None:

@@ -99,6 +99,25 @@ def test_classes_that_overlap_can_not_be_partial_as_exclusive_ones(tmp_path: Pat
         plan_training_data(workflow_of(volume_config(), tmp_path), datalist, FACTS)
 
 
+def test_regions_are_unknown_where_nobody_labelled_them(tmp_path: Path, options: TrainOptions) -> None:
+    config = volume_config()
+    step = {"name": "ConvertToRegions", "args": {"fields": "label", "regions": {"cube": [1, 2], "core": [2]}}}
+    for section in ("train", "validate"):
+        config[section]["pre_transforms"] = [*config[section]["pre_transforms"], step]
+    config["train"]["model"]["args"]["final_activation"] = "sigmoid"
+    config["train"]["loss"]["args"] = {"is_onehot_targets": True}
+    workflow = workflow_of(config, tmp_path, epochs=2, num_training_epoch_per_valid=2)
+    datalist = make_datalist(tmp_path, regions={"cube": [1, 2], "core": [2]})
+    plan, _, validation = plan_training_data(workflow, datalist, FACTS)
+    _, store = prepare_data(plan, (validation, validation), options, World(), seed=0)
+    labels = [plan.valid_chain.run_tail(store[n], np.random.default_rng(0))[0]["label"] for n in range(2)]
+    assert [set(np.unique(channel).tolist()) for channel in labels[0]] == [{-1, 0, 1}, {-1, 0, 1}]
+    assert [set(np.unique(channel).tolist()) for channel in labels[1]] == [{0, 1}, {-1}]
+    result = train(workflow, datalist, options, tmp_path / "out", facts=FACTS, tracker=NullTracker())
+    assert np.isfinite(result.train_loss)
+    assert {"mean_dice_cube", "mean_dice_core"} <= result.metrics.keys()
+
+
 def test_value_of_a_class_can_not_be_ignored(tmp_path: Path) -> None:
     case = write_case(tmp_path, 0, ignore=2, labelled=None)
     datalist = Datalist(tmp_path / "d.json", tmp_path, {"training": (case,), "validation": ()})

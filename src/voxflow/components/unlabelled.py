@@ -32,6 +32,8 @@ def carries_unlabelled(transform: Transform) -> bool:
     """Whether a transform leaves voxels of the label unknown that are; one that changes no label does."""
     folder, _, module = type(transform).__module__.rpartition(".")
     is_own = folder == "voxflow.components.transforms"
+    if is_own and type(transform).__name__ == "SplitBasedOnLabel":
+        return True
     return transform.for_field("label") is None if is_own and module not in _CARRIERS else is_own
 
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
 from voxflow.components.transforms.grids import affine_key
+from voxflow.components.unlabelled import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +73,18 @@ class SplitBasedOnLabel(Transform):
     label_names: Names
 
     def __call__(self, sample: Sample) -> Sample:
-        """Return the sample with the new fields."""
+        """Return the sample with the new fields; voxels that nobody labelled are UNKNOWN in each.
+
+        Raises:
+            ValueError: only some classes were labelled; one mask can't say so.
+        """
         mask = get_field(sample, self.field, self)
+        if mask.dtype.kind == "i" and (lowest := mask.min(initial=0)) < 0:
+            if lowest < UNKNOWN:
+                raise ValueError("only some classes were labelled, which the masks of SplitBasedOnLabel can't say")
+            wholes = mask if len(mask) > 1 else (mask == np.arange(len(self.label_names)).reshape(-1, 1, 1, 1))
+            marked = np.where(mask < 0, UNKNOWN, wholes > 0).astype(np.int8)
+            return _add_masks(sample, self.field, self.label_names, list(marked), keep_type=True)
         parts = mask > 0 if len(mask) > 1 else [mask[0] == value for value in range(len(self.label_names))]
         return _add_masks(sample, self.field, self.label_names, list(parts))
 
