@@ -201,6 +201,16 @@ def test_cases_that_are_labelled_in_part_are_left_out_and_named(root: Path, caps
     assert not list(NNUNET_FOLDER.rglob(f"{name}*"))
 
 
+@pytest.mark.parametrize("name", ["../../elsewhere", "", "case"])
+def test_case_whose_name_is_none_writes_nothing(root: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(root, KINDS["one channel"])
+    path, first = VOLUMES / "cases.csv", list_cases()[0]
+    path.write_text(path.read_text().replace(f"\n{first},", f"\n{name},"))
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 2
+    assert f"cases.csv: case: {name!r} names no case, or two" in capsys.readouterr().err
+    assert not Path("data/datasets").exists()
+
+
 def test_case_without_one_of_its_channels_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_workspace(root, KINDS["gaps"])
     path, name = VOLUMES / "cases.csv", list_cases()[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ from voxflow.layouts import (
     recognise_layout,
     write_dataset,
 )
+from voxflow.naming import make_case_name
 from voxflow.places import PARAMS
 from voxflow.tables import LABELLED, read_rows
 from voxflow.texts import parse_json
@@ -115,6 +117,10 @@ def _read_table(places: Places, path: Path, stage: ExportStage) -> list[Row]:
     lacking = [column for column in COLUMNS if column not in rows[0]]
     if lacking:
         raise DataError(f"lacks the column(s) {', '.join(lacking)}", path=path)
+    counts = Counter(row["case"] for row in rows)
+    wrong = [name for name, count in counts.items() if count > 1 or make_case_name(name) != name]
+    if wrong:
+        raise DataError(f"{wrong[0]!r} names no case, or two", path=path, where="case")
     return rows
 
 
