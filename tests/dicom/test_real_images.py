@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import CTImageStorage, generate_uid
 
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
@@ -161,3 +164,41 @@ def test_chest_radiographs_keep_their_patients_and_classes(tmp_path: Path, real_
     assert (summary.cases, summary.labelled, summary.patients) == (103, 103, len(numbers))
     assert sum(row["finding:pneumonia"] == "1" for row in rows) == 63
     assert all(read_radiograph(tmp_path / "out" / row["image"]).shape == (1024, 1024) for row in rows[::25])
+
+
+def write_as_ct(folder: Path, target: Path) -> None:
+    """A second series of the study, in the same frame of reference, with every other row and column."""
+    series = str(generate_uid())
+    for n, path in enumerate(sorted(folder.iterdir())):
+        d = pydicom.dcmread(path)
+        values = d.pixel_array[::2, ::2]
+        d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        d.SOPInstanceUID = d.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        d.Modality, d.SeriesInstanceUID, d.SeriesNumber = "CT", series, 99
+        d.PixelSpacing, d.Rows, d.Columns = [2 * float(mm) for mm in d.PixelSpacing], *values.shape
+        d.PixelData = np.ascontiguousarray(values).tobytes()
+        target.mkdir(parents=True, exist_ok=True)
+        d.save_as(target / f"{n}.dcm")
+
+
+@pytest.mark.parametrize(
+    "patient", ["STS_002", *(pytest.param(f, marks=pytest.mark.slow) for f in ("STS_005", "STS_016"))]
+)
+def test_a_real_pet_is_one_of_two_channels_and_its_contours_lie_on_it(
+    patient: str, tmp_path: Path, real_data: RealData
+) -> None:
+    source = real_data("pet_sarcoma")
+    shutil.copytree(source / "dicom" / patient, tmp_path / "in" / patient)
+    write_as_ct(source / "dicom" / patient / "PET/image", tmp_path / "in/ct")
+    rules = {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}
+    options = ConvertOptions.model_validate({"channels": rules, "labels_on": "PET", "pseudonym_key": "key"})
+    convert_folder(tmp_path / "in", tmp_path / "out", options)
+    (row,) = cases(tmp_path / "out")
+    ct, pet = (read_volume(tmp_path / "out" / name) for name in row["image"].split(";"))
+    reference = read_volume(source / "nifti" / patient / "PET_image.nii.gz")
+    assert np.allclose(pet.array, reference.array, rtol=1e-5, atol=0)
+    assert ct.geometry.spacing[0] == pytest.approx(2 * pet.geometry.spacing[0])
+    assert ct.geometry.origin == pytest.approx(pet.geometry.origin)
+    mask = read_volume(tmp_path / "out" / row["label"])
+    assert mask.geometry.is_close(pet.geometry, tolerance_mm=1e-3)
+    assert dice(mask, read_volume(source / "nifti" / patient / "PET_mask.nii.gz")) >= 0.95
