@@ -6,24 +6,24 @@ the head. matplotlib's rows go downwards, so a slice ``array[:, :, k].T`` shows 
 
 from __future__ import annotations
 
-import base64
 import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from voxflow.errors import InputError
-from voxflow.images import read_ignore
+from voxflow.images import read_channel_rules, read_ignore
 from voxflow.inference import compute_grey_window, draw_contours, orient_for_viewing
-from voxflow.reporting import Picture
+from voxflow.reporting import Picture, encode_png
 from voxflow.tables import read_rows
-from voxflow.volumes import Volume, read_volume
+from voxflow.volumes import CHANNEL_SEPARATOR, Volume, name_channel, read_volume, resample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from voxflow.comparing.sides import Side
+    from voxflow.geometry import Geometry
 
 DPI = 100
 
@@ -41,7 +41,7 @@ def draw_changes(
         volumes: what the stage convert made: images and labels on their own grid.
     """
     rows = {row["case"]: row for row in read_rows(volumes / "cases.csv") or []}
-    ignore = read_ignore(volumes)
+    names = list(read_channel_rules(volumes))
     pictures = []
     for case in cases:
         masks = [side.folder / "masks" / f"{case}.nii.gz" for side in (old, new)]
@@ -49,20 +49,37 @@ def draw_changes(
         if row is None or not row.get("label") or not all(mask.is_file() for mask in masks):
             continue
         try:
-            files = [volumes / row["image"].split(";")[0], volumes / row["label"], *masks]
-            image, label, before, after = (orient_for_viewing(read_volume(path)) for path in files)
+            *channels, label, before, after = _read_views(row, masks, volumes)
         except (InputError, OSError):
             continue
-        if ignore is not None:
-            label = Volume(np.where(label.array == ignore, 0, label.array), label.geometry)
-        if not image.array.shape == label.array.shape == before.array.shape == after.array.shape:
+        if any(volume.array.shape != before.array.shape for volume in (*channels, label, after)):
             continue
-        png = _draw_side_by_side(image, label, {old.name: before, new.name: after})
-        pictures.append(Picture(f"{case}: {gains[case]:+.3f}", f"data:image/png;base64,{png}"))
+        sides = {old.name: before, new.name: after}
+        sources = [encode_png(_draw_side_by_side(image, label, sides)) for image in channels]
+        named = tuple((name_channel(names, n), source) for n, source in enumerate(sources)) if len(sources) > 1 else ()
+        pictures.append(Picture(f"{case}: {gains[case]:+.3f}", sources[0], named))
     return pictures
 
 
-def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]) -> str:
+def _read_views(row: Mapping[str, str], masks: Sequence[Path], volumes: Path) -> list[Volume]:
+    """The channels, the label and both masks of a case, turned for viewing."""
+    images = [read_volume(volumes / name) for name in row["image"].split(CHANNEL_SEPARATOR)]
+    label, before, after = (read_volume(path) for path in (volumes / row["label"], *masks))
+    ignore = read_ignore(volumes)
+    if ignore is not None:
+        label = Volume(np.where(label.array == ignore, 0, label.array), label.geometry)
+    if len(images) > 1:
+        images, label = _bring_onto(before.geometry, images, label)
+    return [orient_for_viewing(volume) for volume in (*images, label, before, after)]
+
+
+def _bring_onto(grid: Geometry, images: Sequence[Volume], label: Volume) -> tuple[list[Volume], Volume]:
+    """Bring channels that may lie on grids of their own, and the label, to the masks' grid."""
+    channels = [resample(image, grid, fill=float(image.array.min())) for image in images]
+    return channels, resample(label, grid, "nearest")
+
+
+def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -82,4 +99,4 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
     FigureCanvasAgg(figure)
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})
-    return base64.b64encode(out.getvalue()).decode()
+    return out.getvalue()

@@ -16,9 +16,9 @@ from voxflow.errors import DataError, join_names
 from voxflow.evaluation.overlap import NAN, NOT_LABELLED, TOLERANCE_MM, Overlap, measure_overlap
 from voxflow.evaluation.reports import average_defined, make_failed_rows, write_dice_report, write_summary
 from voxflow.evaluation.scores import Interval, compute_mean_interval
-from voxflow.inference import Failures, read_volumes, segment_cases, write_overlay
+from voxflow.inference import Failures, read_volumes, segment_cases, write_overlays
 from voxflow.naming import name_files
-from voxflow.prediction import PredictOptions, class_values, label_names
+from voxflow.prediction import PredictOptions, class_values
 from voxflow.tables import write_table
 from voxflow.volumes import Volume, read_geometry, read_label, read_volume, resample, write_volume
 
@@ -215,12 +215,10 @@ def _write_best_and_worst(cases: dict[str, InferenceCase], scores: Scores, spec:
     ranked = sorted((case for case in means if not math.isnan(means[case])), key=lambda case: (-means[case], case))
     extremes = {"best": ranked[0], "worst": ranked[-1]} if ranked else {}
     for rank, case in extremes.items():
-        image = read_volumes(cases[case], spec)[spec.reference]
-        reference = _read_reference(cases[case], image.geometry)
+        images = read_volumes(cases[case], spec)
+        reference = _read_reference(cases[case], images[min(spec.reference, len(images) - 1)].geometry)
         if cases[case].ignore is not None:
             reference = Volume(np.where(reference.array == cases[case].ignore, 0, reference.array), reference.geometry)
         mask = read_volume(out / "masks" / f"{case}.nii.gz")
         title = f"{rank}: {case}  Dice {means[case]:.3f}"
-        write_overlay(
-            out / "overlays" / f"{rank}_{case}.png", image, mask, label_names(spec), label=reference, title=title
-        )
+        write_overlays(out / "overlays" / f"{rank}_{case}.png", images, mask, spec, label=reference, title=title)

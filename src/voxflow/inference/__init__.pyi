@@ -4,6 +4,7 @@ from .cases import Metrics as Metrics
 from .cases import find_native_cases as find_native_cases
 from .cases import read_radiographs as read_radiographs
 from .cases import read_volumes as read_volumes
+from .channel_overlays import write_overlays as write_overlays
 from .channels import find_channel as find_channel
 from .infer import InferenceResult as InferenceResult
 from .infer import InferOptions as InferOptions

@@ -13,8 +13,8 @@ from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads it
 
 from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, InputError
-from voxflow.inference.cases import Failures
-from voxflow.inference.overlays import write_overlay
+from voxflow.inference.cases import Failures, read_volumes
+from voxflow.inference.channel_overlays import write_overlays
 from voxflow.inference.run import classify_cases, count_helpers, segment_cases, write_masks_behind
 from voxflow.inference.writing import ContactSheet, make_prediction_rows, name_prediction_columns
 from voxflow.prediction import PredictOptions, class_values, label_names
@@ -226,8 +226,9 @@ class _SegmentationRun:
         if self.options.dicom_seg and case.find_source(self.spec):
             self._write_seg(case, mask)
         if len(self.rows) <= self.options.overlays:
-            names = label_names(self.spec)
-            write_overlay(picture_path(case.id, self.out), segmented_case.image, mask, names, title=case.id)
+            # The other channels are read again: to keep them for a few pictures would take their memory for all cases.
+            images = read_volumes(case, self.spec) if len(self.spec.channels) > 1 else [segmented_case.image]
+            write_overlays(picture_path(case.id, self.out), images, mask, self.spec, title=case.id)
         if self.ledger is not None and case.id not in self.failures.cases:
             self.ledger.note(case)
 

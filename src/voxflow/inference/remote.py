@@ -13,6 +13,7 @@ import numpy as np
 from voxflow.engines import open_engine
 from voxflow.errors import ClusterError
 from voxflow.inference.cases import Failures, read_radiographs, read_volumes
+from voxflow.inference.channel_overlays import write_overlays
 from voxflow.inference.infer import (
     mask_path,
     picture_path,
@@ -21,10 +22,9 @@ from voxflow.inference.infer import (
     write_classes,
     write_masks_table,
 )
-from voxflow.inference.overlays import write_overlay
 from voxflow.inference.run import ClassifiedCase, classify_cases
 from voxflow.inference.writing import SHEET_TILES
-from voxflow.prediction import label_names, open_ensemble
+from voxflow.prediction import open_ensemble
 from voxflow.progress import track
 from voxflow.volumes import read_volume
 
@@ -149,17 +149,11 @@ def _raise_lost_model(_model_key: _ModelKey, reason: str) -> tuple[str, ModelSpe
 
 def _complete_pictures(cases: Sequence[InferenceCase], spec: ModelSpec, out: Path) -> None:
     """Draw the pictures that stand in for those of failed cases."""
-    names = label_names(spec)
     for case in cases:
         path = picture_path(case.id, out)
         if not path.is_file():
-            write_overlay(
-                path,
-                read_volumes(case, spec)[spec.reference],
-                read_volume(out / mask_path(case.id)),
-                names,
-                title=case.id,
-            )
+            mask = read_volume(out / mask_path(case.id))
+            write_overlays(path, read_volumes(case, spec), mask, spec, title=case.id)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from .sources import ReportOptions as ReportOptions
 from .sources import ReportSources as ReportSources
 from .tables import Picture as Picture
 from .tables import Table as Table
+from .tables import encode_png as encode_png
 from .tables import make_table as make_table
 from .tables import parse_number as parse_number
 from .tables import spell_name as spell_name

@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from voxflow.files import read_json_or_none
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from voxflow.tables import Row
@@ -38,10 +40,12 @@ class Picture:
     Attributes:
         title: what it shows.
         source: a ``data:`` address that holds the picture itself.
+        channels: of a case of several, name and address of each channel's picture; ``source`` is one of them.
     """
 
     title: str
     source: str
+    channels: tuple[tuple[str, str], ...] = ()
 
 
 def read_pictures(folder: Path, most: int, *, order: Sequence[str] = ()) -> tuple[Picture, ...]:
@@ -57,9 +61,27 @@ def read_pictures(folder: Path, most: int, *, order: Sequence[str] = ()) -> tupl
         return next((at for at, start in enumerate(order) if path.name.startswith(start)), len(order)), path.name
 
     return tuple(
-        Picture(_make_title(path.stem), f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
+        Picture(_make_title(path.stem), encode_png(path.read_bytes()), tuple(_read_channels(path)))
         for path in sorted(folder.glob("*.png"), key=rank)[:most]
     )
+
+
+def _read_channels(path: Path) -> Iterator[tuple[str, str]]:
+    """The pictures of a case's channels, which lie in channels/ beside that of the one that gives the grid."""
+    folder = path.parent / "channels"
+    content = read_json_or_none(folder / "channels.json")
+    names = content.get("channels", []) if isinstance(content, dict) else []
+    places = [folder / f"{path.stem}.{number}.png" for number in range(len(names))]
+    if content and names:
+        places[int(content["reference"])] = path
+    if len(names) > 1 and all(place.is_file() for place in places):
+        for name, place in zip(names, places, strict=True):
+            yield str(name), encode_png(place.read_bytes())
+
+
+def encode_png(content: bytes) -> str:
+    """Return a PNG's content as an address that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def make_table(

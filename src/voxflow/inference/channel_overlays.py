@@ -1,0 +1,45 @@
+"""Draws the pictures of cases of several channels: the one that gives the grid, and beside it each of the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from voxflow.files import write_json
+from voxflow.inference.overlays import write_overlay
+from voxflow.prediction import label_names
+from voxflow.volumes import resample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from voxflow.spec import ModelSpec
+    from voxflow.volumes import Volume
+
+CHANNELS = "channels"  # the folder beside the pictures, and channels.json in it
+
+
+def write_overlays(
+    path: Path, images: Sequence[Volume], mask: Volume, spec: ModelSpec, *, label: Volume | None = None, title: str = ""
+) -> None:
+    """Write a PNG as :func:`write_overlay` does, and of several channels one each, all of the same slice.
+
+    Args:
+        path: the PNG of the channel that gives the grid; the others lie in the folder channels/ beside it.
+        images: the channels, in the model's order; on other grids they are brought to the mask's.
+        mask: the prediction.
+        spec: names of classes and channels, and which channel gives the grid.
+        label: the reference, on the mask's grid.
+        title: what is said above the picture.
+    """
+    reference, names = min(spec.reference, len(images) - 1), label_names(spec)
+    write_overlay(path, images[reference], mask, names, label=label, title=title)
+    if len(images) < 2 or len(images) != len(spec.channels):
+        return
+    folder = path.parent / CHANNELS
+    for number, image in enumerate(images):
+        if number != reference:
+            on_grid = resample(image, mask.geometry, fill=float(image.array.min()))
+            place = folder / f"{path.stem}.{number}.png"
+            write_overlay(place, on_grid, mask, names, label=label, title=f"{title}  {spec.channels[number]}".strip())
+    write_json(folder / "channels.json", {"channels": list(spec.channels), "reference": reference})
