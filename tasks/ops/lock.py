@@ -23,7 +23,7 @@ HEAD = "# Exact versions of everything, made by `make lock` from pyproject.toml.
 TORCH_HEAD = (
     "# torch of the package registry, by `make lock`; `make setup` takes it where no build for the CPU is at hand.\n"
 )
-CUDA = re.compile(r"nvidia-|cuda-|triton$")
+CUDA = re.compile(r"nvidia-(?!ml-py)|cuda-|triton$")
 NOT_MACOS = re.compile(r"tensorrt-rtx-")
 LINUX, NO_MACOS = ' ; sys_platform == "linux"', ' ; sys_platform != "darwin"'
 ENTRY = re.compile(
