@@ -139,6 +139,11 @@ class ModelSpec(BaseModel):
         return len(self.channels) or self.in_channels
 
     @property
+    def has_several_images(self) -> bool:
+        """Whether a case is several volumes."""
+        return self.task == "segmentation" and self.image_count > 1
+
+    @property
     def takes_own_grids(self) -> bool:
         """Whether a case's channels may lie on grids of their own, as series of a study do."""
         return bool(self.onto)

@@ -55,7 +55,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
     bad = f", {len(answers.refused)} can't be used" if answers.refused else ""
     bad += f", {len(answers.failed)} not sent (tried again next time)" if answers.failed else ""
     bad += f", {len(answers.waiting)} wait for a channel" if answers.waiting else ""
-    unit = "studies" if desk.engine.spec.image_count > 1 else "series"
+    unit = "studies" if desk.engine.spec.has_several_images else "series"
     say(f"answer {stage.workspace}: masks for {len(answers.answered)} {unit} by {desk.model}, {destination}{bad}")
     if answers.failed and not answers.sent:
         return EXIT_FAILURE

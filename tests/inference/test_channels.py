@@ -16,7 +16,7 @@ from voxflow.errors import DataError
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
 from voxflow.inference import InferOptions, find_cases, find_native_cases, infer_cases
-from voxflow.prediction import PredictOptions, predict_volume, prepare_volume
+from voxflow.prediction import Ensemble, PredictOptions, predict_volume, prepare_volume
 from voxflow.spec import ModelSpec
 from voxflow.volumes import Volume, read_volume, write_volume
 
@@ -289,3 +289,29 @@ def test_predict_says_which_channels_a_case_lacks() -> None:
     engine = ThresholdEngine(spec_of("T1", "T2"))
     with pytest.raises(DataError, match="the model takes 2 channels, T1, T2; the case has 1"):
         predict_volume(engine, Volume(make_arrays(1)[0], GRID), PredictOptions())
+
+
+def test_ensemble_is_of_models_of_the_same_channels() -> None:
+    """What the channels of the training's cases were like may differ."""
+    first, again, other = spec_of("T1", "T2", profile={"cases": 8}), spec_of("T1", "T2"), spec_of("T2", "T1")
+    assert len(Ensemble([DifferenceEngine(first), DifferenceEngine(again)]).members) == 2
+    for spec in (other, volume_spec(in_channels=2)):
+        with pytest.raises(DataError, match="number 2 differs from the first in channels"):
+            Ensemble([DifferenceEngine(first), DifferenceEngine(spec)])
+
+
+def test_channel_on_turned_axes_lies_where_simpleitk_puts_it() -> None:
+    """A sagittal contrast beside an axial one, and one that is turned by 12 degrees."""
+    cosine, sine = np.cos(np.radians(12)), np.sin(np.radians(12))
+    turned = [cosine, -sine, 0, sine, cosine, 0, 0, 0, 1]
+    generator = np.random.default_rng(0)
+    first = Volume(make_arrays(1)[0], GRID)
+    for grid in (
+        Geometry.from_parts((30, 16, 34), (1, 2, 1), (0, -10, 48), [0, 0, 1, 1, 0, 0, 0, -1, 0]),
+        Geometry.from_parts((30, 30, 14), (1, 1, 1.5), (2, -9, 29), turned),
+    ):
+        second = Volume(generator.random(grid.size).astype(np.float32), grid)
+        image, _ = prepare_volume([first, second], spec_of("T1", "T2", onto="T1"))
+        darkest = float(second.array.min())
+        expected = sitk.Resample(second.to_sitk(), first.to_sitk(), sitk.Transform(), sitk.sitkLinear, darkest)
+        np.testing.assert_allclose(image[1], sitk.GetArrayFromImage(expected).transpose(2, 1, 0), atol=1e-6)

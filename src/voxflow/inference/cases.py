@@ -152,8 +152,8 @@ def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
             missing, two are the same, or they look swapped.
     """
     if case.channels and spec.channels and case.channels != spec.channels:
-        names, wanted = ", ".join(case.channels), ", ".join(spec.channels)
-        raise DataError(f"its channels are {names}; the model takes {wanted}, in this order")
+        order = ", ".join(spec.channels)
+        raise DataError(f"its channels are {', '.join(case.channels)}; the model takes {order}, in this order")
     volumes: list[Volume] = []
     paths: list[Path] = []
     for path in case.images:
@@ -179,8 +179,8 @@ def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
 
 
 def _refuse_repeated_image(volumes: Sequence[Volume], paths: Sequence[Path], spec: ModelSpec) -> None:
-    for (first, volume), (second, other) in combinations(enumerate(volumes), 2):
-        if _is_same_image(volume, other):
+    for (first, volume), (second, further_volume) in combinations(enumerate(volumes), 2):
+        if _is_same_image(volume, further_volume):
             names = f"{spec.channels[first]} and {spec.channels[second]}"
             raise DataError(f"the channels {names} are one image, voxel for voxel", path=paths[second])
 

@@ -93,12 +93,12 @@ def match_channels(names: Sequence[str], spec: ModelSpec, path: Path) -> tuple[i
     """
     places = [find_channel(name, names) for name in spec.channels]
     missing = [name for name, place in zip(spec.channels, places, strict=True) if place is None]
-    found = tuple(place for place in places if place is not None)
-    if found and not missing and len(set(found)) == len(found):
-        if len(names) > len(found):
+    selection = tuple(place for place in places if place is not None)
+    if selection and not missing and len(set(selection)) == len(selection):
+        if len(names) > len(selection):
             say(f"{path}: of the channels {', '.join(names)} the model takes {', '.join(spec.channels)}")
-        return found
-    if found:
+        return selection
+    if selection:
         message = (
             f"the model takes {', '.join(spec.channels)}; its channels {', '.join(names)} lack {join_names(missing)}"
         )
@@ -153,9 +153,9 @@ def _make_group(place: Path, group: dict[int, list[Path]], spec: ModelSpec) -> C
     names = spec.channels or tuple(f"{number:04d}" for number in range(spec.image_count))
     repeated = [number for number, members in group.items() if len(members) > 1]
     if repeated:
-        listed = join_names([file.name for file in group[repeated[0]]])
+        file_names = join_names([file.name for file in group[repeated[0]]])
         return ChannelFiles(
-            place, tuple(files), reason=f"{listed} are files of one channel, {_name(repeated[0], names)}"
+            place, tuple(files), reason=f"{file_names} are files of one channel, {_name(repeated[0], names)}"
         )
     surplus = [number for number in group if number >= len(names)]
     if surplus:

@@ -83,7 +83,7 @@ def find_file_cases(folder: Path, files: Sequence[Path], spec: ModelSpec, *, is_
     Raises:
         DataError: the folder's own description is wrong, or its channels are others than the model's.
     """
-    if spec.task != "segmentation" or spec.image_count == 1:
+    if not spec.has_several_images:
         return InputCases(_name_files(folder, files))
     groups = [find_siblings(files[0], spec)] if is_alone else find_channel_files(folder, files, spec)
     names = _choose_names([group.place for group in groups], folder)
@@ -193,7 +193,7 @@ def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOpt
         ConfigError: the user's rules name other channels than the model's, or in another order.
         DataError: the model takes several channels, and nothing says which series they are.
     """
-    if spec.task != "segmentation" or spec.image_count == 1:
+    if not spec.has_several_images:
         return options
     if options.channels is not None:
         if spec.channels and tuple(options.channels) != spec.channels:

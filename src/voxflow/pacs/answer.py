@@ -115,7 +115,7 @@ def answer_new_series(context: AnswerContext, ledger: Ledger) -> AnswerResult:
 
     result = AnswerResult()
     spec = context.engine.spec
-    if spec.task == "segmentation" and spec.image_count > 1:
+    if spec.has_several_images:
         context = replace(context, convert=choose_channel_rules(context.convert, spec))
         units = list_studies(ledger, context.inbox, context.convert)
     else:

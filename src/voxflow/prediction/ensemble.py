@@ -48,9 +48,10 @@ class Ensemble(Engine):
         self._members = tuple(engines)
         first = self._members[0]
         self.name, self.spec = first.name, first.spec
-        first_spec = self.spec.model_dump(mode="json")
+        # What the training's cases were like says nothing of what a model takes or means.
+        first_spec = self.spec.model_dump(mode="json", exclude={"profile"})
         for number, engine in enumerate(self._members[1:], 2):
-            spec = engine.spec.model_dump(mode="json")
+            spec = engine.spec.model_dump(mode="json", exclude={"profile"})
             # Keys that only some models need are absent from the others.
             different = [name for name in {**first_spec, **spec} if first_spec.get(name) != spec.get(name)]
             if different:

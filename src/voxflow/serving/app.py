@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from voxflow.inference import InferOptions
-from voxflow.serving.channels import name_channels, takes_form
+from voxflow.serving.channels import name_channels
 from voxflow.serving.forms import parse_form_boundary
 from voxflow.serving.guard import RECORD, Guard
 from voxflow.serving.limits import GRACE_SECONDS, LEAST_RATE, MB, RefusedError, ServeLimits
@@ -253,7 +253,7 @@ def _make_routes(service: Service) -> list[Route]:
             "engine": service.engine.name,
             "task": spec.task,
             "classes": list(spec.class_names),
-            **({"channels": name_channels(spec)} if takes_form(spec) else {}),
+            **({"channels": name_channels(spec)} if spec.has_several_images else {}),
             "waiting": service.accepted,
             "uptime_s": round(time.time() - service.began, 1),
         }
@@ -296,7 +296,7 @@ def _parse_boundary(request: Request, spec: ModelSpec) -> bytes | None:
     content_type = request.headers.get("content-type", "").strip()
     if not content_type.lower().startswith("multipart/"):
         return None
-    if not takes_form(spec):
+    if not spec.has_several_images:
         text = "the body is a form (multipart); send the file itself, as with curl --data-binary @FILE"
         raise RefusedError(415, text)
     return parse_form_boundary(content_type)

@@ -24,11 +24,6 @@ SUFFIXES: dict[UploadKind, str] = {"nifti": ".nii", "nifti.gz": ".nii.gz"}
 LONGEST_NAME, DEEPEST = 80, 8  # letters of a file's or folder's name; folders of a path
 
 
-def takes_form(spec: ModelSpec) -> bool:
-    """Whether a case has several images, which a form may bring one by one."""
-    return spec.task == "segmentation" and spec.image_count > 1
-
-
 def name_channels(spec: ModelSpec) -> list[str]:
     """Name the fields of the form: the channels, or their numbers where the model has no names for them."""
     return list(spec.channels) or [f"{number:04d}" for number in range(spec.image_count)]
@@ -53,7 +48,7 @@ def read_form(folder: Path, boundary: bytes, limits: ServeLimits, spec: ModelSpe
     (folder / "upload").unlink()
     names = name_channels(spec)
     images: dict[str, Path] = {}
-    used = 0
+    used_bytes = 0
     for field, path in fields:
         place = find_channel(field, names)
         if place is None:
@@ -63,7 +58,7 @@ def read_form(folder: Path, boundary: bytes, limits: ServeLimits, spec: ModelSpe
         if names[place] in images:
             raise RefusedError(400, f"the form has the field {names[place]} twice")
         kind = _require_nifti(path, f"the field {names[place]}")
-        used = check_nifti(path, kind, limits, others=used)
+        used_bytes = check_nifti(path, kind, limits, used_bytes=used_bytes)
         images[names[place]] = path.rename(parts / f"image_{place:04d}{SUFFIXES[kind]}")
     missing = [name for name in names if name not in images]
     if missing:
@@ -96,13 +91,13 @@ def read_nifti_files(source: Path, names: list[str], target: Path, limits: Serve
     Raises:
         RefusedError: 400 for names that meet or are too deep; 413 where the volumes are too large.
     """
-    refused, files, used = [], [], 0
+    refused, files, used_bytes = [], [], 0
     for number, (name, path) in enumerate(zip(names, sorted(source.iterdir()), strict=True), start=1):
         kind = _detect_nifti(path)
         if kind is None:
             refused.append({"case": f"file {number}", "reason": f"file {number} of the zip is no NIfTI-1 volume"})
             continue
-        used = check_nifti(path, kind, limits, others=used)
+        used_bytes = check_nifti(path, kind, limits, used_bytes=used_bytes)
         file = target / _make_safe(name, SUFFIXES[kind])
         if file.exists():
             raise RefusedError(400, "two files of the zip have one name, up to letters that are no part of names")
@@ -130,8 +125,8 @@ def _detect_nifti(path: Path) -> UploadKind | None:
     return kind if is_volume else None
 
 
-def _require_nifti(path: Path, what: str) -> UploadKind:
+def _require_nifti(path: Path, part: str) -> UploadKind:
     kind = _detect_nifti(path)
     if kind is None:
-        raise RefusedError(415, f"{what} is no NIfTI-1 volume (.nii, .nii.gz)")
+        raise RefusedError(415, f"{part} is no NIfTI-1 volume (.nii, .nii.gz)")
     return kind

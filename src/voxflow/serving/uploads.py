@@ -55,14 +55,14 @@ def detect_kind(upload: Path) -> UploadKind:
     raise RefusedError(415, "expected a NIfTI-1 volume (.nii, .nii.gz), a zip of DICOM files, or a PNG radiograph")
 
 
-def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits, *, others: int = 0) -> int:
+def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits, *, used_bytes: int = 0) -> int:
     """Hold a volume's claimed size against the bound before a reader takes memory for it.
 
     Args:
         upload: the file.
         kind: of :func:`detect_kind`.
         limits: on what is taken.
-        others: bytes in memory of the other channels of the request.
+        used_bytes: in memory, of the other channels of the request.
 
     Returns:
         Its bytes in memory, and those of the others.
@@ -84,11 +84,11 @@ def check_nifti(upload: Path, kind: UploadKind, limits: ServeLimits, *, others: 
     if not sizes or min(sizes) < 1:
         raise RefusedError(422, f"unreadable image: its header claims the size {list(dimensions)}")
     # Inference computes in 32 bits, whatever the file holds.
-    bytes_in_memory: int = others + math.prod(sizes) * max(4, struct.unpack(f"{order}h", header[72:74])[0] // 8)
+    bytes_in_memory: int = used_bytes + math.prod(sizes) * max(4, struct.unpack(f"{order}h", header[72:74])[0] // 8)
     if bytes_in_memory > limits.unpacked_mb * MB:
-        what = "volumes take" if others else "volume takes"
+        noun = "volumes take" if used_bytes else "volume takes"
         raise RefusedError(
-            413, f"the {what} {bytes_in_memory // MB} MB unpacked, at most {limits.unpacked_mb} are taken"
+            413, f"the {noun} {bytes_in_memory // MB} MB unpacked, at most {limits.unpacked_mb} are taken"
         )
     return bytes_in_memory
 

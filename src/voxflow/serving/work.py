@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import InputError
 from voxflow.inference import Failures, InferenceCase, InferOptions, InputCases, infer_cases
-from voxflow.serving.channels import has_nifti, read_form, read_nifti_files, takes_form
+from voxflow.serving.channels import has_nifti, read_form, read_nifti_files
 from voxflow.serving.limits import RefusedError
 from voxflow.serving.uploads import check_nifti, check_voxels, detect_kind, unpack_zip
 from voxflow.volumes import read_geometry
@@ -70,15 +70,8 @@ def answer_request(
     Raises:
         RefusedError: the upload can't be used.
     """
-    upload_bytes = (folder / "upload").stat().st_size
-    is_segmentation = engine.spec.task == "segmentation"
     try:
-        if boundary is None:
-            inputs = _read_upload(folder, limits, engine.spec)
-        else:
-            inputs = read_form(folder, boundary, limits, engine.spec)
-        if is_segmentation:
-            check_voxels([size for case in inputs.cases for size in _read_sizes(case)], upload_bytes)
+        inputs = _read_inputs(folder, limits, engine.spec, boundary)
         out = folder / "out"
         out.mkdir()
         began = time.perf_counter()
@@ -92,6 +85,7 @@ def answer_request(
     if not result.metrics["cases"]:
         reasons = "; ".join(dict.fromkeys(row["reason"] for row in result.failures.rows))
         raise RefusedError(422, _hide_folder(reasons, folder))
+    is_segmentation = engine.spec.task == "segmentation"
     answer = _choose_answer(out, response_format, result.failures, is_segmentation=is_segmentation)
     return replace(answer, failed=len(result.failures.cases))
 
@@ -116,6 +110,15 @@ def _choose_answer(out: Path, response_format: Format, failures: Failures, *, is
     )
 
 
+def _read_inputs(folder: Path, limits: ServeLimits, spec: ModelSpec, boundary: bytes | None) -> InputCases:
+    """Make cases of the upload, a file or a form, and hold their sizes against its own."""
+    upload_bytes = (folder / "upload").stat().st_size
+    inputs = _read_upload(folder, limits, spec) if boundary is None else read_form(folder, boundary, limits, spec)
+    if spec.task == "segmentation":
+        check_voxels([size for case in inputs.cases for size in _read_sizes(case)], upload_bytes)
+    return inputs
+
+
 def _read_upload(folder: Path, limits: ServeLimits, spec: ModelSpec) -> InputCases:
     """Find out what was sent, and make cases of it."""
     is_segmentation = spec.task == "segmentation"
@@ -129,7 +132,7 @@ def _read_upload(folder: Path, limits: ServeLimits, spec: ModelSpec) -> InputCas
         source.mkdir()
         names = unpack_zip(upload, source, limits)
         upload.unlink()
-        if takes_form(spec) and has_nifti(source):
+        if spec.has_several_images and has_nifti(source):
             return read_nifti_files(source, names, folder / "images", limits, spec)
         return _convert_dicom(source, folder, limits, spec)
     if kind != "png":
