@@ -211,6 +211,14 @@ def test_case_whose_name_is_none_writes_nothing(root: Path, name: str, capsys: p
     assert not Path("data/datasets").exists()
 
 
+def test_overlaps_that_are_not_in_the_labels_are_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(root, KINDS["one channel"])
+    path = VOLUMES / "cases.csv"
+    path.write_text(path.read_text().replace(",nifti,,", ",dicom,channels/a/1.nii.gz,", 1))
+    assert main(["export-dataset", "mine", "--to", "nnunet"]) == 0
+    assert "overlaps are in the masks of overlap: channels alone" in capsys.readouterr().err
+
+
 def test_case_without_one_of_its_channels_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_workspace(root, KINDS["gaps"])
     path, name = VOLUMES / "cases.csv", list_cases()[0]

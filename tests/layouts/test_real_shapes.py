@@ -21,7 +21,7 @@ from tests.layouts.tumours import (
 )
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
-from voxflow.images import list_files
+from voxflow.images import list_files, masks_overlap
 from voxflow.layouts import Layout, recognise_layout
 from voxflow.tables import read_rows
 
@@ -159,6 +159,22 @@ def test_brats_values_mean_what_they_mean_in_the_challenge(
 ) -> None:
     write_challenge(tmp_path, kind, values)
     assert dict(recognise(tmp_path).classes) == regions
+
+
+def test_brats_label_that_is_damaged_stops_no_other(tmp_path: Path) -> None:
+    write_brats(tmp_path / "in", make_patients(), ("_t1", "_t1ce", "_t2", "_flair"))
+    paths = sorted((tmp_path / "in").rglob("*_seg.nii.gz"))
+    paths[0].write_bytes(b"cut off")
+    write_nifti(paths[1], np.full(LABEL.shape, np.nan, np.float32))
+    cases, reasons = convert(tmp_path / "in", tmp_path / "out", "brats")
+    assert cases == ["BraTS20_Training_cid"]
+    assert len(reasons) == 2
+
+
+def test_mask_that_is_damaged_stops_no_new_workspace(tmp_path: Path) -> None:
+    write_masks(tmp_path, make_patients(), "image", "masks")
+    (tmp_path / "ann/masks/whole_tumour.nii.gz").write_bytes(b"cut off")
+    assert masks_overlap(recognise(tmp_path))
 
 
 def test_brats_contrasts_of_other_collections(tmp_path: Path) -> None:

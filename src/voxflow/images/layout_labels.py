@@ -151,17 +151,17 @@ def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
     """Whether masks of different classes share voxels in one of the first labelled cases.
 
     Args:
-        layout: whose cases may have masks.
+        layout: whose cases may have masks; one that can't be read tells nothing.
         most_cases: that are read.
-
-    Raises:
-        DataError: a mask can't be read.
     """
     labelled = [case for case in layout.cases if case.labels and case.labels[0].class_name]
     for case in labelled[:most_cases]:
         covered: NDArray[np.bool_] | None = None
         for label in case.labels:
-            array = _read_layer(label).array
+            try:
+                array = _read_layer(label).array
+            except DataError:  # which the conversion of its case will tell
+                continue
             mask = array != 0 if label.value is None else array == label.value
             if covered is not None and covered.shape == mask.shape and bool((covered & mask).any()):
                 return True

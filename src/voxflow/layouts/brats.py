@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voxflow.errors import DataError
 from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, sort_cases
-from voxflow.volumes import read_volume, strip_suffix
+from voxflow.volumes import read_volume, round_labels, strip_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +99,8 @@ def _choose_regions(labels: Sequence[Path]) -> dict[str, tuple[int, ...]]:
     """
     values: set[int] = set()
     for path in islice(labels, MAX_READ):
-        values |= {int(value) for value in np.unique(read_volume(path).array)}
+        with suppress(DataError):  # which its case will tell
+            values |= {int(value) for value in np.unique(round_labels(read_volume(path).array))}
     if 4 in values and PEDIATRIC.match(labels[0].name):
         return PEDIATRIC_REGIONS
     enhancing = 4 if 4 in values and 3 not in values else 3

@@ -102,6 +102,10 @@ def export_dataset(
     if partial:
         reason = "of which some classes were not labelled, and neither layout can say so"
         remarks.append(f"left out {len(partial)} case(s) {reason}: {join_names(partial)}")
+    if any(row.get("label_channels") for row in rows):
+        remarks.append(
+            "overlaps are in the masks of overlap: channels alone; overlap: regions keeps them in the labels"
+        )
     if not splits:
         remarks.append(f"no split yet ({split}), so the data set's own parts count")
     if layout.channels == (NO_NAME,) and form == "nnunet":
