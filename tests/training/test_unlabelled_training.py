@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import volume_config, workflow_of
+from voxflow.bundle.parts import list_items
 from voxflow.datalist import Case, Datalist
 from voxflow.errors import ConfigError, DataError
 from voxflow.geometry import Geometry
@@ -134,3 +135,8 @@ def test_datalist_may_have_the_value_among_its_labels(tmp_path: Path) -> None:
         assert len(datalist.metadata["labels"]) == 2
     with pytest.raises(DataError, match="expected a label value above 0, such as 255, received 0"):
         Datalist.of({"ignore": 0, "training": items}, tmp_path / "d.json")
+
+
+def test_bundle_is_not_trained_on_what_nobody_labelled(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="case 0 is not labelled everywhere"):
+        list_items([write_case(tmp_path, 0, ignore=255, labelled=None)])

@@ -24,7 +24,7 @@ from voxflow.bundle.redirect import (
     redirect_components,
 )
 from voxflow.bundle.workflows import advise_workflow
-from voxflow.errors import ConfigError, MissingDependencyError, VoxflowError
+from voxflow.errors import ConfigError, DataError, MissingDependencyError, VoxflowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -248,12 +248,18 @@ def list_items(cases: Sequence[Case], *, with_label: bool = True) -> list[Bundle
     Args:
         cases: of a datalist.
         with_label: a mask's path, or the findings, go with the image.
+
+    Raises:
+        DataError: voxels or classes of a mask were not labelled, which a bundle would take for background.
     """
     items: list[BundleItem] = []
     for case in cases:
         images = [str(path.resolve()) for path in case.image]
         item: BundleItem = {"image": images[0] if len(images) == 1 else images}
         if with_label and case.label is not None:
+            if case.ignore is not None or case.labelled is not None:
+                message = "is not labelled everywhere (ignore, labelled), which a bundle can't be told"
+                raise DataError(f"case {case.id} {message}; train it with a template of Voxflow")
             item["label"] = list(case.label) if isinstance(case.label, tuple) else str(case.label.resolve())
         items.append(item)
     return items

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import DataError
 from voxflow.files import forgive_json, read_text
 from voxflow.findings import Finding, show
-from voxflow.naming import name_cases
+from voxflow.layouts import IGNORE
+from voxflow.naming import name_cases, name_classes
 from voxflow.texts import parse_json
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 # How the description of a datalist ends that a split has made.
 SPLIT_MARK = "split by patient"
 SHOWN_FAULTS = 20
-IGNORE = "ignore"  # as nnU-Net calls it
 MOST_LABELS = 10_000  # at one position of label_format
 FIXES = {
     "outside-root": "keep paths below the data root, without '..' and absolute paths",
@@ -221,7 +221,7 @@ class _CaseReader:
         if names is None:
             return None
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
-            return tuple(names)
+            return name_classes(names)  # as the model calls them
         self._note("labelled", f"{json_path}.labelled", f"expected names of classes, received {show(names)}")
         return None
 

@@ -11,6 +11,7 @@ import numpy as np
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError, join_names, shorten
 from voxflow.files import write_json
 from voxflow.images import read_channel_rules, read_ignore
+from voxflow.naming import name_classes
 from voxflow.prediction import require_named_channels
 from voxflow.tables import LABELLED, read_rows
 from voxflow.volumes import (
@@ -260,7 +261,7 @@ def _make_native_case(
         label = volumes / row["label"] if row.get("label") else None
     # A case of several channels names them in one cell, since cases.csv has one row a case.
     images = tuple(volumes / part.strip() for part in row["image"].split(";"))
-    labelled = tuple(row[LABELLED].split(";")) if is_mask and row.get(LABELLED) else None
+    labelled = name_classes(row[LABELLED].split(";")) if is_mask and row.get(LABELLED) else None
     if row.get("source") or not row.get("series_uid"):
         return InferenceCase(case, images, label, labelled=labelled)
     from voxflow.dicom import list_origins  # takes long, and a case that is no DICOM needs none of it

@@ -11,6 +11,7 @@ from voxflow.datalist import SPLIT_MARK, Datalist, FaultyDatalistError, join_lis
 from voxflow.errors import DataError
 from voxflow.files import forgive_json, read_text
 from voxflow.findings import show, suggest
+from voxflow.layouts import IGNORE
 from voxflow.naming import name_classes
 from voxflow.texts import decode_json
 from voxflow.volumes import HIGHEST_LABEL
@@ -186,7 +187,7 @@ def _read_labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, 
     if isinstance(declared, list) and content.get("label_format") is not None:
         return {n: str(name) for n, name in enumerate(declared)}
     try:
-        names = {int(value): str(name) for value, name in declared.items()}
+        names = {int(value): str(name) for value, name in declared.items() if IGNORE not in (value, name)}
     except (AttributeError, TypeError, ValueError):
         fix = 'write {"0": "background", "1": "spleen"}'
         notes.warning("datalist-labels", "labels", f"names no label values: {show(declared)}", fix)

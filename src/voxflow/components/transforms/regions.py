@@ -10,6 +10,7 @@ from pydantic import Field
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import LABEL, FieldNames, FieldTransform, Sample
 from voxflow.components.unlabelled import UNKNOWN, UNLABELLED_REGIONS
+from voxflow.naming import name_classes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -46,7 +47,7 @@ class ConvertToRegions(FieldTransform):
     def __call__(self, sample: Sample) -> Sample:
         """Return the sample with masks, UNKNOWN in those of regions that were not labelled in the case."""
         converted = super().__call__(sample)
-        for number, name in enumerate(self.regions):
+        for number, name in enumerate(name_classes(tuple(self.regions))):
             if name in sample.get(UNLABELLED_REGIONS, ()):
                 for field in self.fields:
                     converted[field] = converted[field].astype(np.int8, copy=False)
