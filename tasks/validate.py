@@ -70,7 +70,10 @@ def run(stage: Stage) -> int:
 def _read_classes(stage: Stage) -> dict[str, tuple[int, ...]]:
     """The label values of each class: of the regions, or of what labels.json names."""
     labels: dict[str, str] = parse_json(read_text(stage.volumes / "labels.json"))
-    named: dict[str, tuple[int, ...]] = {str(name): (int(value),) for value, name in labels.items() if int(value)}
+    named: dict[str, tuple[int, ...]] = {}
+    for value, name in labels.items():
+        if int(value):
+            named[str(name)] = (*named.get(str(name), ()), int(value))
     return read_regions(stage.volumes) or named
 
 
@@ -87,9 +90,8 @@ def _build_checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame
     channels = {name: str(rule.get("modality") or only) for name, rule in rules.items()} if len(rules) > 1 else {}
     if stage.task == "classification":
         return build_radiograph_checks(options, modalities, labels["findings"])
-    ignore = read_ignore(stage.volumes)
-    values = [int(value) for value in labels] + ([] if ignore is None else [ignore])
-    return build_volume_checks(options, modalities, values, channels)
+    values = [int(value) for value in labels]
+    return build_volume_checks(options, modalities, values, channels, ignore=read_ignore(stage.volumes))
 
 
 if __name__ == "__main__":

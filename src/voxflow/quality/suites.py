@@ -60,6 +60,8 @@ def build_volume_checks(
     modalities: Sequence[str],
     label_values: Sequence[int],
     channels: Mapping[str, str] | None = None,
+    *,
+    ignore: int | None = None,
 ) -> list[DataCheck]:
     """Build the checks of 3D images and their labels.
 
@@ -68,11 +70,13 @@ def build_volume_checks(
         modalities: DICOM modalities in the table.
         label_values: values that labels.json names, background included.
         channels: modality of each channel by its name, where a case has several; empty where it is not known.
+        ignore: the label value of voxels that nobody labelled, which is known, too; None where there is none.
 
     Raises:
         ConfigError: ``critical`` or ``warning`` names a check that does not exist.
     """
-    allowed = " ".join(map(str, sorted({0, *(options.label_values or label_values)})))
+    values = {0, *(options.label_values or label_values), *(() if ignore is None else (ignore,))}
+    allowed = " ".join(map(str, sorted(values)))
     checks = [
         *_build_identity_checks(),
         *(DataCheck(f"spacing along {a} in mm", f"spacing_{a}", "range", options.spacing_mm) for a in "ijk"),
