@@ -6,14 +6,14 @@ import contextlib
 import shutil
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
 from voxflow.cluster import choose_cluster, open_executor
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
 from voxflow.files import atomic_directory, write_json
-from voxflow.images import CASE_FORM, read_channel_rules, read_ignore
+from voxflow.images import CASE_FORM, find_channel_modalities, read_channel_rules, read_ignore
 from voxflow.progress import say
 from voxflow.volumes import (
     CHANNEL_SEPARATOR,
@@ -46,7 +46,8 @@ def run(stage: Stage) -> int:
         DataError: none can be.
     """
     table = read_cases(stage.volumes / "cases.csv")
-    channels = list(read_channel_rules(stage.volumes))
+    rules = read_channel_rules(stage.volumes)
+    channels = list(rules)
     options = _choose_options(stage, table, channels)
     with open_executor(choose_cluster()) as executor, atomic_directory(stage.resampled) as folder:
         resampled, failures = resample_cases(table, stage.volumes, folder, options, executor, channels=channels)
@@ -61,7 +62,7 @@ def run(stage: Stage) -> int:
             shutil.copyfile(stage.volumes / CASE_FORM, folder / CASE_FORM)
         write_json(folder / "resample.json", options.model_dump(mode="json"))
         if stage.task == "segmentation":
-            fingerprint = _measure(resampled, folder, channels)
+            fingerprint = _measure(resampled, folder, rules)
             write_fingerprint(folder / FINGERPRINT, fingerprint)
             numbers |= fingerprint.to_metrics()
     write_json(stage.metrics, numbers)
@@ -93,7 +94,7 @@ def _choose_options(stage: Stage, table: pd.DataFrame, channels: list[str]) -> R
     return options.model_copy(update={"spacing_mm": spacing})
 
 
-def _measure(table: pd.DataFrame, folder: Path, channels: list[str]) -> Fingerprint:
+def _measure(table: pd.DataFrame, folder: Path, rules: dict[str, dict[str, Any]]) -> Fingerprint:
     """Of the images as training will see them."""
     rows = zip(table["image"], table["label"], strict=True)
     cases = [
@@ -104,6 +105,7 @@ def _measure(table: pd.DataFrame, folder: Path, channels: list[str]) -> Fingerpr
     # CT in HU and CT that measures something else are no more comparable than CT and MR.
     is_one_scale = len(modalities) == 1 and len(units) <= 1
     modality = modalities.pop() if is_one_scale else ""
+    channels = find_channel_modalities(rules, modality) if len(units) <= 1 else dict.fromkeys(rules, "")
     return measure_fingerprint(cases, modality, ignore=read_ignore(folder), channels=channels)
 
 

@@ -10,7 +10,7 @@ from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory, read_text, write_json
-from voxflow.images import read_channel_rules, read_ignore, read_regions
+from voxflow.images import find_channel_modalities, read_channel_rules, read_ignore, read_regions
 from voxflow.progress import say
 from voxflow.quality import (
     CheckOutcome,
@@ -27,7 +27,6 @@ from voxflow.quality import (
     write_quality_report,
 )
 from voxflow.texts import parse_json
-from voxflow.volumes import CHANNEL_SEPARATOR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,9 +84,8 @@ def _build_checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame
     labels = parse_json(read_text(stage.volumes / "labels.json"))
     modalities = sorted({modality for modality in measured["modality"] if modality})
     rules = read_channel_rules(stage.volumes)
-    # Channels of one modality need no rule for it.
-    only = modalities[0] if len(modalities) == 1 and CHANNEL_SEPARATOR not in modalities[0] else ""
-    channels = {name: str(rule.get("modality") or only) for name, rule in rules.items()} if len(rules) > 1 else {}
+    only = modalities[0] if len(modalities) == 1 else ""
+    channels = find_channel_modalities(rules, only) if len(rules) > 1 else {}
     if stage.task == "classification":
         return build_radiograph_checks(options, modalities, labels["findings"])
     values = [int(value) for value in labels]

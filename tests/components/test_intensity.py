@@ -9,7 +9,7 @@ import pytest
 
 from voxflow.components import Component, build_transform
 from voxflow.components.transforms.base import RandomTransform
-from voxflow.errors import ConfigError
+from voxflow.errors import ConfigError, DataError
 
 
 def build(name: str, **args: object) -> Any:
@@ -64,6 +64,17 @@ def test_nonzero_normalisation_leaves_zeros_and_scales_the_rest(image: np.ndarra
 def test_normalisation_of_a_constant_image_is_finite(value: float) -> None:
     out = build("NormalizeNonzeroIntensities")({"image": np.full((1, 3, 3, 3), value, np.float32)})["image"]
     assert (out == 0).all()
+
+
+def test_channels_are_normalised_by_the_data_sets_numbers_or_their_own() -> None:
+    rng = np.random.default_rng(0)
+    image = np.stack([rng.uniform(-1000, 1000, (4, 5, 6)), rng.uniform(0, 9, (4, 5, 6))]).astype(np.float32)
+    out = build("NormalizeChannels", channels=[[-150, 250, 40, 60], None])({"image": image})["image"]
+    np.testing.assert_allclose(out[0], (np.clip(image[0], -150, 250) - 40) / 60, rtol=1e-5, atol=1e-6)
+    own = build("NormalizeNonzeroIntensities")({"image": image[1:]})["image"]
+    np.testing.assert_array_equal(out[1], own[0])
+    with pytest.raises(DataError, match="states 2 channels, the image has 1"):
+        build("NormalizeChannels", channels=[None, None])({"image": image[:1]})
 
 
 def test_oscillation_multiplies_by_one_factor_within_the_magnitude(image: np.ndarray) -> None:

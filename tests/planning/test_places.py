@@ -51,6 +51,18 @@ def test_hounsfield_units_are_scaled_alike_in_training_validation_and_evaluation
     assert not [place for place in plan_of_template("MR") if "pre_transforms[2]" in place]
 
 
+def test_a_ct_among_other_channels_is_scaled_by_all_cases_and_the_others_by_themselves() -> None:
+    data = fingerprint((36, 50, 37))
+    data = data.model_copy(update={"intensity": data.intensity * 2, "modalities": ("PT", "CT")})
+    values = place_plan(read_json(CONFIG), plan_layout(data, LAPTOP), data, path=CONFIG)
+    expected = {"fields": "image", "channels": [None, [-50, 150, 50, 40]]}
+    for section in ("train", "validate"):
+        assert values[f"{section}.pre_transforms[2].name"] == "NormalizeChannels"
+        assert values[f"{section}.pre_transforms[2].args"] == expected
+    of_mr = data.model_copy(update={"modalities": ("MR", "MR")})
+    assert not [p for p in place_plan(read_json(CONFIG), plan_layout(of_mr, LAPTOP), of_mr, path=CONFIG) if "[2]" in p]
+
+
 def test_patches_of_one_case_count_in_the_batch() -> None:
     content = read_json(CONFIG)
     content["train"]["pre_transforms"][3]["args"]["batch_size"] = 2

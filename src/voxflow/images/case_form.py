@@ -102,6 +102,24 @@ def read_ignore(folder: Path) -> int | None:
     return value
 
 
+def find_channel_modalities(rules: Mapping[str, Mapping[str, Any]], modality: str) -> dict[str, str]:
+    """Tell each channel's modality: by its rule, by that of all cases, or for a CT by its name, as nnU-Net does.
+
+    Args:
+        rules: by channel, of :func:`read_channel_rules`.
+        modality: of the cases; that of cases of several is no channel's.
+
+    Example:
+        >>> find_channel_modalities({"CT": {}, "PET": {"modality": "PT"}}, "CT;PT")
+        {'CT': 'CT', 'PET': 'PT'}
+    """
+    only = "" if ";" in modality else modality
+    return {
+        name: str(rule.get("modality") or only or ("CT" if name.upper() == "CT" else ""))
+        for name, rule in rules.items()
+    }
+
+
 def _read_form(folder: Path) -> dict[str, Any]:
     """The content of the file; nothing where there is none."""
     path = folder / CASE_FORM

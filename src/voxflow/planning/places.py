@@ -171,6 +171,8 @@ def place_evaluation(config: Mapping[str, Any], layout: TrainingLayout, fingerpr
 
 def _choose_scaling(fingerprint: Fingerprint) -> dict[str, Any]:
     """One scaling for all images, where their units say that it may be; else {}: each by its own mean."""
+    if fingerprint.channels > 1:
+        return _choose_channel_scaling(fingerprint)
     if fingerprint.modality not in COMPARABLE or fingerprint.channels != 1 or not fingerprint.labelled:
         return {}
     values = fingerprint.intensity[0]
@@ -180,6 +182,18 @@ def _choose_scaling(fingerprint: Fingerprint) -> dict[str, Any]:
     ends = {f"b_{end}": round((bound - values.mean) / deviation, 4) for end, bound in (("min", low), ("max", high))}
     args = {"fields": "image", "a_min": low, "a_max": high, **ends, "clip": True}
     return {"name": "ScaleIntensityRange", "args": args}
+
+
+def _choose_channel_scaling(fingerprint: Fingerprint) -> dict[str, Any]:
+    """Channels in Hounsfield units by the numbers of all images, the others each by its own mean."""
+    scales: list[list[float] | None] = []
+    for values, modality in zip(fingerprint.intensity, fingerprint.modalities, strict=False):
+        ends = (values.percentile_00_5, values.percentile_99_5)
+        is_comparable = modality in COMPARABLE and fingerprint.labelled and ends[0] < ends[1] and values.deviation > 0
+        scales.append([*ends, values.mean, values.deviation] if is_comparable else None)
+    if not any(scales) or len(scales) != fingerprint.channels:
+        return {}
+    return {"name": "NormalizeChannels", "args": {"fields": "image", "channels": scales}}
 
 
 def _is_crop(transform: Any) -> bool:

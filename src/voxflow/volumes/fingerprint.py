@@ -21,7 +21,7 @@ from voxflow.volumes.channel_profile import ChannelFeatures, ChannelProfile, bui
 from voxflow.volumes.files import read_image, read_label
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -92,6 +92,7 @@ class Fingerprint(BaseModel):
         spacing_mm: between voxels.
         intensity: by channel, those that every case has.
         classes: by label value, the background left out.
+        modalities: DICOM's word for each channel, empty where nobody knows; none of a single channel.
         profile: how the channels differ and go together, where a case has several and there are enough cases.
     """
 
@@ -104,13 +105,14 @@ class Fingerprint(BaseModel):
     spacing_mm: Spread
     intensity: tuple[Intensity, ...]
     classes: tuple[ClassVolume, ...]
+    modalities: tuple[str, ...] = ()
     profile: ChannelProfile | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_no_profile(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Cases of one channel have the fingerprint that they had before this key.
         content: dict[str, Any] = serialise(self)
-        return {key: value for key, value in content.items() if key != "profile" or value}
+        return {key: value for key, value in content.items() if key not in ("profile", "modalities") or value}
 
     @property
     def channels(self) -> int:
@@ -170,7 +172,7 @@ def measure_fingerprint(
     modality: str = "",
     *,
     ignore: int | None = None,
-    channels: Sequence[str] = (),
+    channels: Mapping[str, str] | None = None,
 ) -> Fingerprint:
     """Measure cases from their files.
 
@@ -178,7 +180,7 @@ def measure_fingerprint(
         cases: channels and label of each.
         modality: of all of them; empty where they differ or nobody knows.
         ignore: the label value of voxels that nobody labelled, which are left out of what labels say.
-        channels: names of the channels, where a case has several.
+        channels: modality of each channel by its name, where a case has several; empty where nobody knows.
 
     Raises:
         DataError: there is no case, or a file can't be read.
@@ -202,7 +204,8 @@ def measure_fingerprint(
         spacing_mm=_compute_spread([measurement.spacing for measurement in measurements]),
         intensity=tuple(map(_compute_intensity, intensities)),
         classes=_compute_classes(labelled),
-        profile=_build_profile(channels, measurements),
+        modalities=tuple((channels or {}).values()) if common > 1 else (),
+        profile=_build_profile(list(channels or ()), measurements),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BeforeValidator, Field, NonNegativeFloat, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from voxflow.components.registry import register
 from voxflow.components.transforms.base import (
@@ -16,6 +16,7 @@ from voxflow.components.transforms.base import (
     Sample,
     get_field,
 )
+from voxflow.errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -168,6 +169,49 @@ class NormalizeNonzeroIntensities(FieldTransform):
             values = channel[inside].double()
             if values.numel():
                 channel[inside] = ((values - values.mean()) / (float(values.std(correction=0)) or 1.0)).float()
+        return normal
+
+
+@register("transform")
+class NormalizeChannels(FieldTransform):
+    """Bring each channel to mean 0 and standard deviation 1: by numbers of the data set, or by the image's own.
+
+    Attributes:
+        channels: of each channel, the lowest and the highest value, to which it is cut, and the mean and the standard
+            deviation of all images; None: as :class:`NormalizeNonzeroIntensities` does it.
+
+    Example:
+        >>> scale = NormalizeChannels(fields=("image",), channels=((-100, 300, 50, 25), None))  # a CT and an MR
+        >>> scale({"image": np.array([[[-1000.0, 50.0, 75.0]], [[0.0, 10.0, 20.0]]])})["image"].tolist()
+        [[[-6.0, 0.0, 1.0]], [[0.0, -1.0, 1.0]]]
+    """
+
+    sets_intensities: ClassVar[bool] = True
+
+    channels: tuple[tuple[float, float, float, PositiveFloat] | None, ...] = Field(min_length=1)
+
+    def change(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Scale each channel.
+
+        Args:
+            array: (channel, ...spatial), as many channels as the attribute has.
+
+        Returns:
+            float32 of the same shape.
+
+        Raises:
+            DataError: the image has another number of channels.
+        """
+        if len(array) != len(self.channels):
+            raise DataError(f"NormalizeChannels states {len(self.channels)} channels, the image has {len(array)}")
+        normal = np.empty(array.shape, dtype=np.float32)
+        own = NormalizeNonzeroIntensities(fields=self.fields)
+        for channel, out, numbers in zip(array, normal, self.channels, strict=True):
+            if numbers is None:
+                out[...] = own.change(channel[None])[0]
+            else:
+                low, high, mean, deviation = numbers
+                out[...] = (np.clip(channel, low, high) - np.float32(mean)) / np.float32(deviation)
         return normal
 
 
