@@ -81,6 +81,33 @@ def test_bids_of_several_runs_spaces_and_segmentations_says_which_count(tmp_path
     assert reasons["sub-01_desc-aseg_dseg.nii.gz"] == reason
 
 
+@pytest.mark.parametrize("ending", ["dseg", "label-lesion_mask"])
+def test_bids_by_two_raters_takes_one_of_them(tmp_path: Path, ending: str) -> None:
+    describe_bids(tmp_path)
+    write_nifti(tmp_path / "sub-1/anat/sub-1_T1w.nii.gz", IMAGE)
+    for rater in ("ann", "bob"):
+        write_nifti(tmp_path / f"derivatives/{rater}/sub-1/anat/sub-1_{ending}.nii.gz", MASK)
+    layout = recognise(tmp_path)
+    place = f"derivatives/{{}}/sub-1/anat/sub-1_{ending}.nii.gz"
+    assert [label.path for label in layout.cases[0].labels] == [tmp_path / place.format("ann")]
+    reason = f"another segmentation of this visit; {place.format('ann')} counts"
+    assert layout.unplaced == {tmp_path / place.format("bob"): reason}
+
+
+def test_bids_masks_of_several_lesions_and_classes_are_all_taken(tmp_path: Path) -> None:
+    describe_bids(tmp_path)
+    write_nifti(tmp_path / "sub-1/anat/sub-1_T1w.nii.gz", IMAGE)
+    for place in (
+        "ann/sub-1/sub-1_run-1_label-lesion",
+        "ann/sub-1/sub-1_run-2_label-lesion",
+        "bob/sub-1/sub-1_desc-brain",
+    ):
+        write_nifti(tmp_path / f"derivatives/{place}_mask.nii.gz", MASK)
+    layout = recognise(tmp_path)
+    assert [label.class_name for label in layout.cases[0].labels] == ["lesion", "lesion", "b"]
+    assert not layout.unplaced
+
+
 def test_bids_whose_images_lie_among_the_derivatives(tmp_path: Path) -> None:
     describe_bids(tmp_path)
     for subject in ("sub-r001s001", "sub-r001s002"):
@@ -266,6 +293,21 @@ def test_decathlon_without_some_of_its_files_gives_the_others(tmp_path: Path) ->
     assert len(reasons) == 2
     assert all("not found" in reason for reason in reasons)
     assert not any(str(tmp_path) in reason for reason in reasons)
+
+
+def test_decathlon_that_lists_an_image_in_both_parts_takes_it_once(tmp_path: Path) -> None:
+    write_decathlon(tmp_path, make_patients())
+    change_json(tmp_path / "Task01_BrainTumour/dataset.json", test=["./imagesTr/ann.nii.gz"], numTraining=3)
+    layout = recognise(tmp_path)
+    assert [(case.name, case.part) for case in layout.cases] == [(n, "training") for n in ("ann", "bob", "cid")]
+    assert layout.remarks == ("dataset.json lists 1 image(s) again, which count once, as listed first: ann",)
+
+
+def test_nnunet_region_with_the_background_is_refused(tmp_path: Path) -> None:
+    write_nnunet(tmp_path, make_patients(), version=2)
+    change_json(tmp_path / "Dataset007_Brain/dataset.json", labels={"background": 0, "all": [0, 1, 2, 4]})
+    with pytest.raises(DataError, match=r"labels\.all: a region can't hold 0, the background"):
+        recognise(tmp_path)
 
 
 def test_decathlon_written_on_windows(tmp_path: Path) -> None:

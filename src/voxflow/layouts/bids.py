@@ -54,7 +54,7 @@ def recognise_bids(folder: FolderFiles) -> Layout | None:
     reasons: dict[Path, str] = {}
     all_images, labels = _sort_files(folder, root, reasons)
     images = {visit: _choose_images(files, reasons) for visit, files in sorted(all_images.items())}
-    chosen_labels = _choose_labels(labels, reasons)
+    chosen_labels = _choose_labels(labels, root, reasons)
     channels, images = _choose_channels(images)
     cases = [
         LayoutCase(
@@ -150,7 +150,7 @@ def _choose_channels(
 
 
 def _choose_labels(
-    labels: Mapping[str, Sequence[Path]], reasons: dict[Path, str]
+    labels: Mapping[str, Sequence[Path]], root: Path, reasons: dict[Path, str]
 ) -> dict[str, tuple[LabelSource, ...]]:
     """Of segmentations in several spaces or by several methods, take those that most visits have."""
     variants = {file: _name_variant(file) for files in labels.values() for file in files}
@@ -162,16 +162,29 @@ def _choose_labels(
         best[kind] = min(counts, key=lambda variant: (-counts[variant], len(variant), variant))
     chosen: dict[str, tuple[LabelSource, ...]] = {}
     for visit, files in labels.items():
-        kept = [file for file in files if variants[file] == best[kinds[file]]]
-        maps = [file for file in kept if kinds[file] == MAP_SUFFIX]
+        sources: list[LabelSource] = []
         for file in files:
-            if file not in kept:
+            label = _make_label(file)
+            twin = next((source for source in sources if _is_twin(source, label, root)), None)
+            if variants[file] != best[kinds[file]]:
                 names = [" ".join(variant) or "plain" for variant in (variants[file], best[kinds[file]])]
                 reasons[file] = f"another segmentation of this visit ({names[0]}); those that are {names[1]} count"
-            elif file in maps[1:]:
-                reasons[file] = f"another segmentation of this visit; {maps[0].name} counts"
-        chosen[visit] = tuple(_make_label(file) for file in kept if file not in maps[1:])
+            elif twin:
+                reasons[file] = f"another segmentation of this visit; {_shorten(twin.path, root)} counts"
+            else:
+                sources.append(label)
+        chosen[visit] = tuple(sources)
     return chosen
+
+
+def _is_twin(first: LabelSource, second: LabelSource, root: Path) -> bool:
+    """Whether both say the same: two maps, or masks of one class by two methods; a method may draw several lesions."""
+    pipelines = {_shorten(label.path, root).partition("/sub-")[0] for label in (first, second)}
+    return first.class_name == second.class_name and (not first.class_name or len(pipelines) > 1)
+
+
+def _shorten(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
 def _name_variant(file: Path) -> tuple[str, ...]:

@@ -93,6 +93,7 @@ def _build_layout(
     description.check_region_order(classes)
     notes = description.read_notes(classes, ignore)
     classes = {name: tuple(notes.values.get(value, value) for value in values) for name, values in classes.items()}
+    cases, repeated = _drop_repeated(cases)
     cases = [notes.complete(case) for case in _separate_parts(cases)]
     return Layout(
         name=name,
@@ -102,7 +103,7 @@ def _build_layout(
         cases=tuple(cases),
         ignore=None if ignore is None else notes.values.get(ignore, ignore),
         unplaced=folder.explain_unplaced([description.path, *(file for case in cases for file in case.files)]),
-        remarks=description.check_count(cases) + description.check_files(cases),
+        remarks=repeated + description.check_count(cases) + description.check_files(cases),
         value_names=notes.value_names,
     )
 
@@ -174,6 +175,8 @@ class _Description:
             if not numbers or not all(type(number) is int and 0 <= number <= HIGHEST_LABEL for number in numbers):
                 message = f"expected whole numbers from 0 to {HIGHEST_LABEL}, received {show(value)}"
                 raise self._fail(message, f"labels.{key}")
+            if 0 in numbers and len(numbers) > 1:
+                raise self._fail("a region can't hold 0, the background", f"labels.{key}")
             if name in classes:
                 raise self._fail(f"two classes are called {name!r}", f"labels.{key}")
             classes[name] = tuple(numbers)
@@ -362,6 +365,14 @@ def _list_volumes(image: Path, channel_count: int) -> tuple[ChannelSource | None
     if channel_count == 1:
         return (ChannelSource(image),)
     return tuple(ChannelSource(image, number) for number in range(channel_count))
+
+
+def _drop_repeated(cases: Sequence[LayoutCase]) -> tuple[list[LayoutCase], tuple[str, ...]]:
+    """Take each image once, as it is listed first: one in both parts would be trained on and tested with."""
+    first = {case.channels: case for case in reversed(cases)}
+    names = [case.name for case in cases if first[case.channels] is not case]
+    remark = f"{FILE} lists {len(names)} image(s) again, which count once, as listed first: {join_names(names)}"
+    return [case for case in cases if first[case.channels] is case], ((remark,) if names else ())
 
 
 def _separate_parts(cases: Sequence[LayoutCase]) -> tuple[LayoutCase, ...]:
