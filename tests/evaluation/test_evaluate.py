@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,42 @@ def test_an_organ_that_is_nowhere_is_listed_and_not_averaged(tmp_path: Path, out
     assert rows(out / "per_case.csv")[1]["remark"] == "organ: empty in reference and mask"
     assert rows(out / "per_case.csv")[1]["dice_organ"] == ""
     assert "none undefined" in (out / "mean_dice.txt").read_text()
+
+
+def test_class_is_scored_in_the_cases_in_which_it_was_labelled(tmp_path: Path, out: Path) -> None:
+    partial = replace(volume_case(tmp_path, "partial", organ=False), labelled=())
+    wrong = replace(volume_case(tmp_path, "wrong"), labelled=("liver",))
+    cases = [volume_case(tmp_path, "full", shift=4), partial, wrong]
+    evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
+    assert evaluation.metrics["mean_dice"] == pytest.approx(0.5)
+    assert evaluation.metrics["cases_organ"] == 1
+    assert evaluation.metrics["empty_organ"] == 0
+    assert {row["case"]: row["remark"] for row in rows(out / "per_case.csv")} == {
+        "full": "",
+        "partial": "organ: not labelled",
+        "wrong": "failed: labelled names liver, which the model does not know",
+    }
+
+
+def test_voxels_that_nobody_labelled_are_counted_and_left_out(tmp_path: Path, out: Path) -> None:
+    cases = [replace(volume_case(tmp_path, name, shift=4), ignore=9) for name in ("some", "all", "none")]
+    for case, planes in zip(cases, (slice(10, None), slice(None), slice(24, None)), strict=True):
+        assert isinstance(case.label, Path)
+        label = read_volume(case.label)
+        array = label.array.copy()
+        array[planes] = 9
+        write_volume(case.label, Volume(array, GRID))
+    evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
+    found = {row["case"]: row for row in rows(out / "per_case.csv")}
+    plane = GRID.size[1] * GRID.size[2]
+    counts = {case: int(row["ignored_voxels"]) for case, row in found.items()}
+    assert counts == {"some": 14 * plane, "all": 24 * plane, "none": 0}
+    assert evaluation.metrics["ignored_voxels"] == 38 * plane
+    # Of "some", the mask has planes 6 to 9 and the label none: it begins at 10.
+    assert (found["some"]["dice_organ"], found["some"]["remark"]) == ("0.0", "organ: empty in the reference")
+    assert (found["all"]["dice_organ"], found["all"]["remark"]) == ("", "organ: not labelled")
+    assert (found["none"]["dice_organ"], found["none"]["hd95_mm_organ"]) == ("0.5", "3.2")
+    assert evaluation.metrics["cases_organ"] == 2
 
 
 def test_bad_cases_are_named_and_the_others_go_on(tmp_path: Path, out: Path) -> None:

@@ -207,7 +207,7 @@ def test_mask_called_ignore_marks_voxels_that_nobody_labelled(tmp_path: Path) ->
         write_array(folder / "ct.nii.gz", patient.images[0])
         write_array(folder / "masks" / "organ.nii.gz", (patient.label > 0).astype(np.uint8) * 255)
         write_array(folder / "masks" / "tumour.nii.gz", (patient.label == 4).astype(np.uint8))
-        write_array(folder / "masks" / "ignore.nii.gz", (patient.label == 1).astype(np.uint8))
+        write_array(folder / "masks" / "Ignore.nii.gz", (patient.label == 1).astype(np.uint8))
     cases = convert(tmp_path / "in", tmp_path / "out", "masks", overlap="regions")
     assert read_form(tmp_path / "out") == {"regions": {"organ": [1, 3], "tumour": [2, 3]}, "ignore": 255}
     for patient in patients:

@@ -100,7 +100,7 @@ def read_layout_label(
             remarks.append(remark)
             yield classes[source.class_name][0], mask
 
-    label = merge_masks(read_masks(), grid, max(members[0] for members in classes.values()), overlap)
+    label = merge_masks(read_masks(), grid, max((members[0] for members in classes.values()), default=0), overlap)
     unlabelled = [_read_mask(source, grid)[0] for source in sources if source.class_name == IGNORE]
     if unlabelled and (ignore := values.ignore) is not None:
         if ignore in label.values:
@@ -157,7 +157,7 @@ def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
     labelled = [case for case in layout.cases if case.labels and case.labels[0].class_name]
     for case in labelled[:most_cases]:
         covered: NDArray[np.bool_] | None = None
-        for label in case.labels:
+        for label in (source for source in case.labels if source.class_name != IGNORE):
             try:
                 array = _read_layer(label).array
             except DataError:  # which the conversion of its case will tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from voxflow.layouts.model import (
@@ -102,6 +103,7 @@ def build_mask_layout(
         channels: names of the channels.
         cases: whose labels name their classes.
     """
+    cases = [replace(case, labels=tuple(map(_spell_ignore, case.labels))) for case in cases]
     names = sorted({label.class_name for case in cases for label in case.labels} - {IGNORE})
     values = {class_name: number for number, class_name in enumerate(names, start=1)}
     has_ignore = any(label.class_name == IGNORE for case in cases for label in case.labels)
@@ -121,6 +123,11 @@ def build_mask_layout(
         unplaced=folder.explain_unplaced([file for case in cases for file in case.files]),
         remarks=remarks,
     )
+
+
+def _spell_ignore(label: LabelSource) -> LabelSource:
+    """Upper and lower case are alike for the name of voxels that nobody labelled."""
+    return replace(label, class_name=IGNORE) if label.class_name.casefold() == IGNORE else label
 
 
 def _find_images(files: Iterable[Path], words: Collection[str]) -> list[Path]:
