@@ -104,7 +104,7 @@ def test_bids_masks_of_several_lesions_and_classes_are_all_taken(tmp_path: Path)
     ):
         write_nifti(tmp_path / f"derivatives/{place}_mask.nii.gz", MASK)
     layout = recognise(tmp_path)
-    assert [label.class_name for label in layout.cases[0].labels] == ["lesion", "lesion", "b"]
+    assert [label.class_name for label in layout.cases[0].labels] == ["lesion", "lesion", "brain"]
     assert not layout.unplaced
 
 
