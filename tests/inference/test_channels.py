@@ -18,7 +18,7 @@ from voxflow.geometry import Geometry
 from voxflow.inference import InferOptions, find_cases, find_native_cases, infer_cases
 from voxflow.prediction import Ensemble, PredictOptions, predict_volume, prepare_volume
 from voxflow.spec import ModelSpec
-from voxflow.volumes import Volume, read_volume, write_volume
+from voxflow.volumes import Volume, read_volume, strip_suffix, write_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +174,24 @@ def test_faulty_cases_are_rows_with_a_reason_and_stop_no_other(tmp_path: Path) -
         "stray": "the model takes 2 channels, T1, T2; the case has 1",
     }
     assert [path.parent.name for path in out.glob("*/*.nii.gz")] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "files"),
+    [
+        (("T1", "T1w"), ("p_t1", "p_T1W")),
+        (("T2", "FLAIR"), ("p_T2", "p_T2_FLAIR")),
+        (("PET (SUV)", "CT+"), ("p_PET (SUV)", "p-ct")),
+        (("T1", "T1c"), ("p.t1n", "p.T1-Gd")),
+    ],
+)
+def test_names_that_hold_each_other_are_told_apart(
+    tmp_path: Path, channels: tuple[str, ...], files: tuple[str, ...]
+) -> None:
+    for name, array in zip(files, make_arrays(2), strict=True):
+        write(tmp_path / "in" / f"{name}.nii.gz", array)
+    (case,) = find_cases(tmp_path / "in", tmp_path, spec_of(*channels)).cases
+    assert (case.id, [strip_suffix(path.name) for path in case.images]) == ("p", list(files))
 
 
 def test_unnamed_channels_go_by_number(tmp_path: Path) -> None:

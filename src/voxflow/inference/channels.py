@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 
+# Beside the endings of BraTS.
+USUAL_NAMES = {**CONTRASTS, "t1w": "T1", "t2flair": "FLAIR"}
+_WORD = re.compile(r"[^\W_]+")
+_END = re.compile(r"[\W_]+$")
+
+
 @dataclass(frozen=True)
 class ChannelFiles:
     """The files of one case.
@@ -176,12 +182,14 @@ def _describe_missing(missing: Sequence[str], names: Sequence[str]) -> str:
 def _split_name(file: Path, spec: ModelSpec) -> tuple[Path, int | None]:
     """The file's place without its channel, and the channel's number; None where its name tells none."""
     stem = strip_suffix(file.name)
-    for number, name in sorted(enumerate(spec.channels), key=lambda item: -len(item[1])):
-        for spelling in _list_spellings(name):
-            match = re.fullmatch(rf"(?:(.+)[-_. ])?{re.escape(spelling)}", stem, re.IGNORECASE)
-            if match:
-                # T2.nii.gz in the folder of its case.
-                return (file.parent / match[1] if match[1] else file.parent), number
+    words = list(_WORD.finditer(stem))
+    # The most words first: T2_FLAIR is no T2, and no case T2 of FLAIR.
+    for word in words[-_count_most_words(spec) :]:
+        number = find_channel(stem[word.start() :], spec.channels)
+        if number is not None:
+            case = _END.sub("", stem[: word.start()])
+            # T2.nii.gz in the folder of its case.
+            return (file.parent / case if case else file.parent), number
     split = split_channel(stem)
     # A name may end in a number that is no channel's, as that of a file which holds all channels.
     if split is None or not _holds_one_channel(file):
@@ -189,22 +197,19 @@ def _split_name(file: Path, spec: ModelSpec) -> tuple[Path, int | None]:
     return file.parent / split[0], split[1]
 
 
-def _list_spellings(name: str) -> list[str]:
-    """The ways in which a file's name may spell a channel's, the longest first."""
-    usual = [spelling for spelling in CONTRASTS if _normalise(spelling) == _normalise(name)]
-    spellings = {name.casefold(), re.sub(r"[^\w]+", "_", name.casefold()), *usual}
-    return sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
+def _count_most_words(spec: ModelSpec) -> int:
+    return max([2, *(len(_WORD.findall(name)) for name in spec.channels)])
 
 
 def _normalise(name: str) -> str:
     """One spelling of a channel's name.
 
     Example:
-        >>> _normalise("T1ce"), _normalise("t1 Gd"), _normalise("PET (SUV)")
-        ('t1c', 't1c', 'petsuv')
+        >>> _normalise("T1ce"), _normalise("t1 Gd"), _normalise("PET (SUV)"), _normalise("T2_FLAIR")
+        ('t1c', 't1c', 'petsuv', 'flair')
     """
-    plain = re.sub(r"[\W_]+", "", name.casefold())
-    return CONTRASTS.get(plain, "T1" if plain == "t1w" else plain).casefold()
+    plain = "".join(_WORD.findall(name.casefold()))
+    return USUAL_NAMES.get(plain, plain).casefold()
 
 
 def _holds_one_channel(file: Path) -> bool:
