@@ -252,7 +252,7 @@ def test_an_interrupted_inference_says_what_it_keeps(
     volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from voxflow.inference import infer as inference
-    from voxflow.inference import write_overlay
+    from voxflow.inference.channel_overlays import write_overlays
 
     noted: list[int] = []
 
@@ -260,10 +260,10 @@ def test_an_interrupted_inference_says_what_it_keeps(
         noted.append(1)
         if len(noted) == 2:
             raise KeyboardInterrupt
-        write_overlay(*arguments, **named)
+        write_overlays(*arguments, **named)
 
     assert stage("export") == 0
-    monkeypatch.setattr(inference, "write_overlay", interrupt)
+    monkeypatch.setattr(inference, "write_overlays", interrupt)
     assert stage("infer") == 130
     assert "infer ws: 1 of 2 cases are finished; the next run goes on from them" in capsys.readouterr().err
 
