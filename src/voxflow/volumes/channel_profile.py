@@ -131,17 +131,20 @@ def measure_channels(volumes: Sequence[Volume]) -> ChannelFeatures | None:
     return ChannelFeatures(_describe_singles(inside), _describe_pairs(inside))
 
 
-def build_profile(names: Sequence[str], cases: Sequence[ChannelFeatures]) -> ChannelProfile | None:
+def build_profile(
+    names: Sequence[str], cases: Sequence[ChannelFeatures], least_cases: int = LEAST_CASES
+) -> ChannelProfile | None:
     """Summarise the cases of a data set; some of them may be swapped.
 
     Args:
         names: of the channels.
         cases: of :func:`measure_channels`.
+        least_cases: how many there must be.
 
     Returns:
-        None where there are fewer than :data:`LEAST_CASES`.
+        None where there are fewer.
     """
-    if len(cases) < LEAST_CASES:
+    if len(cases) < least_cases:
         return None
     single, paired = _summarise(cases)
     # Of many cases, one has no weight that is worth leaving it out for.
@@ -216,7 +219,7 @@ def find_swaps(names: Sequence[str], cases: Sequence[ChannelFeatures | None]) ->
         text = find_swap(profile, case) if case is not None else ""
         if text and case is not None and len(measured) < FEW_CASES:
             # Judged by a summary that the case itself has no part in.
-            without = build_profile(names, [other for other in measured if other is not case])
+            without = build_profile(names, [other for other in measured if other is not case], LEAST_CASES - 1)
             text = find_swap(without, case) if without else ""
         texts.append(text)
     return texts

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Of the smaller image's box. Channels of one examination show one place; a chest and an abdomen share some centimetres.
 LEAST_OVERLAP = 0.25
 LEAST_COVER = 0.05  # of the grid that a channel is brought to; below, the channel says nothing of nearly all voxels
+VOXELS_AT_A_TIME = 4_000_000
 MOST_POINTS = 64  # along an axis: an overlap is known to one or two percent
 
 
@@ -46,8 +47,11 @@ def measure_outside(image: Geometry, grid: Geometry) -> float:
         >>> measure_outside(Geometry.from_parts((10, 10, 5), (1, 1, 1)), grid)
         0.5
     """
-    inside = _find_inside(image, grid, [np.arange(n, dtype=np.float64) for n in grid.size])
-    return 1 - float(np.mean(np.broadcast_to(inside, grid.size)))
+    i, j, k = (np.arange(n, dtype=np.float64) for n in grid.size)
+    # A piece of the slices at a time: of turned grids a whole body's positions would take gigabytes.
+    pieces = np.array_split(k, min(len(k), -(-int(np.prod(grid.size)) // VOXELS_AT_A_TIME)))
+    counts = [np.broadcast_to(_find_inside(image, grid, [i, j, p]), (len(i), len(j), len(p))).sum() for p in pieces]
+    return 1 - float(sum(counts)) / float(np.prod(grid.size))
 
 
 def measure_overlap(first: Geometry, second: Geometry) -> float:
