@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.uid import MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
 
+from tests.case_losing_executor import CaseLosingExecutor
 from tests.dicom.objects import Series, contour, random_values, save, seg, structure_set
 from voxflow.dicom import ConvertOptions, convert_folder, find_sources, list_origins
 from voxflow.errors import DataError
@@ -350,3 +351,78 @@ def test_a_table_that_can_t_be_followed_is_refused(tmp_path: Path, lines: list[s
     write_table(tmp_path / "in", *lines)
     with pytest.raises(DataError, match=message):
         convert(tmp_path / "in", rules, cases="cases.csv")
+
+
+def write_contrasts(folder: Path, **changes: Any) -> list[Series]:
+    """A T1 and a T2 of one study; a change may be a pair, of which each gets one."""
+    contrasts = []
+    common = {"Modality": "MR", "SOPClassUID": MRImageStorage, "StudyInstanceUID": generate_uid()}
+    for n, name in enumerate(CONTRASTS):
+        own = {key: value[n] if isinstance(value, tuple) else value for key, value in changes.items()}
+        fields = {key: own.pop(key) for key in ("frame", "patient", "uid") if key in own}
+        series = Series(random_values(seed=n), **fields, changes=common | {"SeriesDescription": name} | own)
+        for k, dataset in enumerate(series.datasets()):
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            save(dataset, folder / name / f"{k}.dcm")
+        contrasts.append(series)
+    return contrasts
+
+
+CONTRASTS = {"T1": {"description": "t1"}, "T2": {"description": "t2"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        ({"patient": "", "frame": "1.2.3"}, 1),
+        ({"patient": "", "frame": "1.2.3", "StudyInstanceUID": ""}, 1),
+        # Nothing at all says that these are of one patient.
+        ({"patient": "", "frame": "", "StudyInstanceUID": ""}, 0),
+        ({"patient": ("A", "B")}, 0),
+        ({"uid": "1.2.3.4", "SeriesNumber": (1, 2)}, 1),
+        ({"SpecificCharacterSet": "ISO_IR 100", "SeriesDescription": ("Schädel T1", "Schädel T2")}, 1),
+        ({"SeriesDescription": "", "ProtocolName": ("T1 brain", "T2 brain")}, 1),
+    ],
+)
+def test_series_without_ids_are_joined_only_where_something_says_so(
+    tmp_path: Path, changes: dict[str, Any], count: int
+) -> None:
+    write_contrasts(tmp_path / "in", **changes)
+    if count:
+        (case,), _, target = convert(tmp_path / "in", CONTRASTS)
+        for n, name in enumerate(case["image"].split(";")):
+            values = sitk.GetArrayFromImage(sitk.ReadImage(str(target / name)))
+            np.testing.assert_array_equal(values, random_values(seed=n) - 100)
+    else:
+        with pytest.raises(DataError, match="lacks the channel"):
+            convert(tmp_path / "in", CONTRASTS)
+
+
+def test_two_echoes_of_one_series_are_two_channels(tmp_path: Path) -> None:
+    rules = {
+        "PD": {"sequence": {"echo_time_ms": [None, 30]}},
+        "T2": {"sequence": {"echo_time_ms": [60, None]}},
+    }
+    write_contrasts(tmp_path / "in", uid="1.2.3.4", EchoTime=(11, 90))
+    (case,), _, _ = convert(tmp_path / "in", rules)
+    assert case["volume"] == "1;2"
+    assert len(find_sources(tmp_path / "in", list_origins(case), options(rules))) == 2
+
+
+def test_a_case_whose_worker_dies_leaves_no_file(tmp_path: Path) -> None:
+    write_contrasts(tmp_path / "in/a", patient="A", frame="1.2.3")
+    write_contrasts(tmp_path / "in/b", patient="B", frame="1.2.4")
+    target = tmp_path / "out"
+
+    class DyingExecutor(CaseLosingExecutor):
+        """Whose workers die when the images of the case are written."""
+
+        def run(self, work: Any, items: Any, lost: Any, *, into: Path) -> Any:
+            for item in items[:1]:
+                work(item)
+            return super().run(work, items, lost, into=into)
+
+    convert_folder(tmp_path / "in", target, options(CONTRASTS), DyingExecutor(0))
+    assert len(read_table(target / "cases.csv")) == 1
+    assert len(list((target / "images").iterdir())) == 2
+    assert sum(row["verdict"] == "quarantined" for row in read_table(target / "conversion.csv")) == 2

@@ -85,8 +85,7 @@ def join_channels(parts: Sequence[SeriesPart], options: ConvertOptions) -> Chann
     others: list[SeriesPart] = []
     for part in parts:
         if part.kind == "volume" or (part.kind == "unreadable" and part.first.modality and part.first.plane.rows):
-            study = part.first.study_uid if options.channels_of == "study" else ""
-            studies[part.first.patient, study].append(part)
+            studies[_identify_study(part, options)].append(part)
         elif part.kind == "radiograph":
             others.append(replace(part, kind="skipped", reason=RADIOGRAPH))
         else:
@@ -104,6 +103,14 @@ def join_channels(parts: Sequence[SeriesPart], options: ConvertOptions) -> Chann
         tells = fitting if any(fitting) else is_asked
         others += [_leave_out(part, match, n, is_candidate=tells[n]) for n, part in enumerate(members) if n not in used]
     return ChannelPlan(tuple(rules), tuple(sorted(cases, key=lambda case: case.parts[0].key)), tuple(others))
+
+
+def _identify_study(part: SeriesPart, options: ConvertOptions) -> tuple[str, str]:
+    """What the series of one case have in common; without patient and study, a frame of reference still tells."""
+    first = part.first
+    if not first.patient_id and not first.study_uid:
+        return "", first.frame_of_reference or first.series_uid or str(first.path)
+    return first.patient, first.study_uid if options.channels_of == "study" else ""
 
 
 def _leave_out(part: SeriesPart, match: ChannelMatch, number: int, *, is_candidate: bool) -> SeriesPart:
