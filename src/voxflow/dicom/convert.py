@@ -10,28 +10,30 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from voxflow.dicom.case_table import join_by_table
-from voxflow.dicom.channel_cases import ChannelPlan, join_channels
-from voxflow.dicom.channel_job import ChannelJob, convert_channels, quarantine_channels
 from voxflow.dicom.claims import refuse_beyond
 from voxflow.dicom.group import SeriesPart, group_headers
 from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
+from voxflow.dicom.jobs import (
+    choose_channel_ids,
+    describe_refused,
+    group_jobs,
+    plan_channels,
+    restrict_labels,
+    start_jobs,
+)
 from voxflow.dicom.labels import LabelObject, LabelShare, assign_label_values, match_label, read_label_object
 from voxflow.dicom.mapping import choose_mapping_path, keep_pseudonyms, read_pseudonyms, write_mapping
 from voxflow.dicom.references import ImageIndex
 from voxflow.dicom.scan import FolderScan, scan_folder
 from voxflow.dicom.series import (
     ConversionJob,
-    convert_part,
     describe_label,
     describe_part,
-    quarantine_job,
 )
 from voxflow.errors import DataError, DicomError
-from voxflow.executor import process_map, thread_map
+from voxflow.executor import process_map
 from voxflow.files import atomic_directory, remove_partials
 from voxflow.images import (
     ConversionOutcome,
@@ -40,9 +42,7 @@ from voxflow.images import (
     ConvertedCase,
     EarlierCases,
     RadiographFindings,
-    RowOrigin,
     SourceNamer,
-    choose_case_ids,
     convert_files,
     convert_layout,
     describe_labels,
@@ -67,9 +67,11 @@ from voxflow.progress import track
 from voxflow.volumes import CHANNEL_SEPARATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from voxflow.dicom.channel_cases import ChannelPlan
+    from voxflow.dicom.channel_job import ChannelJob
     from voxflow.dicom.headers import DicomHeader
     from voxflow.dicom.options import ConvertOptions
     from voxflow.executor import Executor
@@ -247,7 +249,7 @@ def _convert_dicom(
     executor: Executor | None,
 ) -> ConversionResult:
     findings = read_findings(source / options.findings) if options.findings else RadiographFindings()
-    plan = _plan_channels(parts, source, options)
+    plan = plan_channels(parts, source, options)
     parts = plan.all_parts if plan else parts
     images = [part for part in parts if part.kind in ("volume", "radiograph")]
     labels, label_rows = _read_labels([part for part in parts if part.kind == "label"], options.workers)
@@ -259,18 +261,16 @@ def _convert_dicom(
     )
     matched, unmatched = _match_labels(labels, index, options)
     if plan:
-        matched, unnamed = _restrict_labels(matched, plan)
-        table = RowOrigin(source / (options.cases or ""))
-        refused = [ConversionRow("quarantined", reason, "table", 0, origin=table) for reason in plan.refused]
-        label_rows += unnamed + refused
+        matched, unnamed = restrict_labels(matched, plan)
+        label_rows += unnamed + describe_refused(plan, source / (options.cases or ""))
     shares = [share for n, members in matched.items() if n < len(images) for share in members]
     names = [share.label.names[number] for share in shares for number in share.items]
     values = assign_label_values(names, options.labels)
     names_of_patients = pseudonyms.assign({part.first.patient for part in images})
     jobs = _plan_jobs(images, source, folder, options, findings, names=names_of_patients, plan=plan)
     jobs = [replace(job, labels=tuple(matched.get(n, ())), values=values) for n, job in enumerate(jobs)]
-    case_jobs: Sequence[ConversionJob | ChannelJob] = _group_jobs(jobs, plan) if plan else jobs
-    with closing(_start_jobs(case_jobs, folder, options.workers, executor)) as numbered_outcomes:
+    case_jobs: Sequence[ConversionJob | ChannelJob] = group_jobs(jobs, plan) if plan else jobs
+    with closing(start_jobs(case_jobs, folder, options.workers, executor)) as numbered_outcomes:
         outcomes = dict(track(numbered_outcomes, "converting", total=len(case_jobs)))
     united = unite_labels(folder, list(outcomes.values()), max(values.values(), default=0))
     ignore = values.get(IGNORE)
@@ -285,81 +285,28 @@ def _convert_dicom(
     label_description: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
     label_description = label_description or dict(describe_labels(names, values))
     cases = [_name_labelled(case, label_description) for case in cases]
-    regions = {}
-    if united:
-        names_by_value = {value: str(label_description[str(value)]) for value in sorted(set(values.values()))}
-        regions = list_regions({name: (value,) for value, name in names_by_value.items()}, united)
-        label_description |= {str(value): name for value, name in name_combinations(united, names_by_value).items()}
+    combinations, regions = _name_united(united, label_description, values)
+    label_description |= combinations
     notes = {"copies": len(scan.copies), "findings_without_image": unmatched_count}
     channels = plan.several if plan else ()
     return ConversionResult(rows, cases, label_description, notes, regions, channels, ignore)
+
+
+def _name_united(
+    united: Mapping[tuple[int, ...], int], names: Mapping[str, object], values: Mapping[str, int]
+) -> tuple[dict[str, str], dict[str, list[int]]]:
+    """The names of the values that stand for several classes, and the values of each class."""
+    if not united:
+        return {}, {}
+    names_by_value = {value: str(names[str(value)]) for value in sorted(set(values.values()))}
+    combinations = {str(value): name for value, name in name_combinations(united, names_by_value).items()}
+    return combinations, list_regions({name: (value,) for value, name in names_by_value.items()}, united)
 
 
 def _name_labelled(case: ConvertedCase, names: Mapping[str, object]) -> ConvertedCase:
     """Put the names of the classes that were labelled in the place of their values."""
     values = case.labelled.split(CHANNEL_SEPARATOR) if case.labelled else []
     return replace(case, labelled=CHANNEL_SEPARATOR.join(str(names[value]) for value in values)) if values else case
-
-
-def _plan_channels(parts: Sequence[SeriesPart], source: Path, options: ConvertOptions) -> ChannelPlan | None:
-    """Which series are the channels of which case; None where each is a case of its own."""
-    if options.cases:
-        return join_by_table(parts, source, options)
-    return join_channels(parts, options) if options.channels else None
-
-
-def _restrict_labels(
-    matched: dict[int, list[LabelShare]], plan: ChannelPlan
-) -> tuple[dict[int, list[LabelShare]], list[ConversionRow]]:
-    """Leave out label objects that the user's table does not name for their case; a row for each of them."""
-    cases = [case for case in plan.cases for _ in case.parts]
-    restricted: dict[int, list[LabelShare]] = {}
-    dropped: dict[Path, LabelObject] = {}
-    for n, shares in matched.items():
-        allowed = cases[n].labels if n < len(cases) else None
-        restricted[n] = [share for share in shares if allowed is None or share.label.path in allowed]
-        dropped |= {share.label.path: share.label for share in shares if share not in restricted[n]}
-    reason = "the table names another label for its case, or none"
-    return restricted, [replace(describe_label(label), verdict="skipped", reason=reason) for label in dropped.values()]
-
-
-def _group_jobs(jobs: Sequence[ConversionJob], plan: ChannelPlan) -> Sequence[ConversionJob | ChannelJob]:
-    """One job a case."""
-    if not plan.several:
-        return list(jobs)
-    channel_jobs, remaining = [], iter(jobs)
-    for case in plan.cases:
-        channel_jobs.append(ChannelJob(plan.channels, tuple(islice(remaining, len(case.parts))), case.remark))
-    return channel_jobs
-
-
-def _start_jobs(
-    jobs: Sequence[ConversionJob | ChannelJob], folder: Path, workers: int | None, executor: Executor | None
-) -> Generator[tuple[int, ConversionOutcome]]:
-    """Begin to convert; each outcome comes with its job's number."""
-    if executor:
-        return executor.run(_convert_job, jobs, _quarantine_job, into=folder)
-    return _run_jobs(jobs, workers)
-
-
-def _convert_job(job: ConversionJob | ChannelJob) -> ConversionOutcome:
-    return convert_channels(job) if isinstance(job, ChannelJob) else convert_part(job)
-
-
-def _quarantine_job(job: ConversionJob | ChannelJob, reason: str) -> ConversionOutcome:
-    return quarantine_channels(job, reason) if isinstance(job, ChannelJob) else quarantine_job(job, reason)
-
-
-def _run_jobs(
-    jobs: Sequence[ConversionJob | ChannelJob], workers: int | None
-) -> Generator[tuple[int, ConversionOutcome]]:
-    """Convert, plain volumes in threads and then what keeps Python busy in processes; each with its job's number."""
-    plain = [n for n, job in enumerate(jobs) if job.is_plain]
-    heavy = [n for n, job in enumerate(jobs) if not job.is_plain]
-    with thread_map(workers) as run:
-        yield from zip(plain, run(_convert_job, [jobs[n] for n in plain]), strict=True)
-    with process_map(workers if len(heavy) > 1 else 1) as run:
-        yield from zip(heavy, run(_convert_job, [jobs[n] for n in heavy], _quarantine_job), strict=True)
 
 
 def _plan_jobs(
@@ -374,7 +321,7 @@ def _plan_jobs(
 ) -> list[ConversionJob]:
     counts = Counter(part.first.path.name for part in images)
     if plan:
-        cases = _choose_case_ids(plan, options, names)
+        cases = choose_channel_ids(plan, options, names)
     else:
         cases = number_cases((part.first.patient for part in images), names)
     return [
@@ -388,15 +335,6 @@ def _plan_jobs(
         )
         for part, case in zip(images, cases, strict=True)
     ]
-
-
-def _choose_case_ids(plan: ChannelPlan, options: ConvertOptions, names: dict[str, str]) -> list[str]:
-    """The case of each channel, one case after the other."""
-    if options.cases and options.keep_names:
-        ids = choose_case_ids([case.name for case in plan.cases])
-    else:
-        ids = number_cases((case.parts[0].first.patient for case in plan.cases), names)
-    return [case_id for case_id, case in zip(ids, plan.cases, strict=True) for _ in case.parts]
 
 
 def _list_keys(header: DicomHeader, source: Path, counts: Mapping[str, int]) -> list[str]:
