@@ -10,6 +10,7 @@ from PIL import Image
 
 from voxflow.geometry import Geometry
 from voxflow.inference.overlays import (
+    COLOURS,
     RadiographTile,
     compute_grey_window,
     find_largest_slice,
@@ -95,3 +96,18 @@ def test_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
     write_overlay(tmp_path / "b.png", image, mask, {1: "other"}, label=mask, title=name)
     assert (picture(tmp_path / "a.png") != picture(tmp_path / "b.png")).any()
     write_contact_sheet(tmp_path / "sheet.png", [RadiographTile(np.zeros((4, 4)), name)])
+
+
+def test_a_region_has_one_outline_around_all_of_its_values(tmp_path: Path) -> None:
+    image, mask = scene()
+    black = Volume(np.zeros_like(image.array), image.geometry)
+    mask.array[mask.array > 0] = 3
+    mask.array[8:11, 6:8, 5] = 5
+    names, regions = {3: "whole", 5: "whole + core"}, {"whole": (3, 5), "core": (5,)}
+    write_overlay(tmp_path / "regions.png", black, mask, names, regions=regions)
+    colours = {tuple(int(colour[n : n + 2], 16) for n in (1, 3, 5)): n for n, colour in enumerate(COLOURS, start=1)}
+    shown = {colours.get(tuple(pixel)) for pixel in picture(tmp_path / "regions.png").reshape(-1, 3)} - {None}
+    assert shown == {1, 2}
+    write_overlay(tmp_path / "values.png", black, mask, names)
+    shown = {colours.get(tuple(pixel)) for pixel in picture(tmp_path / "values.png").reshape(-1, 3)} - {None}
+    assert shown == {3, 5}

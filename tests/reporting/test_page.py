@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -185,3 +186,17 @@ def test_the_mlflow_run_is_linked_where_a_server_keeps_it(tmp_path: Path, store:
     html_page, card = report(sources, tmp_path)
     assert [address for address in html_page.addresses if address.startswith("http")] == ([page] if page else [])
     assert (f"({page})" in card) == bool(page)
+
+
+def test_regions_and_channels_are_named_and_what_the_plan_decided_is_shown(tmp_path: Path) -> None:
+    sources = write_segmentation(tmp_path)
+    datalist = json.loads(sources.datalist.read_text())
+    header: dict[str, Any] = {"labels": {"0": "background", "1": "whole", "2": "whole + core"}, "modality": {"0": "MR"}}
+    regions = {"whole": [1, 2], "core": [2]}
+    header |= {"regions": regions, "channels": {"T1": {}, "T2": {}}}
+    put(sources.datalist, datalist | header | {"metadata": header})
+    put(sources.models / "train" / "plan.json", {"set": {"train.model.args.final_activation": "sigmoid"}})
+    page, card = report(sources, tmp_path)
+    assert "MR (T1, T2)" in page.text
+    assert "- Labels: whole, core\n" in card
+    assert "final_activation=sigmoid" in card

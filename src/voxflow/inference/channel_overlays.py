@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from voxflow.files import write_json
 from voxflow.inference.overlays import write_overlay
-from voxflow.prediction import label_names
+from voxflow.prediction import class_values, label_names
 from voxflow.volumes import resample
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def write_overlays(
         title: what is said above the picture.
     """
     reference, names = min(spec.reference, len(images) - 1), label_names(spec)
-    write_overlay(path, images[reference], mask, names, label=label, title=title)
+    regions = class_values(spec) if spec.regions else None
+    write_overlay(path, images[reference], mask, names, regions=regions, label=label, title=title)
     if len(images) < 2 or len(images) != len(spec.channels):
         return
     folder = path.parent / CHANNELS
@@ -41,5 +42,6 @@ def write_overlays(
         if number != reference:
             on_grid = resample(image, mask.geometry, fill=float(image.array.min()))
             place = folder / f"{path.stem}.{number}.png"
-            write_overlay(place, on_grid, mask, names, label=label, title=f"{title}  {spec.channels[number]}".strip())
+            text = f"{title}  {spec.channels[number]}".strip()
+            write_overlay(place, on_grid, mask, names, regions=regions, label=label, title=text)
     write_json(folder / "channels.json", {"channels": list(spec.channels), "reference": reference})

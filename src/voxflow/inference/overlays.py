@@ -44,6 +44,7 @@ def write_overlay(
     mask: Volume,
     names: Mapping[int, str],
     *,
+    regions: Mapping[str, Sequence[int]] | None = None,
     label: Volume | None = None,
     title: str = "",
 ) -> None:
@@ -54,6 +55,7 @@ def write_overlay(
         image: the grey image.
         mask: the prediction, on the same grid; drawn dashed.
         names: name of each label value to draw.
+        regions: the label values of each region, where classes overlap; they are drawn, and not single values.
         label: the reference, on the same grid; drawn solid.
         title: what is said above the picture.
     """
@@ -63,11 +65,16 @@ def write_overlay(
     figure, axes = _make_canvas(upright[0].array.shape[0] * column_mm, upright[0].array.shape[1] * row_mm)
     low, high = compute_grey_window(upright[0].array)
     axes.imshow(_take_plane(upright[0], index), cmap="gray", vmin=low, vmax=high, aspect=row_mm / column_mm)
+    numbered = dict(enumerate((regions or {}).values(), start=1))
     for volume, style in zip(upright[1:], ("dashed", "solid"), strict=False):
-        draw_contours(axes, _take_plane(volume, index), names, style)
+        plane = _take_plane(volume, index)
+        if not numbered:
+            draw_contours(axes, plane, names, style)
+        for number, values in numbered.items():
+            draw_contours(axes, np.isin(plane, values) * number, [number], style)
     text = f"{shorten_name(title)}  slice {index + 1} of {upright[0].array.shape[2]}".strip()
     axes.set_title(text, fontsize=8, parse_math=False)
-    _draw_legend(axes, names, has_label=label is not None)
+    _draw_legend(axes, dict(enumerate(regions, start=1)) if regions else names, has_label=label is not None)
     save_figure(figure, path)
 
 

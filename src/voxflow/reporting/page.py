@@ -46,8 +46,9 @@ def _collect_facts(sources: ReportSources, options: ReportOptions) -> dict[str, 
         "workspace": sources.workspace,
         "task": sources.task,
         "description": options.description or str(header.get("description") or ""),
-        "modality": _to_words(header.get("modality")),
-        "labels": _to_words(header.get("labels")),
+        "modality": _describe_images(header),
+        # Where classes overlap, the values of the label map are combinations of them.
+        "labels": ", ".join(header.get("regions") or ()) or _to_words(header.get("labels")),
         "counts": sections.count_parts(sources),
         "tiles": sections.make_key_figures(sources),
         "curves": sections.draw_curves(sources),
@@ -70,6 +71,13 @@ def _collect_facts(sources: ReportSources, options: ReportOptions) -> dict[str, 
         "versions": make_table([{"what": name, "value": value} for name, value in versions.items()], missing=""),
         "settings": json.dumps(dict(sources.settings), indent=2, default=str),
     }
+
+
+def _describe_images(header: Mapping[str, Any]) -> str:
+    """The modality, and the names of several channels."""
+    channels = ", ".join(header.get("channels") or ())
+    words = _to_words(header.get("modality"))
+    return f"{words} ({channels})" if words and channels else words or channels
 
 
 def _find_run_page(run: Mapping[str, Any]) -> str:

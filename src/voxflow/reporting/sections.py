@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from voxflow.config import set_nested
 from voxflow.errors import join_names
 from voxflow.files import read_json_or_none
 from voxflow.reporting.charts import draw_lines, series_colour
@@ -305,6 +306,9 @@ def tabulate_training(sources: ReportSources) -> Table:
         sources: the training configuration, the workspace's block of params.yaml and metrics/train.json.
     """
     config = read_json_or_none(sources.config)
+    planned = read_json_or_none(sources.models / "train" / "plan.json") or {}
+    for json_path, value in (planned.get("set") or {}).items() if isinstance(config, dict) else ():
+        set_nested(config, json_path, value)
     rows = []
     if isinstance(config, dict) and isinstance(config.get("train"), dict):
         parts = {"network": "model", "loss": "loss", "optimizer": "optimizer", "learning rate policy": "lr_policy"}
