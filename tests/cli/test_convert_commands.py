@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.dicom.objects import Series, random_values
+from tests.dicom.objects import FRAME, Series, random_values
 from voxflow.cli import dataconvert
 from voxflow.cli.convert import CHOICES
 from voxflow.cli.main import main, make_parser
@@ -43,6 +43,15 @@ def test_every_option_of_conversion_is_a_flag_but_the_secret() -> None:
         assert field.default == choices[0]
 
 
+def test_convert_joins_series_by_rules(source: Path, tmp_path: Path) -> None:
+    Series(random_values(), frame=FRAME, changes={"SeriesDescription": "late", "SeriesNumber": 2}).write(source / "b")
+    Series(random_values(), frame=FRAME, changes={"SeriesDescription": "early"}).write(source / "c")
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("early: {description: early}\nlate: {description: late}\n")
+    assert main(["convert", str(source), str(tmp_path / "out"), "--channels", str(rules)]) == 0
+    assert len(list((tmp_path / "out" / "images").glob("*_0001.nii.gz"))) == 1
+
+
 def test_convert_says_3_when_something_was_quarantined(source: Path, tmp_path: Path) -> None:
     Series(random_values((2, 9, 7))).write(source / "short")
     assert main(["convert", str(source), str(tmp_path / "out")]) == 3
@@ -54,6 +63,8 @@ def test_convert_says_3_when_something_was_quarantined(source: Path, tmp_path: P
         (["--workers", "0"], "--workers: Input should be greater than or equal to 1"),
         (["--modalities", "XX"], "unknown modality XX"),
         (["--labels", "spleen"], "expected NAME=VALUE, received 'spleen'"),
+        (["--channels", "{A: {descripton: t1}}"], "--channels A: Value error, unknown key 'descripton'; did you mean"),
+        (["--channels", "{A: {}"], "--channels: "),
     ],
 )
 def test_convert_refuses_wrong_options_in_a_line(

@@ -100,7 +100,8 @@ class NewCommand(Command):
         if takes_channels(self.template, proposal):
             say("  the rules stand in params.yaml, below convert.channels: look through them, or take them out")
         elif proposal.rules:
-            say(f"  the template {self.template} takes one series a case; --template auto takes all of these channels")
+            own = f"the template {self.template} has channels of its own, or takes one series a case"
+            say(f"  {own}; --template auto takes all of these channels")
         return proposal
 
     def _recognise_layout(self) -> Layout | None:
