@@ -20,6 +20,7 @@ from voxflow.components import (
     ConvertToRegions,
     Dice,
     DiceCE,
+    carries_unlabelled,
     create,
     leave_out_unlabelled,
 )
@@ -178,3 +179,19 @@ def test_crops_centre_on_labelled_voxels_alone() -> None:
 def test_class_in_the_label_that_was_said_to_be_unlabelled_is_an_error() -> None:
     with pytest.raises(ValueError, match="holds the value 2 of a class that was not labelled"):
         run_chain(np.array([[0, 2]], np.uint8), [], **{MARK: (None, -2, (2,))})
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "carries"),
+    [
+        ("FastCropByPosNegRatio", {"fields": "image", "size": [4, 4, 4]}, True),
+        ("CenterData", {"fields": "image"}, True),
+        ("CenterData", {"fields": "label"}, False),
+        ("monai:NormalizeIntensityd", {"keys": ["image"]}, True),
+        ("monai:AsDiscreted", {"keys": ["label"], "to_onehot": 3}, False),
+    ],
+)
+def test_transforms_that_make_other_values_of_the_label_are_known(
+    name: str, args: dict[str, Any], carries: bool
+) -> None:
+    assert carries_unlabelled(create("transform", Component(name=name, args=args))) is carries

@@ -25,16 +25,15 @@ MARK, UNLABELLED_REGIONS = "unlabelled_mark", "unlabelled_regions"
 UNLABELLED_SETS = "unlabelled_sets"  # the same name among the outputs that metrics read
 
 # Modules whose transforms move voxels, or make masks of them, and keep what is negative.
+_FOLDERS = ("voxflow.components.transforms", "voxflow.components.tlt")
 _CARRIERS = ("cropping", "spatial", "loading", "resampling", "regions", "batches", "saving")
 
 
 def carries_unlabelled(transform: Transform) -> bool:
     """Whether a transform leaves voxels of the label unknown that are; one that changes no label does."""
     folder, _, module = type(transform).__module__.rpartition(".")
-    is_own = folder == "voxflow.components.transforms"
-    if is_own and type(transform).__name__ == "SplitBasedOnLabel":
-        return True
-    return transform.for_field("label") is None if is_own and module not in _CARRIERS else is_own
+    is_carrier = module in _CARRIERS or type(transform).__name__ == "SplitBasedOnLabel"
+    return (folder in _FOLDERS and is_carrier) or transform.for_field("label") is None
 
 
 def code_of_set(number: int) -> int:
