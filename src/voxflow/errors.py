@@ -13,6 +13,7 @@ VoxflowError                 exit 1   something failed while working
 └── QualityError             exit 1   a critical data check failed
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,10 @@ EXIT_WRONG_INPUT = 2
 EXIT_SOME_FAILED = 3
 EXIT_ALERT = 4
 EXIT_INTERRUPTED = 130
+
+
+# What libraries raise on one bad image besides our own; a file that can't be written (OSError) is no image's fault.
+LIBRARY_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError)
 
 
 class VoxflowError(Exception):
@@ -141,7 +146,8 @@ def last_line_of(error: Exception) -> str:
         'unsupported pixel type'
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
+    # C++ names an object by its address, which is another one each time.
+    return re.sub(r"\(0x[0-9a-f]+\)", "", lines[-1]) if lines else "no reason given"
 
 
 def join_names(names: Sequence[str], most: int = 10) -> str:

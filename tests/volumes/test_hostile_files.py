@@ -427,3 +427,47 @@ def test_a_file_whose_image_is_honest_is_read_as_before(folder: Path) -> None:
         write_volume(folder / f"a{suffix}", volume)
         np.testing.assert_array_equal(read_channels(folder / f"a{suffix}")[0].array, array)
     assert resample(volume, target_geometry(volume.geometry, 1)).array.shape == (3, 4, 35)
+
+
+NRRD_KEYS = (
+    *("type: short", "dimension: 3", "space: left-posterior-superior", "sizes: 4 4 4", "encoding: raw"),
+    *("space directions: (1,0,0) (0,1,0) (0,0,1)", "endian: little", "space origin: (0,0,0)"),
+)
+META_KEYS = ("ObjectType = Image", "NDims = 3", "DimSize = 4 4 4", "ElementType = MET_SHORT", "ElementSpacing = 1 1 1")
+
+
+def make_nrrd(*lines: str) -> bytes:
+    return "\n".join(["NRRD0004", *NRRD_KEYS, *lines, "\n"]).encode() + bytes(128)
+
+
+def make_meta_image(*lines: str) -> bytes:
+    return "\n".join([*META_KEYS, *lines, "ElementDataFile = LOCAL\n"]).encode() + bytes(128)
+
+
+# Each keeps ITK busy for minutes, or raised an error that nobody expected.
+SLOW = {
+    "keys.nrrd": (make_nrrd(*(f"k{n}:={n}" for n in range(50_000))), "50009 lines, at most 5000"),
+    "values.seg.nrrd": (make_nrrd(*(f"Segment{n}_LabelValue:={n}" for n in range(20_000))), "20009 lines"),
+    "comments.nrrd": (make_nrrd(*("# none" for _ in range(30_000))), "30009 lines"),
+    "long.nrrd": (make_nrrd("# " + "a" * (2 << 20)), "more than 1024 kB"),
+    "endless.nrrd": (b"NRRD0004\n" + b"type: short\n" * 200_000, "more than 1024 kB"),
+    "keys.mha": (make_meta_image(*(f"k{n} = {n}" for n in range(20_000))), "20005 lines"),
+    "name.nii.gz": (b"\x1f\x8b\x08\x08" + bytes(6) + b"a" * (2 << 20), "damaged, or it ends early"),
+    "members.nii.gz": (gzip.compress(b"") * 50_000, "no NIfTI-1 header"),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_header_of_endless_lines_or_names_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    content, reason = SLOW[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=reason):
+        read_volume(tmp_path / name)
+
+
+def test_headers_of_many_segments_are_read(tmp_path: Path) -> None:
+    lines = [f"Segment{n}_{key}:={n}" for n in range(120) for key in ("ID", "Name", "Color", "Extent", "Layer", "Tags")]
+    (tmp_path / "total.seg.nrrd").write_bytes(make_nrrd(*lines))
+    (tmp_path / "many.mha").write_bytes(make_meta_image(*(f"k{n} = {n}" for n in range(500))))
+    assert read_volume(tmp_path / "total.seg.nrrd").array.shape == (4, 4, 4)
+    assert read_volume(tmp_path / "many.mha").array.shape == (4, 4, 4)

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from voxflow.errors import DataError, InputError
+from voxflow.errors import LIBRARY_ERRORS, DataError, InputError
 from voxflow.executor import process_map
 from voxflow.images.label_values import LabelValues
 from voxflow.images.labels import NO_NAMES, read_known_label
@@ -148,6 +148,9 @@ def convert_pair(job: ImageFileJob) -> ConversionOutcome:
         return (_write_radiograph_case if job.pair.is_picture else _write_volume_case)(job, row, job.pair.image)
     except InputError as error:
         return ConversionOutcome((replace(row, reason=_describe_error(error, job)),))
+    except LIBRARY_ERRORS as error:
+        # Its words may hold what the file does.
+        return ConversionOutcome((replace(row, reason=f"unreadable: damaged, or too large ({type(error).__name__})"),))
 
 
 def _describe_quarantined(job: ImageFileJob) -> ConversionRow:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, DataError, InputError, join_names, shorten
+from voxflow.errors import (
+    EXIT_FAILURE,
+    EXIT_OK,
+    EXIT_SOME_FAILED,
+    LIBRARY_ERRORS,
+    DataError,
+    InputError,
+    join_names,
+    shorten,
+)
 from voxflow.files import write_json
 from voxflow.images import read_channel_rules, read_ignore
 from voxflow.naming import name_classes
@@ -41,7 +50,7 @@ T = TypeVar("T")
 Metrics = dict[str, float | int]
 
 # What one bad image or label can raise. Files that can't be written (OSError) are no case's fault and end the work.
-_CASE_ERRORS = (InputError, RuntimeError, ValueError, KeyError, MemoryError)
+_CASE_ERRORS = (InputError, *LIBRARY_ERRORS)
 
 
 @dataclass(frozen=True)

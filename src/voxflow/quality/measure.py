@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.errors import DataError, InputError, join_names
+from voxflow.errors import LIBRARY_ERRORS, DataError, InputError, join_names
 from voxflow.images import read_channel_rules
 from voxflow.machine import count_cores
 from voxflow.progress import track
@@ -95,8 +95,7 @@ def _measure_case(row: dict[Any, Any], folder: Path, ignore: int | None, channel
             **_measure_volume(images, folder / row["label"] if row["label"] else None, ignore, channels),
             **missing,
         }
-    # What a library raises on one file, too: the others are measured all the same.
-    except (InputError, OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
+    except (*LIBRARY_ERRORS, InputError, OSError, EOFError) as error:
         reason = error.message if isinstance(error, InputError) else str(error) or type(error).__name__
         return {"readable": False, "reason": reason}
 

@@ -19,7 +19,16 @@ from pydantic import (
     model_validator,
 )
 
-from voxflow.errors import ClusterError, ConfigError, DataError, InputError, join_names, last_line_of, shorten
+from voxflow.errors import (
+    LIBRARY_ERRORS,
+    ClusterError,
+    ConfigError,
+    DataError,
+    InputError,
+    join_names,
+    last_line_of,
+    shorten,
+)
 from voxflow.executor import Threads
 from voxflow.machine import count_cores
 from voxflow.progress import track
@@ -228,8 +237,7 @@ def _resample_case(job: _Job) -> dict[str, str] | _Fault:
             return work(job)
         except InputError as error:
             return _Fault(str(error))
-        # What libraries raise on one case: no memory for its grid, a filter that can't work on it.
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except LIBRARY_ERRORS as error:
             return _Fault(shorten(f"{type(error).__name__}: {last_line_of(error)}"))
 
 

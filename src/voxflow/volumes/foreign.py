@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BUFFER = 1 << 16  # deflate makes at most 66 MB of it
-MOST_TEXT = 1 << 18  # bytes of a header with a list of files
+MOST_TEXT = 1 << 20  # bytes of a header
+# ITK compares each key of a header with all before it: 8,000 take four seconds. A segmentation has eight a segment.
+MOST_LINES = 5_000
 MOST_FILES = 10_000  # of slices
 MOST_LINE = 500  # characters of a field of NRRD; directions of 17 digits take 250
 MOST_NAME = 255  # bytes
@@ -38,6 +40,7 @@ _META_KEYS = (
 _META_FIELD = re.compile(rf"(?:(?<=[\r\n])|^)[ \t]*({'|'.join(_META_KEYS)})[ \t]*[=:][ \t]*([^\r\n]*)(?:\r?\n|\r|$)")
 _FREE_LINE = re.compile(r"#|content:|[^:]*:=")
 _NRRD_FIELD = re.compile(r"(?:(?<=[\r\n])|^)([^\r\n:#]*):[ \t]*([^\r\n]*)")
+_LIST = re.compile(r"^data ?file:[ \t]*LIST", re.IGNORECASE | re.MULTILINE)
 _NUMBERED = re.compile(r"[^%]*%0?\d?\d?d[^%]*")
 
 
@@ -120,6 +123,7 @@ def _read_meta_image(path: Path, text: str) -> StoredVoxels:
     place = fields.get("ElementDataFile")
     if place is None:
         raise DataError("unreadable image: no header of a MetaImage with ElementDataFile")
+    _require_few_lines(text[: place.start()])
     compressed = fields["CompressedData"][2].strip().lower() if "CompressedData" in fields else ""
     deflate = ZLIB if compressed.startswith(("t", "1")) else 0
     if place[2].strip().upper() == "LOCAL":
@@ -153,6 +157,9 @@ def _read_nrrd(path: Path, text: str) -> StoredVoxels:
     # An empty line ends a header that the voxels follow.
     end = re.search(r"\r?\n\r?\n", text)
     header = text[: end.start()] if end else text
+    if not end and len(text) == MOST_TEXT:
+        raise DataError(f"unreadable image: its header has more than {MOST_TEXT >> 10} kB")
+    _require_few_lines(_LIST.split(header)[0])
     # ITK's reader of NRRD writes such a line into 1024 bytes of its stack once it can't be parsed.
     if any(len(line) > MOST_LINE and not _FREE_LINE.match(line) for line in header.splitlines()):
         raise DataError(f"unreadable image: a line of its header has more than {MOST_LINE} characters")
@@ -170,6 +177,12 @@ def _read_nrrd(path: Path, text: str) -> StoredVoxels:
     if files:
         return StoredVoxels(files, 0, deflate, is_plain)
     return StoredVoxels((path,), end.end() if end else len(header), deflate, is_plain)
+
+
+def _require_few_lines(header: str) -> None:
+    count = len(header.splitlines())
+    if count > MOST_LINES:
+        raise DataError(f"unreadable image: its header has {count} lines, at most {MOST_LINES} are read")
 
 
 def _find_files(header: Path, place: str, rest: str) -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from voxflow.bounds import check_array
-from voxflow.errors import DataError, last_line_of
+from voxflow.errors import LIBRARY_ERRORS, DataError, last_line_of
 from voxflow.files import require_regular_file
 from voxflow.geometry import NiftiForms
 from voxflow.volumes.nifti_header import DATATYPES, HEADER_BYTES, NiftiHeader, parse_header
@@ -180,7 +180,7 @@ def name_file(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise DataError("file not found", path=error.filename or path) from error
-    except (OSError, EOFError, RuntimeError, zlib.error, igzip_lib.IsalError) as error:  # type: ignore[misc]
+    except (*LIBRARY_ERRORS, OSError, EOFError, zlib.error, igzip_lib.IsalError) as error:  # type: ignore[misc]
         raise DataError(f"unreadable image: damaged, or it ends early: {last_line_of(error)}", path=path) from error
     except DataError as error:
         raise DataError(error.message, path=error.path or path) from error
