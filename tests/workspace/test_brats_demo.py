@@ -57,7 +57,7 @@ def test_regions_are_learnt_from_series_and_come_back_as_overlapping_segments(tm
     assert list(block["convert"]["channels"]) == ["T1", "T1c", "T2", "FLAIR"]
     assert block["convert"]["overlap"] == "regions"
     del block["train"]["max_minutes"], block["train"]["schedule"]
-    block["train"]["set"] = {"epochs": 150, "num_training_epoch_per_valid": 25}
+    block["train"]["set"] = {"epochs": 100, "num_training_epoch_per_valid": 25}
     repro(repository, block)
     numbers = json.loads(repository.read(f"data/metrics/{WORKSPACE}/evaluate.json"))
     assert np.mean([numbers[f"dice_{name}"] for name in REGIONS]) >= 0.85
