@@ -154,7 +154,7 @@ def test_a_good_bundle_has_no_fault_and_is_called_a_program(tmp_path: Path) -> N
         (
             {"validate#handlers#0#save_dir": "/var/models"},
             ("error", "outside-folder", "train.json: validate#handlers#0#save_dir",
-             "writes to '/var/models', which is not in the folder of the stage train", "set this id below `set`"),
+             "writes to /var/models, which is not in the folder of the stage train", "set this id below `set`"),
         ),
         (
             {"validate#handlers#0#save_dir": "$@bundle_root + '/models'"},
@@ -688,7 +688,7 @@ def test_the_command_checks_a_workspace_by_its_name_and_a_folder_by_its_path(
 def test_the_page_has_every_code_that_a_bundle_can_get() -> None:
     root = Path(__file__).parents[2]
     documented = set(re.findall(r"`([a-z-]+)`", (root / "docs/check.md").read_text(encoding="utf-8")))
-    files = ("check", "expressions", "needs", "program", "reading", "references", "replacing", "targets")
+    files = ("check", "expressions", "needs", "program", "reading", "references", "redirect", "targets")
     texts = [(root / f"src/voxflow/bundle/{name}.py").read_text(encoding="utf-8") for name in files]
     codes = {code for text in texts for code in re.findall(r'"([a-z]+(?:-[a-z]+)+)"', text)} | {"replaced", "metadata"}
     assert len(codes) > 15

@@ -65,7 +65,7 @@ def test_what_is_replaced_is_what_the_table_says(bundle: Path, tmp_path: Path) -
     options, items = BundleOptions(), [{"image": str(tmp_path / "images/case.nii.gz")}]
     data = dict.fromkeys(("train#dataset#data", "validate#dataset#data", "dataset#data"), items)
     bounds = StageBounds((out,), weights=model, image_root=tmp_path / "images")
-    folders = {options.checkpoints: model.parent, options.outputs: out}
+    folders = {"checkpoints": model.parent, "outputs": out}
     with open_bundle(bundle, "infer", options, folders=folders, data=data, bounds=bounds) as workflow:
         values = {name: workflow.parser[name] for name in read_table("id")}
         arguments = {name: workflow.parser[name] for name in ("save#data_root_dir", "dataset#cache_dir")}
@@ -83,7 +83,7 @@ def test_what_is_refused_is_what_the_table_says(bundle: Path, tmp_path: Path, ar
     options = BundleOptions(set={"imports": [component]})
     bounds = StageBounds((tmp_path / "out",), weights=tmp_path / "model.pt")
     with (
-        pytest.raises(ConfigError, match=rf"imports#0#{argument}: writes to .*/elsewhere; the stage's folder is"),
+        pytest.raises(ConfigError, match=rf"imports#0#{argument}: writes to .*/elsewhere, which is not in the folder"),
         open_bundle(bundle, "infer", options, folders={}, data={}, bounds=bounds),
     ):
         pass

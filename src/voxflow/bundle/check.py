@@ -17,13 +17,21 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from voxflow.bundle.expressions import check_expressions, list_import
+from voxflow.bundle.guard import StageBounds
 from voxflow.bundle.needs import check_effects, check_engine, check_needs, find_vain_values, note_vain_values
 from voxflow.bundle.options import DEFAULT_EVALUATOR, BundleOptions, list_config_files
 from voxflow.bundle.packages import check_requirements, describe_missing, find_reader_module, is_installed
 from voxflow.bundle.program import list_code
-from voxflow.bundle.reading import CONFIG_SUFFIXES, BundleConfig, has_item, merge_config_files, read_config_file
+from voxflow.bundle.reading import (
+    CONFIG_SUFFIXES,
+    BundleConfig,
+    has_item,
+    merge_config_files,
+    read_config_file,
+    set_item,
+)
+from voxflow.bundle.redirect import Redirection, list_parts, read_literal
 from voxflow.bundle.references import StageReading, check_references, expand_macros, trace_stage
-from voxflow.bundle.replacing import put_set, read_literal, replace_values
 from voxflow.bundle.targets import TargetFinder, find_argument_faults, find_lazy_package
 from voxflow.bundle.workflows import describe_workflow, find_workflow_class
 from voxflow.errors import ConfigError
@@ -309,10 +317,6 @@ class _BundleCheck:
         self.findings += [Finding("missing-file", severity, file, "", message, fix) for file in missing]
 
     def _check_reading(self, reading: StageReading, options: BundleOptions, *, is_configured: bool) -> None:
-        put_set(reading, options)
-        expand_macros(reading)
-        if is_configured:
-            check_needs(reading, options, self.target.place(reading.stage))
         mmar = Path("mmars") / (self.target.workspace or "NAME")
         model = mmar / "models/train"
         out = mmar / "eval" / ("test" if reading.stage == "evaluate" else "infer")
@@ -320,7 +324,20 @@ class _BundleCheck:
         folders = {"checkpoints": model, "outputs": out}
         if weights is None:  # where both are one id, checkpoints decide
             folders = {"outputs": model / "events", "checkpoints": model}
-        replace_values(reading, options, folders, weights)
+        bounds = StageBounds((out if weights else model,), weights=weights, image_root=Path("the folder of its images"))
+        bounds.folders = (out if weights else model,)
+        redirection = Redirection(reading.content, options, reading.stage, bounds, reading.note)
+        with contextlib.suppress(KeyError):
+            set_item(reading.content, "bundle_root", str(reading.bundle))
+        redirection.put_set()
+        lacking, _ = redirection.put_folders(folders)
+        expand_macros(reading)
+        if is_configured:
+            check_needs(reading, options, self.target.place(reading.stage))
+        parts = list_parts(reading.stage, options)
+        fields = [options.image_key, *([options.label_key] if reading.stage != "infer" else [])]
+        redirection.put_cases({name: [] for _, name, _ in parts}, fields if options.image_key else ())
+        redirection.redirect_components(lacking)
         evaluator = options.evaluator or DEFAULT_EVALUATOR[reading.stage]
         engine = options.trainer if reading.stage == "train" else evaluator
         trace_stage(reading, [options.init_id, options.run_id, options.final_id])
@@ -365,7 +382,7 @@ class _BundleCheck:
             modules = {place: find_lazy_package(target)}
             if "reader" in component:
                 reader = f"{name}#reader"
-                modules[reader] = find_reader_module(read_literal(reading.content, reader) or "")
+                modules[reader] = find_reader_module(str(read_literal(reading.content, reader)))
             for argument, module in modules.items():
                 if module:
                     missing, install = describe_missing(module)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.options import DEFAULT_EVALUATOR, BundleOptions
 from voxflow.bundle.reading import SEPARATOR, get_item, has_item, split_id, walk
+from voxflow.bundle.redirect import list_folder_places, list_parts, refers_to
 from voxflow.bundle.references import EXPRESSION, TARGET, list_references
-from voxflow.bundle.replacing import list_folder_places, list_parts, refers_to
 from voxflow.findings import Finding, nearest_name
 from voxflow.places import PARAMS
 

@@ -15,16 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.guard import hold_to_bounds
 from voxflow.bundle.options import list_config_files
-from voxflow.bundle.redirect import (
-    check_folders,
-    has_id,
-    list_components,
-    put_cases,
-    put_folders,
-    redirect_components,
-)
+from voxflow.bundle.reading import get_item, has_item
+from voxflow.bundle.redirect import Redirection, list_components, rename_fields
 from voxflow.bundle.workflows import advise_workflow
 from voxflow.errors import ConfigError, DataError, MissingDependencyError, VoxflowError
+from voxflow.findings import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +28,7 @@ if TYPE_CHECKING:
     from voxflow.bundle.guard import StageBounds
     from voxflow.bundle.options import BundleOptions
     from voxflow.datalist import Case
+    from voxflow.findings import Severity
 
 BundleItem = dict[str, Any]
 # Ids that the model zoo's bundles run by.
@@ -74,7 +70,7 @@ def open_bundle(
         bundle: its folder, which holds configs/.
         stage: "train", "evaluate" or "infer".
         options: which configurations, what wins.
-        folders: a path by id; where the configuration has no such id there is an error.
+        folders: where "checkpoints" and "outputs" lie; where both are one id, the last counts.
         data: lists of items by id; where the configuration has no such id there is an error.
         bounds: what the run may load, read and write, until the workflow is closed.
 
@@ -99,7 +95,7 @@ def open_bundle(
         _require_entry(workflow.parser, files[0], stage, options)
         _import_writers([*files, *bundle.glob("scripts/**/*.py")])
         with hold_to_bounds(bounds):
-            _fill_in(workflow.parser, files[0], options, folders=folders, data=data, bounds=bounds)
+            _fill_in(workflow.parser, files[0], stage, options, folders=folders, data=data, bounds=bounds)
             call_in_one_line(workflow.initialize, bounds)
             yield workflow
     finally:
@@ -126,7 +122,7 @@ def _require_entry(parser: Any, config: Path, stage: str, options: BundleOptions
     """Refuse a configuration that does not say what to run, before anything of it is built."""
     entries = [name for name in USUAL_ENTRIES if name in parser and name != options.run_id]
     advice = f" (here: {', '.join(entries)})" if entries else ""
-    if not has_id(parser, options.run_id) and options.run_id not in options.set:
+    if not has_item(parser.get(), options.run_id) and options.run_id not in options.set:
         message = f"no id {options.run_id!r} to run; run_id names it where the bundle calls it otherwise{advice}"
         raise ConfigError(message + advise_workflow(config.parents[1]), path=config)
     text = str(options.set.get(options.run_id, parser.get(options.run_id))).replace("::", "#")
@@ -161,6 +157,7 @@ def _forget_modules(bundle: Path) -> None:
 def _fill_in(
     parser: Any,
     config: Path,
+    stage: str,
     options: BundleOptions,
     *,
     folders: Mapping[str, Path],
@@ -169,23 +166,57 @@ def _fill_in(
 ) -> None:
     """Put Voxflow's folders and cases, and what ``set`` says, into a configuration."""
 
-    def set_values() -> None:
-        for name, value in options.set.items():
-            try:
-                parser[name] = value
-            except (LookupError, TypeError, ValueError) as error:
-                message = "sets a value inside of what the configuration does not have"
-                raise ConfigError(message, path=config, where=f"set: {name}") from error
+    def evaluate(name: str) -> Any:
+        parser.ref_resolver.reset()
+        try:
+            return parser.get_parsed_content(name)
+        except Exception:  # noqa: BLE001 - an expression that fails now fails in the run, too, which then says why
+            return None
 
-    set_values()
-    lacking = put_folders(parser, config, options, folders, bounds)
+    def refuse(severity: Severity, code: str, name: str, message: str, fix: str = "") -> None:
+        if severity == "error":
+            del code
+            raise ConfigError(f"{message}: {fix}" if fix else message, path=config, where=name)
+
+    redirection = Redirection(parser.get(), options, stage, bounds, refuse, evaluate)
+    if lost := redirection.put_set():
+        message = "sets a value inside of what the configuration does not have"
+        raise ConfigError(message, path=config, where=f"set: {lost[0]}")
+    lacking, missing = redirection.put_folders({option: folder.resolve() for option, folder in folders.items()})
+    if missing:
+        raise _describe_missing_folder(parser.get(), config, missing[0], options)
     # A component that is copied by %id is one of its own, with places of its own.
     call_in_one_line(parser.resolve_macro_and_relative_ids, bounds)
-    put_cases(parser, config, options, data)
-    redirect_components(parser, config, bounds, options, lacking)
-    # Once more: what the user sets wins over what was redirected, and is held to the bounds all the same.
-    set_values()
-    check_folders(parser, config, bounds)
+    redirection.content = parser.get()
+    lists = {name: [rename_fields(item, options) for item in items] for name, items in data.items() if name}
+    first = next((items[0] for items in lists.values() if items), None)
+    missing = redirection.put_cases(lists, list(first) if isinstance(first, dict) else ())
+    if missing:
+        raise _describe_missing_list(parser.get(), config, missing[0])
+    redirection.redirect_components(lacking)
+    parser.ref_resolver.reset()
+
+
+def _describe_missing_folder(content: Any, config: Path, option: str, options: BundleOptions) -> ConfigError:
+    # No advice: another folder's id, since both would be one, and a folder that the bundle reads from.
+    name, used = getattr(options, option), {options.checkpoints, options.outputs}
+    ids = [key for key in content if key.endswith("dir") and not key.startswith(("data", "bundle"))]
+    near = suggest(name, set(ids) - used)
+    return ConfigError(f"no id {name!r} that Voxflow could put its folder in{near}", path=config)
+
+
+def _describe_missing_list(content: Any, config: Path, name: str) -> ConfigError:
+    ids = [f"{place}#data" for place, component in list_components(content) if "data" in component]
+    # A data set may be the list itself, or an expression that takes the list from an id.
+    parent = name.removesuffix("#data")
+    dataset = get_item(content, parent) if has_item(content, parent) else ""
+    ids += [parent] if isinstance(dataset, list) else []
+    ids += [id_ for id_ in re.findall(r"@([\w#]+)", str(dataset)) if has_item(content, id_)]
+    message = (
+        f"no id {name!r} that the split's cases could be put in{suggest(name, ids)}; name it by train_data, "
+        f"validate_data or infer_data (here: {', '.join(ids) or 'none'}), or say data: own"
+    )
+    return ConfigError(message, path=config)
 
 
 def run_workflow(workflow: Any, bounds: StageBounds | None = None) -> None:
@@ -235,7 +266,7 @@ def require_engine(workflow: Any, name: str) -> None:
     Raises:
         ConfigError: the configuration has no such id.
     """
-    if not has_id(workflow.parser, name):
+    if not has_item(workflow.parser.get(), name):
         kind = name.rsplit("#", 1)[-1]
         ids = [place for place, _ in list_components(workflow.parser.get()) if place.lower().endswith(kind)]
         advice = f"; `{kind}` names it (here: {', '.join(ids)})" if ids else ""

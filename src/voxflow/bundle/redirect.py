@@ -1,181 +1,299 @@
-"""Points what a bundle's configuration names at the stage, before anything runs: folders, cases, weights."""
+"""Points what a bundle's configuration names at the stage, before anything runs: folders, cases, weights.
+
+A stage does it to the configuration that it runs, and ``voxflow check`` to one that is only read, by the same code.
+They differ in two things: whether expressions can be evaluated, and what becomes of a fault.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.bundle.reading import walk
-from voxflow.errors import ConfigError
-from voxflow.findings import suggest
+from voxflow.bundle.reading import SEPARATOR, get_item, has_item, set_item, walk
+from voxflow.bundle.references import EXPRESSION, TARGET, list_references
+from voxflow.findings import show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Protocol
 
     from voxflow.bundle.guard import StageBounds
     from voxflow.bundle.options import BundleOptions
+    from voxflow.findings import Severity
+
+    class Note(Protocol):
+        """Takes what was replaced, and what is wrong."""
+
+        def __call__(self, severity: Severity, code: str, name: str, message: str, fix: str = "") -> None:
+            """Take one finding at an id."""
+
 
 # Arguments of MONAI's handlers, transforms and of TensorBoard that name a folder to write to.
 WRITING_ARGUMENTS = ("save_dir", "output_dir", "log_dir")
 # Arguments that the stage sets: the path of weights, the folder that the masks' tree begins at, a data set's cache.
 REPLACED_ARGUMENTS = ("load_path", "data_root_dir", "cache_dir")
 IMAGE_SAVERS = ("SaveImage", "SaveImaged")
-_REFERENCE = re.compile(r"\$?@([\w#:]+)")
+SET_IT = "set this id below `set`"
+_PARTS = {
+    "train": {"train_data": "training", "validate_data": "validation"},
+    "evaluate": {"validate_data": "testing"},
+    "infer": {"infer_data": "inference"},
+}
+_REPETITION = re.compile(r"\$?@([\w#:]+)")
+_LOOKS = re.compile(r"\b(load|exists|isfile|is_file|glob)\b")
 
 
-def list_components(value: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def list_parts(stage: str, options: BundleOptions) -> list[tuple[str, str, str]]:
+    """List where a stage puts its cases.
+
+    Returns:
+        Of each part: the option, the id that it names, and the datalist's key; none with ``data: own``.
+
+    Example:
+        >>> from voxflow.bundle import BundleOptions
+        >>> list_parts("evaluate", BundleOptions())
+        [('validate_data', 'validate#dataset#data', 'testing')]
+    """
+    parts = _PARTS[stage].items() if options.data == "split" else ()
+    named = [
+        (option, getattr(options, option), (options.key if stage != "train" else "") or key) for option, key in parts
+    ]
+    return [part for part in named if part[1]]
+
+
+def list_components(content: Any) -> list[tuple[str, dict[str, Any]]]:
     """List all dictionaries of a configuration with a ``_target_``, each with its id.
 
     Example:
         >>> [name for name, _ in list_components({"net": {"_target_": "UNet"}, "all": [{"_target_": "Dataset"}]})]
         ['net', 'all#0']
     """
-    if isinstance(value, dict):
-        if isinstance(value.get("_target_"), str):
-            yield name, value
-        children = value.items()
-    elif isinstance(value, list):
-        children = enumerate(value)  # type: ignore[assignment]
-    else:
-        return
-    for key, child in children:
-        yield from list_components(child, f"{name}#{key}" if name else str(key))
+    parts = [(name, value) for name, value in walk(content) if isinstance(value, dict)]
+    return [(name, value) for name, value in parts if isinstance(value.get(TARGET), str)]
 
 
-def has_id(parser: Any, name: str) -> bool:
-    """Whether a configuration states an id."""
-    return name in parser
+def list_folder_places(content: Any, *, of_checkpoints: bool | None = None) -> list[str]:
+    """List the ids of folders that components write to: those of checkpoints, those of all else, or (None) both."""
+    return [
+        f"{name}{SEPARATOR}{argument}"
+        for name, component in list_components(content)
+        if of_checkpoints in (None, _is_a(component, "CheckpointSaver")) and component.get("_disabled_") is not True
+        for argument in WRITING_ARGUMENTS
+        if component.get(argument)
+    ]
 
 
-def put_folders(
-    parser: Any, config: Path, options: BundleOptions, folders: Mapping[str, Path], bounds: StageBounds
-) -> dict[str, Path]:
-    """Put the stage's folders in the place of the configuration's.
+def _is_a(component: Mapping[str, Any], *names: str) -> bool:
+    return str(component[TARGET]).rpartition(".")[2] in names
 
-    Args:
-        parser: MONAI's ConfigParser.
-        config: the configuration, for messages.
-        options: which ids name folders.
-        folders: a path by id.
-        bounds: of the stage.
 
-    Returns:
-        The folders whose usual id the configuration lacks, by id: each component gets them instead.
+@dataclass
+class Redirection:
+    """One stage's values on their way into one configuration.
 
-    Raises:
-        ConfigError: there is no such id, and nothing that the folder could be given to.
+    Attributes:
+        content: the values by id, which are changed.
+        options: of the stage.
+        bounds: the folders that the stage writes to, its weights and where its images lie.
+        note: takes findings; that of a stage raises errors.
+        evaluate: computes the value of an id, None where it fails; left out: texts alone are known.
     """
-    if bounds.weights is None:
-        _keep_first_weights(parser, config, options.checkpoints)
-    lacking: dict[str, Path] = {}
-    usual = {type(options).model_fields[name].default for name in ("checkpoints", "outputs")}
-    for name, folder in folders.items():
-        is_for_checkpoints = name == options.checkpoints
-        if has_id(parser, name):
-            parser[name] = str(folder.resolve())
-        elif name in usual and is_for_checkpoints and bounds.weights is not None:
-            continue  # each CheckpointLoader is pointed at the weights, and an evaluation saves none
-        elif name not in usual or not _has_folders_to_replace(parser, is_for_checkpoints):
-            # No advice: another folder's id, since both would be one, and a folder that the bundle reads from.
-            used = {*folders, options.checkpoints, options.outputs}
-            ids = [key for key in parser.get() if key.endswith("dir") and not key.startswith(("data", "bundle"))]
-            near = suggest(name, set(ids) - used)
-            raise ConfigError(f"no id {name!r} that Voxflow could put its folder in{near}", path=config)
-        else:
-            lacking[name] = folder
-    return lacking
+
+    content: dict[str, Any]
+    options: BundleOptions
+    stage: str
+    bounds: StageBounds
+    note: Note
+    evaluate: Any = None
+
+    def put_set(self) -> list[str]:
+        """Put what ``set`` says into the configuration, and return the ids that have no parent there."""
+        lost = []
+        for name, value in self.options.set.items():
+            try:
+                set_item(self.content, name, value)
+            except KeyError:
+                lost.append(name)
+        return lost
+
+    def put_folders(self, folders: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
+        """Put the stage's folders in the place of the configuration's.
+
+        Args:
+            folders: where "checkpoints" and "outputs" lie, by these options; where both are one id, the last counts.
+
+        Returns:
+            The folders whose usual id the configuration lacks, which each component gets instead; and the options whose
+            folder can be put nowhere.
+        """
+        lacking: dict[str, Path] = {}
+        missing: list[str] = []
+        if self.bounds.weights is None:
+            self._keep_first_weights(self.options.checkpoints)
+        for option, folder in folders.items():
+            name, is_usual = getattr(self.options, option), option not in self.options.model_fields_set
+            if has_item(self.content, name):
+                self._replace(name, str(folder), folder.as_posix())
+            elif is_usual and option == "checkpoints" and self.bounds.weights is not None:
+                continue  # each CheckpointLoader is pointed at the weights, and an evaluation saves none
+            elif is_usual and self._has_folders_to_replace(of_checkpoints=option == "checkpoints"):
+                lacking[option] = folder
+            else:
+                missing.append(option)
+        return lacking, missing
+
+    def _keep_first_weights(self, folder: str) -> None:
+        """Let a training begin with the weights that the bundle begins with, before their folder is replaced."""
+        named = re.compile(rf"@{re.escape(folder)}\b")
+        for name, component in list_components(self.content):
+            if "load_path" in component and any(named.search(str(value)) for value in component.values()):
+                for argument in ("load_path", "_disabled_"):
+                    value = self._read(f"{name}#{argument}") if argument in component else None
+                    if value is not None:
+                        set_item(self.content, f"{name}#{argument}", value)
+        for name, text in walk(self.content):
+            if isinstance(text, str) and named.search(text) and _LOOKS.search(text):
+                if not self.evaluate and name.endswith(("#load_path", "#_disabled_")):
+                    continue  # a stage has put the value there
+                message = f"looks for files in {folder!r}, which is the stage's own folder"
+                self.note("error", "outside-folder", name, message, "state the path by bundle_root")
+
+    def _has_folders_to_replace(self, *, of_checkpoints: bool) -> bool:
+        """Whether each component that writes states its folder, so that it can get another one."""
+        places = list_folder_places(self.content, of_checkpoints=of_checkpoints)
+        can_be_read = not self.evaluate or all(self._read_path(name) is not None for name in places)
+        return can_be_read and bool(places or not of_checkpoints)
+
+    def _read(self, name: str) -> Any:
+        return self.evaluate(name) if self.evaluate else read_literal(self.content, name)
+
+    def _read_list(self, name: str) -> list[Any]:
+        """The values of an id that may be one or several."""
+        place = [name, *_follow_repetitions(self.content, name)][-1]
+        value = self.evaluate(name) if self.evaluate else get_item(self.content, place)
+        if not self.evaluate and isinstance(value, list):
+            return [read_literal(self.content, f"{place}{SEPARATOR}{n}") for n in range(len(value))]
+        return list(value or ()) if isinstance(value, list | tuple) else [self._read(name)]
+
+    def _read_path(self, name: str) -> Path | None:
+        value = self._read(name)
+        return Path(value) if isinstance(value, (str, os.PathLike)) else None
+
+    def put_cases(self, lists: Mapping[str, list[Any]], fields: Sequence[str]) -> list[str]:
+        """Put the stage's cases in the place of each list, and of what the list only repeats.
+
+        Args:
+            lists: cases by id.
+            fields: the fields of a case; none where it is a path.
+
+        Returns:
+            The ids that are not there.
+        """
+        places = {name: items for name, items in lists.items() if name and name not in self.options.set}
+        missing = [name for name in places if not has_item(self.content, name)]
+        keys = {name: key for _, name, key in list_parts(self.stage, self.options)}
+        sources: dict[str, list[str]] = {}
+        for name in places.keys() - {*missing}:
+            for source in _follow_repetitions(self.content, name):
+                sources.setdefault(source, []).append(name)
+        for source, names in sources.items():
+            # A list that two parts are cut from stays: it can't be both.
+            if len(names) == 1:
+                set_item(self.content, source, places[names[0]])
+        for name in places.keys() - {*missing}:
+            self._replace(name, places[name], f"the cases of '{keys.get(name, name)}'")
+        if fields and any(lists):
+            self._check_fields(fields)
+        return missing
+
+    def _check_fields(self, fields: Sequence[str]) -> None:
+        """Note images that are loaded from fields which no case has."""
+        for name, component in list_components(self.content):
+            if not _is_a(component, "LoadImaged") or component.get("allow_missing_keys"):
+                continue
+            values = self._read_list(f"{name}#keys") if "keys" in component else []
+            # A case to infer has no label, and training's transforms may stand in the same file.
+            missing = [str(key) for key in values if key is not None and str(key) not in {*fields, "label"}]
+            if missing:
+                message = f"loads {missing[0]!r}, and a case has {', '.join(fields)}"
+                fix = f"{self.stage}.image_key and label_key name its fields"
+                self.note("error", "wrong-field", f"{name}#keys", message, fix)
+
+    def redirect_components(self, lacking: Mapping[str, Path]) -> None:
+        """Point what loads weights, saves images and keeps caches at the stage.
+
+        Args:
+            lacking: of :meth:`put_folders`.
+        """
+        weights, options = self.bounds.weights, self.options
+        if weights is not None and options.load_path and has_item(self.content, options.load_path):
+            set_item(self.content, options.load_path, str(weights))
+        for name, component in list_components(self.content):
+            if weights is not None and "load_path" in component:
+                # An expression may ask there whether the file exists (_disabled_: $not os.path.exists(@ckpt_path)).
+                for source in _follow_repetitions(self.content, f"{name}#load_path"):
+                    set_item(self.content, source, str(weights))
+                self._replace(f"{name}#load_path", str(weights), f"{weights.as_posix()} to load")
+            # An evaluation must not write over the checkpoints that it judges.
+            if weights is not None and _is_a(component, "CheckpointSaver"):
+                component["save_dir"] = str(self.bounds.folders[0])
+            if (
+                _is_a(component, *IMAGE_SAVERS)
+                and component.get("data_root_dir")
+                and self.bounds.image_root is not None
+            ):
+                self._replace(f"{name}#data_root_dir", str(self.bounds.image_root), "the folder of its images")
+            if component.get("cache_dir") and "data" in component:
+                self._replace(f"{name}#cache_dir", str(self.bounds.cache), "a folder that goes when it ends")
+        for option, folder in lacking.items():
+            for place in list_folder_places(self.content, of_checkpoints=option == "checkpoints"):
+                self._replace(place, str(folder), folder.as_posix())
+        self.put_set()  # what the user sets wins, and is held to the bounds all the same
+        self._check_folders()
+
+    def _replace(self, name: str, value: Any, words: str) -> None:
+        if name in self.options.set:
+            return
+        with contextlib.suppress(KeyError):  # a key with "#" in it is the place of no id
+            set_item(self.content, name, value)
+            self.note("note", "replaced", name, f"the stage {self.stage} puts {words} here")
+
+    def _check_folders(self) -> None:
+        """Note components that write outside of the stage's folder, as far as that can be told."""
+        places = self.bounds.folders
+        folders = [str(folder) for folder in places]
+        for name in list_folder_places(self.content):
+            path = self._read_path(name)
+            if path is None and not self.evaluate and not refers_to(self.content, name, folders):
+                message = f"writes to {show(get_item(self.content, name))}, which takes no folder of the stage"
+                self.note("error", "outside-folder", name, message, SET_IT)
+            elif path is not None and not any(path.resolve().is_relative_to(folder.resolve()) for folder in places):
+                place = path.resolve() if self.evaluate else path
+                message = f"writes to {place}, which is not in the folder of the stage {self.stage}"
+                self.note("error", "outside-folder", name, message, SET_IT)
 
 
-def _keep_first_weights(parser: Any, config: Path, folder: str) -> None:
-    """Let a training begin with the weights that the bundle begins with, before the folder they lie in is replaced.
-
-    Raises:
-        ConfigError: an expression looks into the folder for weights.
-    """
-    named = re.compile(rf"@{re.escape(folder)}\b")
-    for name, component in list(list_components(parser.get())):
-        if REPLACED_ARGUMENTS[0] in component and any(named.search(str(value)) for value in component.values()):
-            for argument in (REPLACED_ARGUMENTS[0], "_disabled_"):
-                if argument in component:
-                    parser[f"{name}#{argument}"] = parser.get_parsed_content(f"{name}#{argument}")
-    for name, text in walk(parser.get()):
-        if isinstance(text, str) and named.search(text) and re.search(r"\b(load|exists|isfile|is_file|glob)\b", text):
-            message = f"looks for files in {folder!r}, which is the stage's own folder; state the path by bundle_root"
-            raise ConfigError(message, path=config, where=name)
+def read_literal(content: Mapping[str, Any], name: str) -> Any:
+    """The value of an id, or of the id that it only repeats; None where an expression makes it."""
+    value = get_item(content, [name, *_follow_repetitions(content, name)][-1])
+    return None if isinstance(value, str) and value.startswith((EXPRESSION, "@")) else value
 
 
-def _has_folders_to_replace(parser: Any, is_for_checkpoints: bool) -> bool:
-    """Whether each component that writes states its folder, so that it can get another one."""
-    places = list(_list_folder_ids(parser, is_for_checkpoints))
-    return all(_read_path(parser, name) is not None for name in places) and bool(places or not is_for_checkpoints)
-
-
-def _list_folder_ids(parser: Any, is_for_checkpoints: bool | None = None) -> Iterator[str]:
-    """The ids of folders that components write to: those of checkpoints, those of all else, or (None) both."""
-    for name, component in list_components(parser.get()):
-        is_saver = _is_a(component, "CheckpointSaver")
-        if is_for_checkpoints in (None, is_saver) and component.get("_disabled_") is not True:
-            yield from (f"{name}#{argument}" for argument in WRITING_ARGUMENTS if component.get(argument))
-
-
-def _is_a(component: dict[str, Any], *names: str) -> bool:
-    return str(component["_target_"]).rsplit(".", 1)[-1] in names
-
-
-def _read_value(parser: Any, name: str) -> Any:
-    try:
-        return parser.get_parsed_content(name)
-    except Exception:  # noqa: BLE001 - an expression that fails now fails in the run, too, which then says why
-        return None
-
-
-def _read_path(parser: Any, name: str) -> Path | None:
-    value = _read_value(parser, name)
-    return Path(value) if isinstance(value, (str, os.PathLike)) else None
-
-
-def put_cases(parser: Any, config: Path, options: BundleOptions, data: Mapping[str, list[Any]]) -> None:
-    """Put the stage's cases in the place of the configuration's.
-
-    Args:
-        parser: MONAI's ConfigParser.
-        config: the configuration, for messages.
-        options: which fields the cases have.
-        data: lists of items by id; an empty id says that the bundle has no such part.
-
-    Raises:
-        ConfigError: there is no such id, or images are loaded from other fields.
-    """
-    lists = {name: [rename_fields(item, options) for item in items] for name, items in data.items() if name}
-    sources: dict[str, list[str]] = {}
-    for name in lists:
-        if name in options.set:
-            continue
-        if not has_id(parser, name):
-            ids = [f"{place}#data" for place, component in list_components(parser.get()) if "data" in component]
-            # A data set may be the list itself, or an expression that takes the list from an id.
-            parent = name.removesuffix("#data")
-            dataset = parser.get(parent, "")
-            ids += [parent] if isinstance(dataset, list) else []
-            ids += [id_ for id_ in re.findall(r"@([\w#]+)", str(dataset)) if has_id(parser, id_)]
-            message = (
-                f"no id {name!r} that the split's cases could be put in{suggest(name, ids)}; name it by train_data, "
-                f"validate_data or infer_data (here: {', '.join(ids) or 'none'}), or say data: own"
-            )
-            raise ConfigError(message, path=config)
-        for source in _follow_references(parser, name):
-            sources.setdefault(source, []).append(name)
-    for source, names in sources.items():
-        # A list that two parts are cut from stays: it can't be both.
-        if len(names) == 1:
-            parser[source] = lists[names[0]]
-    for name, items in lists.items():
-        if name not in options.set:
-            parser[name] = items
-    if lists:
-        _check_fields(parser, config, next((items[0] for items in lists.values() if items), None))
+def _follow_repetitions(content: Mapping[str, Any], name: str) -> list[str]:
+    """The ids that a value only repeats: of ``dataset#data: "@datalist"``, ``datalist``, and so on."""
+    sources: list[str] = []
+    while has_item(content, name):
+        value = get_item(content, name)
+        match = _REPETITION.fullmatch(value.strip()) if isinstance(value, str) else None
+        name = match[1].replace("::", SEPARATOR) if match else ""
+        if not name or name in sources or not has_item(content, name):
+            break
+        sources.append(name)
+    return sources
 
 
 def rename_fields(item: Mapping[str, Any], options: BundleOptions) -> Any:
@@ -186,85 +304,18 @@ def rename_fields(item: Mapping[str, Any], options: BundleOptions) -> Any:
     return {names.get(name, name): value for name, value in item.items()}
 
 
-def _follow_references(parser: Any, name: str) -> Iterator[str]:
-    """The ids that a value only repeats: of ``dataset#data: "@datalist"``, ``datalist``, and so on."""
-    names = {name}
-    while (match := _REFERENCE.fullmatch(str(parser[name]).strip())) and match[1] not in names:
-        name = match[1]
-        if not has_id(parser, name):
-            return
-        names.add(name)
-        yield name
+def refers_to(content: Mapping[str, Any], name: str, paths: Sequence[str]) -> bool:
+    """Whether an expression takes one of the stage's paths, by the ids that it refers to."""
+    return any(text.startswith(tuple(paths)) for text in _list_texts_behind(content, name))
 
 
-def _check_fields(parser: Any, config: Path, item: Any) -> None:
-    """Refuse a transform that loads a field which no case has."""
-    if not isinstance(item, dict):
-        return
-    for name, component in list_components(parser.get()):
-        if not _is_a(component, "LoadImaged") or component.get("allow_missing_keys"):
+def _list_texts_behind(content: Mapping[str, Any], name: str) -> Iterator[str]:
+    waiting, visited = [name], set[str]()
+    while waiting:
+        current = waiting.pop()
+        if current in visited or not has_item(content, current):
             continue
-        keys = _read_value(parser, f"{name}#keys") or ()
-        missing = [str(key) for key in ([keys] if isinstance(keys, str) else keys) if str(key) not in item]
-        # A case to infer has no label, and training's transforms may stand in the same file.
-        if [key for key in missing if key != "label"]:
-            message = f"loads {missing[0]!r}, and a case has {', '.join(item)}: image_key and label_key name its fields"
-            raise ConfigError(message, path=config, where=f"{name}#keys")
-
-
-def redirect_components(
-    parser: Any, config: Path, bounds: StageBounds, options: BundleOptions, lacking: Mapping[str, Path]
-) -> None:
-    """Point what loads weights and what saves images at the stage, and refuse what writes to another folder.
-
-    Args:
-        parser: MONAI's ConfigParser, with the stage's folders and cases in it.
-        config: the configuration, for messages.
-        bounds: of the stage.
-        options: which ids name folders.
-        lacking: of :func:`put_folders`.
-
-    Raises:
-        ConfigError: a component writes outside of the stage's folder; the message names its id.
-    """
-    if bounds.weights is not None and options.load_path and has_id(parser, options.load_path):
-        parser[options.load_path] = str(bounds.weights)
-    path, root, cache = REPLACED_ARGUMENTS
-    for name, component in list(list_components(parser.get())):
-        if bounds.weights is not None and path in component:
-            _point_at_weights(parser, f"{name}#{path}", bounds.weights)
-        # An evaluation must not write over the checkpoints that it judges.
-        if bounds.weights is not None and _is_a(component, "CheckpointSaver"):
-            parser[f"{name}#save_dir"] = str(bounds.folders[0])
-        if _is_a(component, *IMAGE_SAVERS) and component.get(root) and bounds.image_root is not None:
-            parser[f"{name}#{root}"] = str(bounds.image_root)
-        if component.get(cache) and "data" in component:
-            parser[f"{name}#{cache}"] = str(bounds.cache)
-    for name, folder in lacking.items():
-        for place in list(_list_folder_ids(parser, name == options.checkpoints)):
-            parser[place] = str(folder.resolve())
-
-
-def check_folders(parser: Any, config: Path, bounds: StageBounds) -> None:
-    """Refuse a component that writes outside of the stage's folder.
-
-    Raises:
-        ConfigError: there is one; the message names its id.
-    """
-    for name in _list_folder_ids(parser):
-        folder = _read_path(parser, name)
-        if folder is not None and not bounds.may_write(folder):
-            message = (
-                f"writes to {folder.resolve()}; the stage's folder is {bounds.folders[0]}: set this id below `set`"
-            )
-            raise ConfigError(message, path=config, where=name)
-
-
-def _point_at_weights(parser: Any, name: str, weights: Path) -> None:
-    """Let a loader load the stage's weights; an id that its path only repeats is set, too.
-
-    An expression may ask there whether the file exists (``_disabled_: $not os.path.exists(@ckpt_path)``).
-    """
-    for source in _follow_references(parser, name):
-        parser[source] = str(weights)
-    parser[name] = str(weights)
+        visited.add(current)
+        texts = [text for _, text in walk(get_item(content, current)) if isinstance(text, str)]
+        yield from texts
+        waiting += [reference for text in texts for reference in list_references(text) if reference]

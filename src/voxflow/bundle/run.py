@@ -76,7 +76,7 @@ def train_bundle(
 
     _clear_folder(out)
     # One id may be both: checkpoints then decide, since the stages after this one look for them.
-    folders = {options.outputs: out / "events", options.checkpoints: out}
+    folders = {"outputs": out / "events", "checkpoints": out}
     with use_bundle(bundle), check_images(data) as checked, _withdraw_checkpoints(out):
         bounds = StageBounds((out,), inputs=list_input_files(checked), protected=(bundle,))
         with (
@@ -202,7 +202,7 @@ def _run(
         raise DataError("file not found; train first", path=model / MODEL)
     name = options.evaluator or DEFAULT_EVALUATOR[stage]
     # One id may be both: nothing may be written where the trained model lies.
-    folders = {options.checkpoints: model, options.outputs: out}
+    folders = {"checkpoints": model, "outputs": out}
     images = list_input_files(data, "image")
     failures: list[dict[str, str]] = []
     with use_bundle(bundle), check_images(data, failures) as checked, _withdraw_results(out):
