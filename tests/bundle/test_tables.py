@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from voxflow.bundle import BundleOptions
+from tests.bundle.shape_parts import CASES
+from tests.bundle.shapes import SHAPES
+from tests.bundle.workspaces import Workspace
+from voxflow.bundle import BundleOptions, BundleTarget, check_bundle
 from voxflow.bundle.guard import StageBounds
 from voxflow.bundle.options import DEFAULT_EVALUATOR
 from voxflow.bundle.parts import USUAL_ENTRIES, open_bundle
-from voxflow.bundle.redirect import REPLACED_ARGUMENTS, WRITING_ARGUMENTS
+from voxflow.bundle.reading import use_bundle
+from voxflow.bundle.redirect import REPLACED_ARGUMENTS, WRITING_ARGUMENTS, Redirection
 from voxflow.errors import ConfigError
 from voxflow.files import write_json
 
@@ -87,3 +92,33 @@ def test_what_is_refused_is_what_the_table_says(bundle: Path, tmp_path: Path, ar
         open_bundle(bundle, "infer", options, folders={}, data={}, bounds=bounds),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", ["template", "globbed", "paths", "merged", "endoscopic"])
+def test_the_check_replaces_what_a_training_replaces(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path / "ws", SHAPES[name])
+    options, runs = workspace.options("train"), list[set[str]]()
+    original = Redirection._replace
+
+    def note(redirection: Redirection, place: str, value: Any, words: str) -> None:
+        if redirection.stage == "train":
+            runs[-1].add(place)
+        original(redirection, place, value, words)
+
+    monkeypatch.setattr(Redirection, "_replace", note)
+    runs.append(set())
+    block = {"kind": "bundle", "trust": True, "train": options.model_dump(mode="json", exclude_unset=True)}
+    check_bundle(BundleTarget("ws", workspace.bundle, "ws", block))
+    runs.append(set())
+    folders = {"outputs": workspace.model / "events", "checkpoints": workspace.model}
+    data = {options.train_data: workspace.items(*CASES[:2]), options.validate_data: workspace.items(CASES[2])}
+    bounds = StageBounds((workspace.model,))
+    with (
+        use_bundle(workspace.bundle),
+        open_bundle(workspace.bundle, "train", options, folders=folders, data=data, bounds=bounds),
+    ):
+        pass
+    assert runs[0] == runs[1]
+    assert runs[0]

@@ -324,8 +324,9 @@ class _BundleCheck:
         folders = {"checkpoints": model, "outputs": out}
         if weights is None:  # where both are one id, checkpoints decide
             folders = {"outputs": model / "events", "checkpoints": model}
-        bounds = StageBounds((out if weights else model,), weights=weights, image_root=Path("the folder of its images"))
-        bounds.folders = (out if weights else model,)
+        images = Path("the folder of its images") if weights else None
+        bounds = StageBounds((), weights=weights, image_root=images)
+        bounds.folders = (out if weights else model,)  # as messages name them
         redirection = Redirection(reading.content, options, reading.stage, bounds, reading.note)
         with contextlib.suppress(KeyError):
             set_item(reading.content, "bundle_root", str(reading.bundle))
