@@ -153,9 +153,17 @@ def test_the_same_number_in_another_part_is_another_patient(tmp_path: Path) -> N
     write_pair(tmp_path / "in", "imagesTs/001.nii.gz", "labelsTs/001.nii.gz", value=2)
     rows = convert(tmp_path)
     assert len({row["patient"] for row in rows}) == 2
+    assert {row["source"][:8]: row["subset"] for row in rows} == {"imagesTr": "training", "imagesTs": "testing"}
     for row in rows:
         image, mask = (read_volume(tmp_path / "out" / row[column]).array.flat[0] for column in ("image", "label"))
         assert image == mask == (1 if row["source"].startswith("imagesTr") else 2)
+
+
+def test_a_test_part_without_labels_is_no_part(tmp_path: Path) -> None:
+    write_pair(tmp_path / "in", "imagesTr/001.nii.gz", "labelsTr/001.nii.gz", value=1)
+    write_pair(tmp_path / "in", "imagesTs/002.nii.gz", "labelsTs/002.nii.gz", value=2)
+    (tmp_path / "in" / "labelsTs" / "002.nii.gz").unlink()
+    assert not any("subset" in row for row in convert(tmp_path))
 
 
 def test_names_that_meet_as_case_ids_are_kept_apart(tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ def test_plain_pairs_have_no_layout(root: Path) -> None:
     assert read_convert_block(root) == {"modalities": ["CT"]}
 
 
+@pytest.mark.parametrize(("folder", "testing"), [("Ts", "dataset"), ("Tr", 0.2)])
+def test_pairs_of_a_test_part_stand_in_the_block(root: Path, folder: str, testing: str | float) -> None:
+    image = make_patients(1)[0].images[0]
+    for name, part in (("a", "Tr"), ("b", folder)):
+        write_array(root / "raw" / f"images{part}" / f"{name}.nii.gz", image)
+        write_array(root / "raw" / f"labels{part}" / f"{name}.nii.gz", (image > 0).astype("uint8"))
+    assert main(["new", "mine", "--source", "raw", "--template", "segmentation_ct"]) == 0
+    assert yaml.safe_load((root / "params.yaml").read_text())["workspaces"]["mine"]["split"]["testing"] == testing
+
+
 def test_layout_none_pairs_by_names(root: Path) -> None:
     LAYOUTS["nnunet"][1](root / "raw", make_patients(2))
     assert main(["new", "mine", "--source", "raw", "--template", "auto", "--layout", "none"]) == 0

@@ -21,6 +21,7 @@ from .layout_labels import name_combinations as name_combinations
 from .layout_labels import paint_ignore as paint_ignore
 from .layout_labels import unite_labels as unite_labels
 from .names import choose_case_ids as choose_case_ids
+from .names import has_labelled_test_part as has_labelled_test_part
 from .options import ImageOptions as ImageOptions
 from .origins import RowOrigin as RowOrigin
 from .origins import SourceNamer as SourceNamer

@@ -14,7 +14,7 @@ from voxflow.errors import LIBRARY_ERRORS, DataError, InputError
 from voxflow.executor import process_map
 from voxflow.images.label_values import LabelValues
 from voxflow.images.labels import NO_NAMES, read_known_label
-from voxflow.images.names import choose_case_ids, list_data_files
+from voxflow.images.names import choose_case_ids, list_data_files, parse_name
 from voxflow.images.origins import RowOrigin
 from voxflow.images.pairs import find_patient
 from voxflow.images.pictures import LOSSY_SUFFIXES, read_picture
@@ -63,6 +63,7 @@ class ImageFileJob:
     values: LabelValues = field(default_factory=LabelValues)
     findings: Mapping[str, int | None] = field(default_factory=dict)
     findings_source: Literal["csv", "folder"] = "csv"
+    subset: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ def _write_volume_case(job: ImageFileJob, row: ConversionRow, image: Path) -> Co
         label=f"labels/{job.case}{job.suffix}" if label else "",
         label_source="nifti" if label else "",
         source=job.source_name,
+        subset=job.subset,
         **format_geometry(volume.geometry),
     )
     write_volume(job.target / case.image, volume)
@@ -257,9 +259,18 @@ def _plan_jobs(
             values=LabelValues.of(options),
             findings=dict(zip(files.findings.names, files.findings_of(pair), strict=True)),
             findings_source="csv" if options.findings else "folder",
+            subset=subset,
         )
-        for pair, case, patient in zip(files.pairs, cases, patients, strict=True)
+        for pair, case, patient, subset in zip(files.pairs, cases, patients, _find_subsets(files), strict=True)
     ]
+
+
+def _find_subsets(files: ImageFiles) -> list[str]:
+    """What each pair is for, where there is a test part with labels, such as imagesTs and labelsTs; else nothing."""
+    marks = [parse_name(pair.files[0], files.source).subset for pair in files.pairs]
+    if not any(mark == "ts" and pair.label for mark, pair in zip(marks, files.pairs, strict=True)):
+        return [""] * len(marks)
+    return [{"ts": "testing", "tr": "training", "val": "training"}.get(mark, "") for mark in marks]
 
 
 def _describe_error(error: InputError, job: ImageFileJob) -> str:

@@ -12,7 +12,7 @@ from voxflow.volumes import VOLUME_SUFFIXES
 from voxflow.volumes import strip_suffix as strip_suffix_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 Role = Literal["image", "label"]
 
@@ -69,6 +69,17 @@ class FileName:
     def is_nameless(self) -> bool:
         """Whether the stem is nothing but a word such as ``label``."""
         return self.key == self.folder
+
+
+def has_labelled_test_part(files: Iterable[Path], source: Path) -> bool:
+    """Whether a folder of pairs keeps some for testing: folders such as imagesTs and labelsTs.
+
+    Args:
+        files: below ``source``.
+        source: the folder.
+    """
+    names = [parse_name(file, source) for file in files]
+    return {name.folder_role for name in names if name.subset == "ts"} >= {"image", "label"}
 
 
 def parse_name(path: Path, source: Path) -> FileName:

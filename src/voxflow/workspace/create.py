@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.errors import ConfigError, DataError, join_names
 from voxflow.files import atomic_directory, read_text, write_json, write_text
 from voxflow.findings import suggest
-from voxflow.images import format_proposal, list_files, masks_overlap, propose_label_values
+from voxflow.images import format_proposal, has_labelled_test_part, list_files, masks_overlap, propose_label_values
 from voxflow.layouts import read_label_descriptions, recognise_layout
 from voxflow.places import PARAMS, check_workspace_name, read_workspaces
 from voxflow.progress import say
@@ -192,7 +193,7 @@ def _create_in_repository(
     block = _state_conversion(block, _describe_layout(layout) if layout else _describe_label_names(root / source))
     if channels and takes_channels(template, channels):
         block = _state_conversion(block, _describe_channels(channels))
-    if layout and any(case.part == "testing" and case.labels for case in layout.cases):
+    if _has_own_test_part(root / source, layout):
         block = re.sub(r"^      testing: .*$", "      testing: dataset", block, flags=re.MULTILINE)
     write_text(params, _insert_block(read_text(params), block))
     return folder
@@ -269,6 +270,16 @@ def _insert_block(text: str, block: str) -> str:
     before = text[:end].rstrip()
     after = text[end:]
     return f"{before}\n\n{block}" + (f"\n{after}" if after else "")
+
+
+def _has_own_test_part(source: Path, layout: Layout | None) -> bool:
+    """Whether the data set keeps labelled cases for testing."""
+    if layout is None:
+        # An empty folder is no fault yet: images may come later.
+        with suppress(DataError):
+            return has_labelled_test_part(list_files(source), source)
+        return False
+    return any(case.part == "testing" and case.labels for case in layout.cases)
 
 
 def _describe_layout(layout: Layout) -> list[str]:
