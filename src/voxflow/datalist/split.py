@@ -181,15 +181,15 @@ def _own_parts(table: pd.DataFrame) -> pd.Series[str]:
 def _list_own_test_patients(labelled: pd.DataFrame) -> list[str]:
     """The patients of the data set's own test part."""
     parts, patients = _own_parts(labelled), labelled["patient"].astype(str)
-    own = set(patients[parts == TESTING])
-    leaking = labelled["case"][patients.isin(own) & (patients.isin(set(patients[parts == TRAINING])))]
+    test_patients = set(patients[parts == TESTING])
+    leaking = labelled["case"][patients.isin(test_patients) & (patients.isin(set(patients[parts == TRAINING])))]
     if len(leaking):
         raise DataError(
             f"leakage: the data set puts cases of one patient in training and in testing: {join_names(list(leaking))}"
         )
-    if not own:
+    if not test_patients:
         raise DataError("split.testing: dataset: no labelled case is of the data set's own test part")
-    return sorted(own)
+    return sorted(test_patients)
 
 
 def list_own_test_cases(table: pd.DataFrame) -> list[str]:

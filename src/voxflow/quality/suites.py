@@ -157,8 +157,10 @@ def _apply_severities(checks: list[DataCheck], options: ValidateOptions) -> list
     names = [*(check.name for check in checks), *LABEL_CHECKS]
     # Without the channel's name it is the check of all channels.
     bases = {name: name.partition(": ")[0] for name in names}
-    known = {*names, *bases.values()}
-    findings = [_describe_unknown(name, names) for name in (*options.critical, *options.warning) if name not in known]
+    accepted_names = {*names, *bases.values()}
+    findings = [
+        _describe_unknown(name, names) for name in (*options.critical, *options.warning) if name not in accepted_names
+    ]
     if findings:
         raise ConfigError("the key 'validate' names checks that there are not", findings=findings)
     severity_by_name = dict.fromkeys(options.warning, "warning") | dict.fromkeys(options.critical, "critical")

@@ -205,10 +205,10 @@ class NormalizeChannels(FieldTransform):
         if len(array) != len(self.channels):
             raise DataError(f"NormalizeChannels states {len(self.channels)} channels, the image has {len(array)}")
         normal = np.empty(array.shape, dtype=np.float32)
-        own = NormalizeNonzeroIntensities(fields=self.fields)
+        nonzero = NormalizeNonzeroIntensities(fields=self.fields)
         for channel, out, numbers in zip(array, normal, self.channels, strict=True):
             if numbers is None:
-                out[...] = own.change(channel[None])[0]
+                out[...] = nonzero.change(channel[None])[0]
             else:
                 low, high, mean, deviation = numbers
                 out[...] = (np.clip(channel, low, high) - np.float32(mean)) / np.float32(deviation)
