@@ -57,7 +57,7 @@ def read_results(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(5400)
 def test_training_goes_on_elsewhere_as_it_would_have_here(tmp_path: Path) -> None:
     former, home, remote, backup = (tmp_path / name for name in ("former", "home", "remote", "backup"))
     old = make_repository(former)
