@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from voxflow.errors import DataError, InputError, join_names
+from voxflow.errors import LIBRARY_ERRORS, DataError, InputError, join_names
 from voxflow.executor import process_map
 from voxflow.images.files import describe_values
 from voxflow.images.label_values import LabelValues
@@ -154,6 +154,9 @@ def convert_layout_case(job: LayoutJob) -> ConversionOutcome:
         for path in job.case.files:
             message = message.replace(str(path), path.name)
         return ConversionOutcome((replace(row, reason=message),))
+    except LIBRARY_ERRORS as error:
+        # Its words may hold what the file does.
+        return ConversionOutcome((replace(row, reason=f"unreadable: damaged, or too large ({type(error).__name__})"),))
 
 
 def _write_case(job: LayoutJob, row: ConversionRow) -> ConversionOutcome:
