@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,27 @@ from tasks import resample, validate
 from tests.tasks.demo_cases import VOLUMES, run
 from tests.volumes.test_channel_profile import draw_body
 from voxflow.drift import MonitorOptions, compare_samples, measure_incoming
+from voxflow.engines import Engine
+from voxflow.errors import DataError
+from voxflow.evaluation import EvaluateOptions, evaluate_segmentation
 from voxflow.files import write_json
-from voxflow.inference import InferenceCase, read_volumes
+from voxflow.inference import (
+    InferenceCase,
+    InferOptions,
+    ResultLedger,
+    check_channel_order,
+    infer_cases,
+    read_volumes,
+)
 from voxflow.places import Places
 from voxflow.quality import profile_suites
 from voxflow.spec import ModelSpec
-from voxflow.volumes import Volume, read_fingerprint, write_volume
+from voxflow.volumes import Volume, read_fingerprint, read_volume, write_volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from voxflow.prediction import SwapHandling
 
 CASES = 12
 
@@ -96,12 +111,11 @@ def test_missing_repeated_distant_and_empty_channels_are_critical_by_name(monkey
     assert failures["image is not constant: PET"]["p04_1"] == "0.0"
 
 
-def test_a_model_refuses_channels_that_look_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = write_cohort()
-    assert run(resample, monkeypatch, {"onto": "PET"}) == 0
+def make_pet_ct_spec() -> ModelSpec:
+    """Of a model that learned from the resampled cohort."""
     profile = read_fingerprint(Path("data/resampled/demo/fingerprint.json")).profile
     assert profile is not None
-    spec = ModelSpec(
+    return ModelSpec(
         task="segmentation",
         class_names=("background", "tumour"),
         activation="softmax",
@@ -110,12 +124,72 @@ def test_a_model_refuses_channels_that_look_swapped(monkeypatch: pytest.MonkeyPa
         onto="PET",
         profile=profile.model_dump(mode="json"),
     )
-    kept = ModelSpec.model_validate_json(spec.model_dump_json())
+
+
+def test_a_model_refuses_channels_that_look_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = write_cohort()
+    assert run(resample, monkeypatch, {"onto": "PET"}) == 0
+    kept = ModelSpec.model_validate_json(make_pet_ct_spec().model_dump_json())
     for row in rows:
         images = tuple(VOLUMES / name for name in row["image"].split(";"))
-        assert len(read_volumes(InferenceCase("a", images), kept)) == 2
-        with pytest.raises(Exception, match="CT and PET look swapped"):
-            read_volumes(InferenceCase("a", images[::-1]), kept)
+        assert check_channel_order(read_volumes(InferenceCase("a", images), kept), kept, "refuse") == ""
+        swapped = read_volumes(InferenceCase("a", images[::-1]), kept)
+        with pytest.raises(DataError, match=r"CT and PET look swapped, .*set swapped_channels: warn"):
+            check_channel_order(swapped, kept, "refuse")
+
+
+class SumEngine(Engine):
+    """Calls bright voxels a tumour."""
+
+    name = "torch"
+    is_local = True
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        total = batch.sum(axis=1, keepdims=True)
+        return np.concatenate([np.zeros_like(total), total], axis=1)
+
+
+def test_a_swapped_case_is_refused_or_goes_on_with_a_remark(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write_cohort()
+    assert run(resample, monkeypatch, {"onto": "PET"}) == 0
+    engine = SumEngine(make_pet_ct_spec())
+    cases = []
+    for number, row in enumerate(rows[:2]):
+        images = tuple(VOLUMES / name for name in row["image"].split(";"))
+        label = Path(f"label{number}.nii.gz")
+        grid = read_volume(images[1])
+        write_volume(label, Volume((grid.array > 1).astype(np.uint8), grid.geometry))
+        cases.append(InferenceCase(row["case"], images[::-1] if number else images, label))
+    reason = "CT and PET look swapped, by what the channels of the training's cases are like"
+    failed_cases: dict[SwapHandling, int] = {"refuse": 1, "warn": 0}
+    for handling, failed in failed_cases.items():
+        infer_options = InferOptions(swapped_channels=handling, overlays=0)
+        out = [Path(f"{name}_{handling}") for name in ("infer", "evaluate")]
+        for folder in out:
+            folder.mkdir()
+        ledger = ResultLedger(out[0], "maker")
+        infer_cases(engine, cases, out[0], infer_options, ledger=ledger)
+        capsys.readouterr()
+        # What is there already is not made again, and keeps its remark.
+        options = infer_options.model_copy(update={"overwrite": False})
+        result = infer_cases(engine, cases, out[0], options, ledger=ledger)
+        assert result.metrics["failed_cases"] == failed
+        evaluation = evaluate_segmentation(engine, cases, out[1], EvaluateOptions(swapped_channels=handling))
+        assert evaluation.metrics["failed_cases"] == failed
+        masks = pd.read_csv(out[0] / "preds_outputs.csv", keep_default_na=False)
+        scores = pd.read_csv(out[1] / "per_case.csv", keep_default_na=False).set_index("case")
+        if handling == "refuse":
+            assert "remark" not in masks
+            assert result.failures.rows[0]["reason"].startswith(reason)
+        else:
+            assert list(masks["remark"]) == ["", reason]
+            assert scores["remark"][cases[1].id].startswith(reason)
+            assert f"warning: case {cases[1].id}: {reason}" in capsys.readouterr().err
 
 
 def test_drift_names_the_channel_that_moved() -> None:

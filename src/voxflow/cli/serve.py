@@ -29,6 +29,7 @@ class ServeCommand(Command):
         model: a model file, a folder of exported models, or an MMAR.
         host, port: the address to listen on.
         engine: the engine that runs the model, or "auto".
+        swapped_channels: what becomes of a case whose channels look swapped, "refuse" or "warn".
         token_file: holds the token that clients must show; None: VOXFLOW_SERVE_TOKEN does, if anything.
         log: the file of the log; None: standard error.
         log_mb: of one file of the log.
@@ -45,6 +46,7 @@ class ServeCommand(Command):
     token_file: Path | None = None
     log: Path | None = None
     log_mb: int = LOG_MB
+    swapped_channels: str = "refuse"
     limits: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -56,6 +58,8 @@ class ServeCommand(Command):
         parser.add_argument("--host", default=cls.host, help="address to listen on (default: this machine only)")
         parser.add_argument("--port", type=int, default=cls.port, help="port to listen on (default: %(default)s)")
         parser.add_argument("--engine", default="auto", help="engine of the model (default: the fastest available)")
+        swaps = "cases whose channels look swapped (default: %(default)s)"
+        parser.add_argument("--swapped-channels", choices=("refuse", "warn"), default="refuse", help=swaps)
         parser.add_argument("--token-file", type=Path, metavar="FILE", help="clients must show the token in this file")
         parser.add_argument("--log", type=Path, metavar="FILE", help="log of requests (default: standard error)")
         parser.add_argument(
@@ -82,6 +86,7 @@ class ServeCommand(Command):
             arguments.token_file,
             arguments.log,
             arguments.log_mb,
+            arguments.swapped_channels,
             limits,
         )
 
@@ -111,7 +116,8 @@ class ServeCommand(Command):
         if self.log_mb < 1:
             raise ConfigError("--log-mb: a positive number")
         try:
-            return ServeLimits.model_validate(self.limits), InferOptions.model_validate({"engine": self.engine})
+            options = {"engine": self.engine, "swapped_channels": self.swapped_channels}
+            return ServeLimits.model_validate(self.limits), InferOptions.model_validate(options)
         except ValidationError as error:
             raise ConfigError(describe_flags(error)) from error
 

@@ -95,14 +95,16 @@ def evaluate_segmentation(
     classes = class_values(engine.spec)
     scores: Scores = {}
     ignored: dict[str, int] = {}
+    remarks: dict[str, str] = {}
     for segmented_case in segment_cases(engine, cases, options, failures):
         overlaps = failures.attempt(
             segmented_case.case, partial(_compare, segmented_case, classes, options.surface_tolerance_mm, ignored)
         )
         if overlaps is not None:
             scores[segmented_case.case.id] = overlaps
+            remarks[segmented_case.case.id] = segmented_case.remark
             write_volume(out / "masks" / f"{segmented_case.case.id}.nii.gz", segmented_case.prediction.mask)
-    means = _write_scores(scores, list(classes), failures, out, ignored)
+    means = _write_scores(scores, list(classes), failures, out, ignored=ignored, remarks=remarks)
     metrics = complete_metrics(means, len(scores), failures)
     intervals = _compute_intervals(scores, list(classes), options.bootstrap)
     _write_best_and_worst({case.id: case for case in cases}, scores, engine.spec, out)
@@ -154,14 +156,20 @@ def _read_reference(case: InferenceCase, grid: Geometry) -> Volume:
 
 
 def _write_scores(
-    scores: Scores, names: Sequence[str], failures: Failures, out: Path, ignored: dict[str, int]
+    scores: Scores,
+    names: Sequence[str],
+    failures: Failures,
+    out: Path,
+    *,
+    ignored: dict[str, int],
+    remarks: dict[str, str],
 ) -> Metrics:
     """Write the per-case table, failed cases first, and the text reports; return the means.
 
     Where voxels may be unlabelled, the table and the numbers say how many were left out; where classes may be, the
     numbers say how many cases each class was judged in.
     """
-    rows = [_make_row(case, by_class) for case, by_class in scores.items()]
+    rows = [_make_row(case, by_class, remarks[case]) for case, by_class in scores.items()]
     columns = ["case", "mean_dice", *(f"{kind}_{name}" for name in names for kind in KINDS), "remark"]
     if ignored:
         rows = [row | {IGNORED: ignored[row["case"]]} for row in rows]
@@ -184,11 +192,12 @@ def _write_scores(
     return metrics
 
 
-def _make_row(case: str, by_class: dict[str, Overlap]) -> dict[str, Any]:
+def _make_row(case: str, by_class: dict[str, Overlap], remark: str) -> dict[str, Any]:
     row: dict[str, Any] = {"case": case, "mean_dice": _average_dice(by_class)}
     for name, overlap in by_class.items():
         row |= {f"{kind}_{name}": value for kind, value in asdict(overlap).items() if kind != "remark"}
-    row["remark"] = "; ".join(f"{name}: {overlap.remark}" for name, overlap in by_class.items() if overlap.remark)
+    class_remarks = [f"{name}: {overlap.remark}" for name, overlap in by_class.items() if overlap.remark]
+    row["remark"] = "; ".join(filter(None, [remark, *class_remarks]))
     return row
 
 

@@ -30,8 +30,6 @@ def prepare_images(cases: Sequence[InferenceCase], spec: ModelSpec) -> list[NDAr
     """
     if not cases:
         raise DataError("no case to compare the exported engines on; the datalist's validation part is empty")
-    # Engines are compared on whatever the training read, also where its channels look swapped.
-    spec = spec.model_copy(update={"profile": {}})
     if spec.task == "segmentation":
         return [_crop_middle(prepare_volume(read_volumes(case, spec), spec)[0], spec) for case in cases]
     return [prepare_radiograph(read_radiographs(case), spec) for case in cases]

@@ -1,6 +1,7 @@
 from .cases import Failures as Failures
 from .cases import InferenceCase as InferenceCase
 from .cases import Metrics as Metrics
+from .cases import check_channel_order as check_channel_order
 from .cases import find_native_cases as find_native_cases
 from .cases import read_radiographs as read_radiographs
 from .cases import read_volumes as read_volumes

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.dicom import Origin, SourceFiles
+    from voxflow.prediction import SwapHandling
     from voxflow.spec import ModelSpec
 
 T = TypeVar("T")
@@ -159,7 +160,7 @@ def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
 
     Raises:
         DataError: a file is missing, unreadable or on another grid, or holds values that are no numbers; a channel is
-            missing, two are the same, or they look swapped.
+            missing, or two are the same.
     """
     if case.channels and spec.channels and case.channels != spec.channels:
         order = ", ".join(spec.channels)
@@ -181,11 +182,28 @@ def read_volumes(case: InferenceCase, spec: ModelSpec) -> tuple[Volume, ...]:
     if spec.channels:
         require_named_channels(len(volumes), spec)
         _refuse_repeated_image(volumes, paths, spec)
-    placed = tuple(_place_channels(volumes, paths, spec) if spec.takes_own_grids else volumes)
-    swap = describe_swap(ChannelProfile.model_validate(spec.profile), placed) if spec.profile else ""
-    if swap:
-        raise DataError(f"{swap}: name its images by channel, or give them in the model's order")
-    return placed
+    return tuple(_place_channels(volumes, paths, spec) if spec.takes_own_grids else volumes)
+
+
+def check_channel_order(volumes: Sequence[Volume], spec: ModelSpec, handling: SwapHandling) -> str:
+    """Compare a case's channels with those of the training's cases.
+
+    Args:
+        volumes: of :func:`read_volumes`.
+        spec: of the model.
+        handling: what becomes of a case whose channels look swapped.
+
+    Returns:
+        What the tables are to say of the case; empty where its channels look right, or where that can't be told.
+
+    Raises:
+        DataError: they look swapped, and such a case is refused.
+    """
+    swap = describe_swap(ChannelProfile.model_validate(spec.profile), volumes) if spec.profile else ""
+    if swap and handling == "refuse":
+        ways = "name its images by channel, or give them in the model's order"
+        raise DataError(f"{swap}: {ways}; if they are right as they are, set swapped_channels: warn")
+    return swap
 
 
 def _refuse_repeated_image(volumes: Sequence[Volume], paths: Sequence[Path], spec: ModelSpec) -> None:

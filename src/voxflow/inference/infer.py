@@ -13,7 +13,7 @@ from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads it
 
 from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, InputError
-from voxflow.inference.cases import Failures, read_volumes
+from voxflow.inference.cases import Failures, check_channel_order, read_volumes
 from voxflow.inference.channel_overlays import write_overlays
 from voxflow.inference.run import classify_cases, count_helpers, segment_cases, write_masks_behind
 from voxflow.inference.writing import ContactSheet, make_prediction_rows, name_prediction_columns
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Classes that are sooner counted one by one.
 FEW_VALUES = 8
-
+REMARK = "remark"  # a column of preds_outputs.csv where a case has one
 
 OTHER_MASK = (
     "another model, other settings or another image made the mask that is there; delete it, or leave --no_overwrite out"
@@ -170,7 +170,11 @@ def write_masks_table(
         out: the folder of the results.
     """
     ordered = [rows[case.id] for case in cases if case.id in rows]
-    write_predictions(out, ordered, ["case", "image", "mask", *_name_volume_columns(spec)])
+    columns = ["case", "image", "mask", *_name_volume_columns(spec)]
+    if any(REMARK in row for row in ordered):
+        ordered = [{REMARK: "", **row} for row in ordered]
+        columns.append(REMARK)
+    write_predictions(out, ordered, columns)
 
 
 def write_classes(results: Sequence[ClassifiedCase], spec: ModelSpec, out: Path, options: InferOptions) -> None:
@@ -222,7 +226,7 @@ class _SegmentationRun:
     def _finish(self, segmented_case: SegmentedCase) -> None:
         """Everything of a case beside its mask; the note that it is done comes last."""
         case, mask = segmented_case.case, segmented_case.prediction.mask
-        self.rows[case.id] = _make_mask_row(case, mask, self.spec)
+        self.rows[case.id] = _make_mask_row(case, mask, self.spec, segmented_case.remark)
         if self.options.dicom_seg and case.find_source(self.spec):
             self._write_seg(case, mask)
         if len(self.rows) <= self.options.overlays:
@@ -252,20 +256,30 @@ class _SegmentationRun:
             return False
         if self.options.dicom_seg and case.find_source(self.spec) and not _seg_path(case.id, self.out).is_file():
             self._write_seg(case, mask)
-        self.rows[case.id] = _make_mask_row(case, mask, self.spec)
+        self.rows[case.id] = _make_mask_row(case, mask, self.spec, self._find_remark(case))
         return True
+
+    def _find_remark(self, case: InferenceCase) -> str:
+        """Say again what an earlier run remarked on a case; its images are read only where there may be a remark."""
+        if not self.spec.profile or self.options.swapped_channels == "refuse":
+            return ""
+        try:
+            return check_channel_order(read_volumes(case, self.spec), self.spec, "warn")
+        except DataError:
+            return ""  # the image is gone, and its mask is there
 
     def _write_seg(self, case: InferenceCase, mask: Volume) -> None:
         self.failures.attempt(case, partial(_write_segmentation, case, mask, self.spec, self.out))
 
 
-def _make_mask_row(case: InferenceCase, mask: Volume, spec: ModelSpec) -> dict[str, Any]:
+def _make_mask_row(case: InferenceCase, mask: Volume, spec: ModelSpec, remark: str) -> dict[str, Any]:
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
     names = label_names(spec)
     counts = dict(zip(names, _count_voxels(mask.array, names), strict=True))
     volumes = [float(sum(counts[value] for value in values) * voxel_ml) for values in class_values(spec).values()]
     files = {"case": case.id, "image": case.image_name, "mask": mask_path(case.id)}
-    return files | dict(zip(_name_volume_columns(spec), volumes, strict=True))
+    row = files | dict(zip(_name_volume_columns(spec), volumes, strict=True))
+    return row | {REMARK: remark} if remark else row
 
 
 def _count_voxels(labels: NDArray[Any], values: Iterable[int]) -> list[int]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from voxflow.errors import DataError
-from voxflow.inference.cases import read_radiographs, read_volumes
+from voxflow.inference.cases import check_channel_order, read_radiographs, read_volumes
 from voxflow.machine import count_cores
 from voxflow.prediction import announce_image, choose_device, predict_prepared, predict_radiograph, prepare_image
 from voxflow.progress import say, track
@@ -46,11 +46,13 @@ class SegmentedCase:
         case: the case.
         image: its first channel, or the one that gives the grid.
         prediction: the mask, on the grid of ``image``.
+        remark: what tables say of the case; empty: nothing.
     """
 
     case: InferenceCase
     image: Volume
     prediction: Prediction
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,22 +85,22 @@ def segment_cases(
         failures: gets the cases that could not be used.
     """
 
-    def read(case: InferenceCase) -> tuple[Volume, PreparedImage]:
+    def read(case: InferenceCase) -> tuple[Volume, PreparedImage, str]:
         with suppress(DataError):  # reading says the same
             file = case.images[min(engine.spec.reference, len(case.images) - 1)]
             announce_image(engine, read_geometry(file, has_channels=True), options)
         volumes = read_volumes(case, engine.spec)
+        remark = check_channel_order(volumes, engine.spec, options.swapped_channels)
         image = volumes[min(engine.spec.reference, len(volumes) - 1)]
-        note = describe_forms(image.geometry)
-        if note:
+        for note in filter(None, (describe_forms(image.geometry), remark)):
             say(f"warning: case {case.id}: {note}")
-        return image, prepare_image(volumes, engine.spec, choose_device(engine))
+        return image, prepare_image(volumes, engine.spec, choose_device(engine)), remark
 
-    def work(case: InferenceCase, content: tuple[Volume, PreparedImage]) -> SegmentedCase:
-        image, prepared = content
-        return SegmentedCase(case, image, predict_prepared(engine, prepared, options))
+    def work(case: InferenceCase, content: tuple[Volume, PreparedImage, str]) -> SegmentedCase:
+        image, prepared, remark = content
+        return SegmentedCase(case, image, predict_prepared(engine, prepared, options), remark)
 
-    def leaves_room(content: tuple[Volume, PreparedImage]) -> bool:
+    def leaves_room(content: tuple[Volume, PreparedImage, str]) -> bool:
         return int(content[0].array.nbytes + content[1].image.nbytes) < ROOM * options.memory_mb * 2**20
 
     ahead = count_helpers(engine)

@@ -9,6 +9,7 @@ from .labels import select_values as select_values
 from .predict import Prediction as Prediction
 from .predict import PredictOptions as PredictOptions
 from .predict import PreparedImage as PreparedImage
+from .predict import SwapHandling as SwapHandling
 from .predict import announce_image as announce_image
 from .predict import choose_device as choose_device
 from .predict import plan_image as plan_image

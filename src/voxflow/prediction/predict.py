@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 
+SwapHandling = Literal["refuse", "warn"]
 # Of the memory that is free on a GPU, what is tried one after the other; windows of the training's size are the least.
 SHARES = (1.0, 0.5, 0.1)
 
@@ -74,6 +75,8 @@ class PredictOptions(BaseModel):
         back: "probabilities" returns each class's probabilities linearly to the image's grid and takes the strongest
             there; "labels" takes it on the network's grid and returns it by nearest neighbour, which leaves steps.
         clean: what is done to the mask on the image's own grid.
+        swapped_channels: what becomes of a case whose channels look swapped, by what those of the training were like:
+            "refuse" it with the reason, or "warn", go on, and note it in the table.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,6 +91,7 @@ class PredictOptions(BaseModel):
     back: Literal["labels", "probabilities"] = "probabilities"
     flips: tuple[Axis, ...] = ()
     clean: CleaningOptions = CleaningOptions()
+    swapped_channels: SwapHandling = "refuse"
 
 
 @dataclass(frozen=True, eq=False)
