@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.synthetic.anatomy import Abdomen, draw_abdomen
-from voxflow.synthetic.files import Person, new_dataset, write_shuffled
+from voxflow.synthetic.files import Person, new_dataset, place_slice, require_patients, set_pixels, write_shuffled
 from voxflow.synthetic.labels import build_rtstruct, build_seg
 
 if TYPE_CHECKING:
@@ -38,8 +37,7 @@ def write_abdominal_ct(folder: Path, patients: int, seed: int) -> None:
     Raises:
         DataError: fewer than six patients.
     """
-    if patients < MIN_PATIENTS:
-        raise DataError(f"the sample needs at least {MIN_PATIENTS} patients, received {patients}")
+    require_patients(patients, MIN_PATIENTS)
     objects: list[Dataset] = []
     for index in range(patients + 1):
         rng = np.random.default_rng([seed, index])
@@ -82,32 +80,12 @@ def build_ct_series(person: Person, abdomen: Abdomen, *, signed: bool, feet_firs
         dataset = new_dataset(person, CTImageStorage, modality="CT", series="ct", instance=geometry.size[2] - k)
         dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         dataset.PatientPosition = "FFS" if feet_first else "HFS"
-        dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = person.uid("frame"), ""
-        dataset.ImagePositionPatient = [f"{v:.6g}" for v in geometry.to_physical(np.array([0.0, 0.0, float(k)]))]
-        dataset.ImageOrientationPatient = [f"{v:.6g}" for v in geometry.direction[:, :2].T.ravel()]
-        dataset.PixelSpacing = [f"{geometry.spacing[1]:.6g}", f"{geometry.spacing[0]:.6g}"]
-        dataset.SliceThickness = f"{geometry.spacing[2]:.6g}"
+        place_slice(dataset, person, geometry, k)
         dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = slope, intercept, "HU"
         dataset.KVP, dataset.ConvolutionKernel = "120", "B30f"
         set_pixels(dataset, stored[:, :, k].T, signed=signed, bits=12)
         slices.append(dataset)
     return slices
-
-
-def set_pixels(dataset: Dataset, rows_columns: np.ndarray, *, signed: bool, bits: int) -> None:
-    """Store a grey image as uncompressed pixels of 16 bits.
-
-    Args:
-        dataset: the object to complete.
-        rows_columns: (rows, columns), whole numbers.
-        signed: PixelRepresentation (0028,0103).
-        bits: BitsStored (0028,0101).
-    """
-    dataset.Rows, dataset.Columns = rows_columns.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, bits, bits - 1
-    dataset.PixelRepresentation = int(signed)
-    dataset.PixelData = np.ascontiguousarray(rows_columns, dtype="<i2" if signed else "<u2").tobytes()
 
 
 def _choose_grid(rng: np.random.Generator, *, feet_first: bool) -> Geometry:

@@ -80,8 +80,7 @@ def draw_abdomen(rng: np.random.Generator, geometry: Geometry) -> Abdomen:
         rng: decides everything.
         geometry: the grid to draw on.
     """
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.size), indexing="ij"), -1)
-    points = geometry.to_physical(index.astype(np.float64)).astype(np.float32)
+    points = list_points(geometry)
     wobble = draw_smooth_noise(rng, points)
     hounsfield = np.full(geometry.size, AIR, np.float32)
     girth = rng.uniform(0.9, 1.08)
@@ -138,6 +137,12 @@ def _draw_ribs(hounsfield: NDArray[np.float32], points: NDArray[np.float32], gir
     ring = np.hypot(points[..., 0] / (138 * girth), points[..., 1] / (93 * girth))
     level = (points[..., 2] + 0.35 * points[..., 1]) % 32
     hounsfield[(np.abs(ring - 1) < 0.035) & (level < 11) & (points[..., 1] > -60)] = BONE
+
+
+def list_points(geometry: Geometry) -> NDArray[np.float32]:
+    """Return the place of each voxel's centre, (i, j, k, 3), in mm, LPS."""
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.size), indexing="ij"), -1)
+    return geometry.to_physical(index.astype(np.float64)).astype(np.float32)
 
 
 def draw_smooth_noise(rng: np.random.Generator, points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.synthetic.abdomen import set_pixels
-from voxflow.synthetic.files import Person, new_dataset, write_shuffled
+from voxflow.synthetic.files import Person, new_dataset, place_slice, require_patients, set_pixels, write_shuffled
 from voxflow.synthetic.head import CONTRASTS, REGIONS, Head, draw_head
 from voxflow.synthetic.labels import build_seg
 
@@ -55,8 +53,7 @@ def write_brain_mr(folder: Path, patients: int, seed: int) -> None:
     Raises:
         DataError: fewer than six patients.
     """
-    if patients < MIN_PATIENTS:
-        raise DataError(f"the sample needs at least {MIN_PATIENTS} patients, received {patients}")
+    require_patients(patients, MIN_PATIENTS)
     objects: list[Dataset] = []
     for index in range(patients + 1):
         rng = np.random.default_rng([seed, index])
@@ -95,11 +92,8 @@ def build_mr_series(person: Person, head: Head, contrast: Contrast, *, site: int
         dataset.SeriesDescription = DESCRIPTIONS[contrast][site % len(DESCRIPTIONS[contrast])]
         dataset.ImageType = ["ORIGINAL", "PRIMARY", "M"]
         dataset.PatientPosition = "HFS"
-        dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = person.uid("frame"), ""
-        dataset.ImagePositionPatient = [f"{v:.6g}" for v in geometry.to_physical(np.array([0.0, 0.0, float(k)]))]
-        dataset.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
-        dataset.PixelSpacing = [f"{geometry.spacing[1]:.6g}", f"{geometry.spacing[0]:.6g}"]
-        dataset.SliceThickness = dataset.SpacingBetweenSlices = f"{geometry.spacing[2]:.6g}"
+        place_slice(dataset, person, geometry, k)
+        dataset.SpacingBetweenSlices = dataset.SliceThickness
         dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = sequence, "SK", ""
         dataset.MRAcquisitionType, dataset.MagneticFieldStrength = "2D", "1.5"
         dataset.RepetitionTime, dataset.EchoTime, dataset.EchoTrainLength = f"{repetition:g}", f"{echo:g}", 1

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.synthetic.abdomen import set_pixels
-from voxflow.synthetic.files import Person, new_dataset, write_shuffled
+from voxflow.synthetic.files import Person, new_dataset, set_pixels, write_shuffled
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,16 +1,21 @@
-"""The DICOM attributes that every synthetic object carries, and shuffled files without meaningful names."""
+"""What the synthetic samples share: DICOM attributes, places of slices, pixels, and files without meaningful names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from voxflow.errors import DataError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from pydicom import Dataset
     from pydicom.uid import UID
+
+    from voxflow.geometry import Geometry
 
 DAY, TIME = "20200102", "120000"
 
@@ -72,6 +77,44 @@ def new_dataset(person: Person, sop_class: UID, *, modality: str, series: str, i
     dataset.Manufacturer, dataset.ManufacturerModelName = "Voxflow", "sample"
     dataset.SoftwareVersions, dataset.DeviceSerialNumber = "1", "1"
     return dataset
+
+
+def place_slice(dataset: Dataset, person: Person, geometry: Geometry, k: int) -> None:
+    """Say where a slice lies: ImagePositionPatient (0020,0032), ImageOrientationPatient (0020,0037), spacing in mm.
+
+    Args:
+        dataset: the object to complete.
+        person: whom it shows; all series of a person share one frame of reference.
+        geometry: the grid of the series.
+        k: the slice's index along the third axis, from 0.
+    """
+    dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = person.uid("frame"), ""
+    dataset.ImagePositionPatient = [f"{v:.6g}" for v in geometry.to_physical(np.array([0.0, 0.0, float(k)]))]
+    dataset.ImageOrientationPatient = [f"{v:.6g}" for v in geometry.direction[:, :2].T.ravel()]
+    dataset.PixelSpacing = [f"{geometry.spacing[1]:.6g}", f"{geometry.spacing[0]:.6g}"]
+    dataset.SliceThickness = f"{geometry.spacing[2]:.6g}"
+
+
+def set_pixels(dataset: Dataset, rows_columns: np.ndarray, *, signed: bool, bits: int) -> None:
+    """Store a grey image as uncompressed pixels of 16 bits.
+
+    Args:
+        dataset: the object to complete.
+        rows_columns: (rows, columns), whole numbers.
+        signed: PixelRepresentation (0028,0103).
+        bits: BitsStored (0028,0101).
+    """
+    dataset.Rows, dataset.Columns = rows_columns.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, bits, bits - 1
+    dataset.PixelRepresentation = int(signed)
+    dataset.PixelData = np.ascontiguousarray(rows_columns, dtype="<i2" if signed else "<u2").tobytes()
+
+
+def require_patients(patients: int, least: int) -> None:
+    """Raise a DataError where a sample would have fewer patients than its kinds of cases need."""
+    if patients < least:
+        raise DataError(f"the sample needs at least {least} patients, received {patients}")
 
 
 def write_shuffled(folder: Path, datasets: list[Dataset], rng: np.random.Generator) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from voxflow.synthetic.anatomy import Ellipsoid, draw_smooth_noise
+from voxflow.synthetic.anatomy import Ellipsoid, draw_smooth_noise, list_points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +52,7 @@ def draw_head(rng: np.random.Generator, geometry: Geometry) -> Head:
         rng: decides everything.
         geometry: the grid to draw on.
     """
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.size), indexing="ij"), -1)
-    points = geometry.to_physical(index.astype(np.float64)).astype(np.float32)
+    points = list_points(geometry)
     wobble = draw_smooth_noise(rng, points)
     tissue = _draw_tissues(rng, points, wobble)
     regions = _draw_tumour(rng, points, draw_smooth_noise(rng, points), tissue)
