@@ -29,6 +29,16 @@ _OF_NUMBERS = string.hexdigits + "xob_+-:."
 SHOWN = 80
 
 
+def escape(text: str) -> str:
+    r"""Write what a terminal would obey or break a line at as an escape.
+
+    Example:
+        >>> escape("a\x1b[2J\n")
+        'a\\x1b[2J\\n'
+    """
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dict of an object's pairs.
 

@@ -38,6 +38,7 @@ from voxflow.errors import ConfigError
 from voxflow.findings import FaultyConfigError, Finding, FindingCollector
 from voxflow.lint import CheckReport
 from voxflow.places import PARAMS, read_workspaces
+from voxflow.texts import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -162,7 +163,7 @@ def _merge_findings(findings: list[Finding]) -> list[Finding]:
     """One finding of several stages is one, with the gravest severity, in printable characters."""
     merged: dict[tuple[str, ...], Finding] = {}
     for finding in findings:
-        where, message, fix = map(_escape, (finding.where, finding.message, finding.fix))
+        where, message, fix = map(escape, (finding.where, finding.message, finding.fix))
         key = (finding.code, str(finding.file), where, message)
         before = merged.get(key)
         if before is None or _RANK.index(finding.severity) > _RANK.index(before.severity):
@@ -182,16 +183,6 @@ def _cap(findings: list[Finding]) -> list[Finding]:
     for (code, severity, file), count in more.items():
         capped.append(Finding(code, severity, file, "", f"and {count} more like this"))  # type: ignore[arg-type]
     return capped
-
-
-def _escape(text: str) -> str:
-    r"""The text with what a terminal would obey or break a line at as an escape.
-
-    Example:
-        >>> _escape("a\x1b[2J\n")
-        'a\\x1b[2J\\n'
-    """
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 class _BundleCheck:

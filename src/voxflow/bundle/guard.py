@@ -22,7 +22,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from voxflow.bundle.reading import walk
+from voxflow.bundle.reading import walk_texts
 from voxflow.errors import ConfigError, DataError
 from voxflow.torch_files import explain_torch_error
 from voxflow.tracking import get_tracking_uri
@@ -121,21 +121,13 @@ class StageBounds:
         return any(path.resolve().is_relative_to(folder) for folder in self.folders)
 
     def check_write(self, path: object) -> None:
-        """Refuse a file outside of the stage's folder.
-
-        Raises:
-            ConfigError: it is one.
-        """
+        """Raise a ConfigError for a file outside of the stage's folder."""
         if isinstance(path, (str, os.PathLike)) and not self.may_write(Path(path)):
             resolved = Path(path).resolve()
             self.refuse(f"the bundle writes {resolved}, outside of {self.folders[0]}", resolved)
 
     def check_image_write(self, path: object) -> None:
-        """Refuse an image outside of the stage's folder, and one that is written over another case's.
-
-        Raises:
-            ConfigError: it is one.
-        """
+        """Raise a ConfigError for an image outside of the stage's folder, and one written over another case's."""
         self.check_write(path)
         if self.weights is None or not isinstance(path, (str, os.PathLike)):
             return
@@ -164,11 +156,7 @@ class StageBounds:
             self.refuse_weights()
 
     def refuse_weights(self) -> NoReturn:
-        """Refuse a run that does not judge the stage's weights.
-
-        Raises:
-            ConfigError: always.
-        """
+        """Raise the ConfigError of a run that does not judge the stage's weights."""
         weights = self.weights
         if self.other_loads:
             path = self.other_loads[-1]
@@ -181,11 +169,7 @@ class StageBounds:
         raise self.faults[-1]
 
     def check_input(self, source: object) -> None:
-        """Refuse an image that is none of the stage's cases.
-
-        Raises:
-            ConfigError: it is none.
-        """
+        """Raise a ConfigError for an image that is none of the stage's cases."""
         paths = source if isinstance(source, (list, tuple)) else [source]
         for path in paths:
             resolved = Path(str(path)).resolve()
@@ -200,13 +184,15 @@ def list_input_files(data: Mapping[str, Sequence[Mapping[str, Any]]], field_name
         data: cases by id, each with paths by field.
         field_name: only those of this field; empty for all.
     """
-    paths: set[Path] = set()
-    for items in data.values():
-        for item in items:
-            for value in [item[field_name]] if field_name else item.values():
-                texts = value if isinstance(value, (list, tuple)) else [value]
-                paths.update(Path(text).resolve() for text in texts if isinstance(text, (str, os.PathLike)))
-    return frozenset(paths)
+    items = [item for part in data.values() for item in part]
+    values = [value for item in items for value in ([item[field_name]] if field_name else item.values())]
+    return frozenset(path for value in values for path in resolve_paths(value))
+
+
+def resolve_paths(value: Any) -> list[Path]:
+    """List the paths, made absolute, that a field of a case holds: one, several, or none where it holds a number."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    return [Path(text).resolve() for text in texts if isinstance(text, (str, os.PathLike))]
 
 
 def find_ids(parser: Any, path: Path) -> list[str]:
@@ -216,7 +202,7 @@ def find_ids(parser: Any, path: Path) -> list[str]:
         parser: MONAI's ConfigParser.
         path: absolute.
     """
-    texts = [(name, value) for name, value in walk(parser.get()) if isinstance(value, str)]
+    texts = list(walk_texts(parser.get()))
     for part in (str(path), path.name):
         ids = [name for name, text in texts if part in text]
         if ids:

@@ -71,20 +71,13 @@ def _check_item(item: BundleItem, folder: Path) -> BundleItem | InputError:
             for path in files:
                 volumes = read_image([path])
                 grid = grid or volumes[0].geometry
-                _check_values(volumes, path, is_label=name == "label")
+                for volume in volumes:
+                    (round_labels if name == "label" else require_finite)(volume.array, path)
                 paths[name].append(_turn(volumes, grid, path, folder))
     except InputError as error:
         return error
     changed = {name: files[0] if len(files) == 1 else files for name, files in paths.items() if files}
     return item | changed
-
-
-def _check_values(volumes: Sequence[Volume], path: Path, *, is_label: bool) -> None:
-    for volume in volumes:
-        if is_label:
-            round_labels(volume.array, path)
-        else:
-            require_finite(volume.array, path)
 
 
 def _turn(volumes: Sequence[Volume], grid: Geometry, path: Path, folder: Path) -> str:

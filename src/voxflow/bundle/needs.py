@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.options import DEFAULT_EVALUATOR, BundleOptions
-from voxflow.bundle.reading import SEPARATOR, get_item, has_item, split_id, walk
-from voxflow.bundle.redirect import list_folder_places, list_parts, refers_to
+from voxflow.bundle.reading import SEPARATOR, get_item, has_item, split_id, walk, walk_texts
+from voxflow.bundle.redirect import list_components, list_folder_places, list_parts, refers_to
 from voxflow.bundle.references import EXPRESSION, TARGET, list_references
 from voxflow.findings import Finding, nearest_name
 from voxflow.places import PARAMS
@@ -34,28 +33,10 @@ _MEANINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Need:
-    """One id that a stage needs.
+def _list_needs(stage: str, options: BundleOptions, content: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The ids that a stage asks a configuration for: the option that names each, the id, and what it stands for.
 
-    Attributes:
-        option: the key of params.yaml that names it.
-        name: the id.
-        meaning: what it stands for, in words.
-    """
-
-    option: str
-    name: str
-    meaning: str
-
-
-def list_needs(stage: str, options: BundleOptions, content: dict[str, Any]) -> list[Need]:
-    """List the ids that a stage asks a configuration for.
-
-    Args:
-        stage: "train", "evaluate" or "infer".
-        options: of the stage.
-        content: the configuration; where it has a folder of the usual name not, its components tell where they write.
+    Where a configuration does not have the usual id of a folder, its components tell where they write.
     """
     is_training = stage == "train"
     names = ["run_id", *(["trainer", "network"] if is_training else ["evaluator"])]
@@ -66,9 +47,10 @@ def list_needs(stage: str, options: BundleOptions, content: dict[str, Any]) -> l
         names.append("checkpoints")
     # Those that a configuration may lack, but not where params.yaml names them.
     names += [name for name in ("load_path", "init_id", "final_id") if name in options.model_fields_set]
-    needs = [Need(name, getattr(options, name) or DEFAULT_EVALUATOR[stage], _MEANINGS[name]) for name in names]
-    parts = list_parts(stage, options)
-    return needs + [Need(option, name, f"the place for the cases of '{part}'") for option, name, part in parts]
+    for name in names:
+        yield name, getattr(options, name) or DEFAULT_EVALUATOR[stage], _MEANINGS[name]
+    for option, name, part in list_parts(stage, options):
+        yield option, name, f"the place for the cases of '{part}'"
 
 
 def _is_usual(option: str, options: BundleOptions) -> bool:
@@ -84,26 +66,26 @@ def check_needs(reading: StageReading, options: BundleOptions, place: str) -> No
         place: the JSON path of the stage's options in params.yaml; empty where there are none.
     """
     _check_entry(reading, options)
-    for need in list_needs(reading.stage, options, reading.content):
-        if has_item(reading.content, need.name) or need.name in options.set:
+    for option, name, meaning in _list_needs(reading.stage, options, reading.content):
+        if has_item(reading.content, name) or name in options.set:
             continue
-        message = f"no id {need.name!r}, {need.meaning} of the stage {reading.stage}"
-        candidates = list(dict.fromkeys(_CANDIDATES.get(need.option, _list_data)(reading.content)))
-        near = candidates[0] if len(candidates) == 1 else nearest_name(need.name, candidates)
+        message = f"no id {name!r}, {meaning} of the stage {reading.stage}"
+        candidates = list(dict.fromkeys(_CANDIDATES.get(option, _list_data)(reading.content)))
+        near = candidates[0] if len(candidates) == 1 else nearest_name(name, candidates)
         if near:
-            fix = f"{reading.stage}.{need.option}: {near}"
+            fix = f"{reading.stage}.{option}: {near}"
         elif candidates:
-            fix = f"name it by {reading.stage}.{need.option}: {', '.join(candidates[:8])}"
+            fix = f"name it by {reading.stage}.{option}: {', '.join(candidates[:8])}"
         else:
-            fix = f"{reading.stage}.{need.option} names it where the bundle calls it otherwise"
-        if need.option.endswith("_data"):
+            fix = f"{reading.stage}.{option} names it where the bundle calls it otherwise"
+        if option.endswith("_data"):
             fix += f"; or {reading.stage}.data: own"
-        if place and need.option in options.model_fields_set:
-            reading.findings.append(Finding("missing-id", "error", PARAMS, f"{place}.{need.option}", message, fix))
+        if place and option in options.model_fields_set:
+            reading.findings.append(Finding("missing-id", "error", PARAMS, f"{place}.{option}", message, fix))
         else:
             # What only the export asks for stops no training.
-            severity: Severity = "warning" if need.option == "network" else "error"
-            reading.note(severity, "missing-id", need.name, message, fix)
+            severity: Severity = "warning" if option == "network" else "error"
+            reading.note(severity, "missing-id", name, message, fix)
 
 
 def _check_entry(reading: StageReading, options: BundleOptions) -> None:
@@ -111,7 +93,7 @@ def _check_entry(reading: StageReading, options: BundleOptions) -> None:
     entry = options.set.get(options.run_id)
     if entry is None and has_item(reading.content, options.run_id):
         entry = get_item(reading.content, options.run_id)
-    names = {name for _, text in walk(entry) if isinstance(text, str) for name in list_references(text)}
+    names = {name for _, text in walk_texts(entry) for name in list_references(text)}
     if reading.stage != "train" and options.trainer in names:
         entries = [name for name in _list_runs(reading.content) if name != options.run_id]
         fix = f"{reading.stage}.run_id names what the stage is to run{': ' if entries else ''}{', '.join(entries)}"
@@ -166,9 +148,8 @@ def check_effects(reading: StageReading, targets: Mapping[str, Target], weights:
 
 
 def _list_targets(content: dict[str, Any], *endings: str) -> Iterator[str]:
-    for name, value in walk(content):
-        target = value.get(TARGET) if isinstance(value, dict) else None
-        if isinstance(target, str) and target.endswith(endings) and not target.endswith("SummaryWriter"):
+    for name, component in list_components(content):
+        if component[TARGET].endswith(endings) and not component[TARGET].endswith("SummaryWriter"):
             yield name
 
 

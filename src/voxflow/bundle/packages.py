@@ -20,45 +20,36 @@ if TYPE_CHECKING:
 
 # What the model zoo's configurations and scripts import, where pip knows it by another name.
 _PIP_NAMES = {
-    "acvl_utils": "acvl-utils",
     "cc3d": "connected-components-3d",
     "cucim": "cucim-cu13",
     "cupy": "cupy-cuda13x",
     "cv2": "opencv-python-headless",
-    "dynamic_network_architectures": "dynamic-network-architectures",
     "generative": "monai-generative",
-    "huggingface_hub": "huggingface-hub",
     "hydra": "hydra-core",
     "ignite": "pytorch-ignite",
-    "large_image": "large-image",
-    "mamba_ssm": "mamba-ssm",
     "modelopt": "nvidia-modelopt",
     "nrrd": "pynrrd",
-    "onnx_graphsurgeon": "onnx-graphsurgeon",
     "openslide": "openslide-python",
     "PIL": "pillow",
     "pxr": "usd-core",
     "pynvml": "nvidia-ml-py",
-    "pytorch_lightning": "pytorch-lightning",
-    "segment_anything": "segment-anything",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
-    "surface_distance": "surface-distance",
-    "torch_tensorrt": "torch-tensorrt",
     "vtkmodules": "vtk",
     "yaml": "pyyaml",
 }
-# Those that pip knows by the name of the import.
+# Those that pip knows by the name of the import, with "-" for "_".
 _SAME_NAMES = frozenset(
     {
-        "accelerate", "albumentations", "batchgenerators", "cellpose", "clearml", "diffusers", "einops", "fastremap",
-        "fire", "gdown", "h5py", "imagecodecs", "itk", "jsonschema", "kornia", "lightning", "lmdb", "lpips",
+        "accelerate", "acvl_utils", "albumentations", "batchgenerators", "cellpose", "clearml", "diffusers",
+        "dynamic_network_architectures", "einops", "fastremap", "fire", "gdown", "h5py", "huggingface_hub",
+        "imagecodecs", "itk", "jsonschema", "kornia", "large_image", "lightning", "lmdb", "lpips", "mamba_ssm",
         "matplotlib", "medpy", "mlflow", "natsort", "networkx", "nibabel", "ninja", "nni", "nnunetv2", "numba",
-        "omegaconf", "onnx", "onnxruntime", "optuna", "pandas", "peft", "plotly", "polygraphy", "psutil", "pyamg",
-        "pycocotools", "pydicom", "pyvista", "requests", "roifile", "scipy", "seaborn", "sentencepiece", "SimpleITK",
-        "tensorboard", "tensorboardX", "tensorrt", "tifffile", "timm", "torchaudio", "torchio", "torchmetrics",
-        "torchvision", "tqdm", "transformers", "trimesh", "typeguard", "ultralytics", "vtk", "wandb", "xformers",
-        "xgboost", "zarr",
+        "omegaconf", "onnx", "onnx_graphsurgeon", "onnxruntime", "optuna", "pandas", "peft", "plotly", "polygraphy",
+        "psutil", "pyamg", "pycocotools", "pydicom", "pytorch_lightning", "pyvista", "requests", "roifile", "scipy",
+        "seaborn", "segment_anything", "sentencepiece", "SimpleITK", "surface_distance", "tensorboard", "tensorboardX",
+        "tensorrt", "tifffile", "timm", "torch_tensorrt", "torchaudio", "torchio", "torchmetrics", "torchvision",
+        "tqdm", "transformers", "trimesh", "typeguard", "ultralytics", "vtk", "wandb", "xformers", "xgboost", "zarr",
     }
 )  # fmt: skip
 # Packages of no registry, with where their authors say to get them.
@@ -123,7 +114,7 @@ def name_install(module: str) -> str:
         ''
     """
     root = module.partition(".")[0]
-    name = _PIP_NAMES.get(root) or _ELSEWHERE.get(root) or (root if root in _SAME_NAMES else "")
+    name = _PIP_NAMES.get(root) or _ELSEWHERE.get(root) or (root.replace("_", "-") if root in _SAME_NAMES else "")
     return f'pip install "{name}"' if name else ""
 
 

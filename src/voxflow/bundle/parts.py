@@ -64,7 +64,7 @@ def open_bundle(
     data: Mapping[str, list[BundleItem]],
     bounds: StageBounds,
 ) -> Iterator[Any]:
-    """Open a bundle's configurations for one stage.
+    """Open a bundle's configurations for one stage, within :func:`voxflow.bundle.reading.use_bundle`.
 
     Args:
         bundle: its folder, which holds configs/.
@@ -86,8 +86,6 @@ def open_bundle(
         if not file.is_file():
             message = f"file not found; workspaces.*.{stage}.config names the configurations{advise_workflow(bundle)}"
             raise ConfigError(message, path=file)
-    # A bundle's own modules stand beside configs/ and are imported by their names.
-    before, sys.path[:] = list(sys.path), [str(bundle), *sys.path]
     _forget_scripts()
     try:
         workflow = _read_workflow(bundle, files, options)
@@ -99,7 +97,6 @@ def open_bundle(
             call_in_one_line(workflow.initialize, bounds)
             yield workflow
     finally:
-        sys.path[:] = before
         _forget_modules(bundle)
         shutil.rmtree(bounds.cache, ignore_errors=True)
 

@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from voxflow.bundle.expressions import GLOBALS, list_import, list_paths, parse_expression
-from voxflow.bundle.reading import MERGE, walk
+from voxflow.bundle.reading import MERGE, walk_texts
+from voxflow.bundle.redirect import list_components
 from voxflow.bundle.references import EXPRESSION, TARGET
 from voxflow.findings import Finding, show
 
@@ -78,15 +79,15 @@ def _count(kind: str, names: list[str]) -> str:
 
 
 def _list_expressions(content: Mapping[str, Any]) -> Iterator[Expression]:
-    for name, value in walk(content):
-        if isinstance(value, str) and value.startswith(EXPRESSION):
-            yield parse_expression(name.removeprefix(MERGE), value)
+    for name, text in walk_texts(content):
+        if text.startswith(EXPRESSION):
+            yield parse_expression(name.removeprefix(MERGE), text)
 
 
 def _list_foreign(content: Mapping[str, Any], finder: TargetFinder) -> Iterator[tuple[str, str]]:
-    for name, value in walk(content):
-        path = value.get(TARGET) if isinstance(value, dict) else None
-        if isinstance(path, str) and not path.startswith((EXPRESSION, "@")) and finder.find(path).origin != "library":
+    for name, component in list_components(content):
+        path = component[TARGET]
+        if not path.startswith((EXPRESSION, "@")) and finder.find(path).origin != "library":
             yield name.removeprefix(MERGE), path
 
 

@@ -130,6 +130,11 @@ def walk(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from walk(child, f"{name}{SEPARATOR}{key}" if name else str(key))
 
 
+def walk_texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """List the texts among a value and all that it holds, each with its id."""
+    return ((id_, text) for id_, text in walk(value, name) if isinstance(text, str))
+
+
 def read_config_file(path: Path, findings: FindingCollector | None = None) -> dict[str, Any]:
     """Read one configuration: JSON or YAML, by its name.
 

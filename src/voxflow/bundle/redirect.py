@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.bundle.reading import SEPARATOR, get_item, has_item, set_item, walk
+from voxflow.bundle.reading import SEPARATOR, get_item, has_item, set_item, walk, walk_texts
 from voxflow.bundle.references import EXPRESSION, TARGET, list_references
 from voxflow.findings import show
 
@@ -155,8 +155,8 @@ class Redirection:
                     value = self._read(f"{name}#{argument}") if argument in component else None
                     if value is not None:
                         set_item(self.content, f"{name}#{argument}", value)
-        for name, text in walk(self.content):
-            if isinstance(text, str) and named.search(text) and _LOOKS.search(text):
+        for name, text in walk_texts(self.content):
+            if named.search(text) and _LOOKS.search(text):
                 if not self.evaluate and name.endswith(("#load_path", "#_disabled_")):
                     continue  # a stage has put the value there
                 message = f"looks for files in {folder!r}, which is the stage's own folder"
@@ -316,6 +316,6 @@ def _list_texts_behind(content: Mapping[str, Any], name: str) -> Iterator[str]:
         if current in visited or not has_item(content, current):
             continue
         visited.add(current)
-        texts = [text for _, text in walk(get_item(content, current)) if isinstance(text, str)]
+        texts = [text for _, text in walk_texts(get_item(content, current))]
         yield from texts
         waiting += [reference for text in texts for reference in list_references(text) if reference]

@@ -17,6 +17,7 @@ from voxflow.bundle.reading import (
     has_item,
     read_config_file,
     walk,
+    walk_texts,
 )
 from voxflow.findings import FaultyConfigError, Finding, nearest_name
 from voxflow.texts import MOST_VALUES
@@ -69,9 +70,9 @@ class StageReading:
 
     def list_texts(self) -> Iterator[tuple[str, str]]:
         """List all texts of the configuration with their ids; those of the metadata where a stage reaches them."""
-        for name, value in walk(self.content):
-            if isinstance(value, str) and (not name.startswith(METADATA) or name in self.reached):
-                yield name, value
+        for name, text in walk_texts(self.content):
+            if not name.startswith(METADATA) or name in self.reached:
+                yield name, text
 
     def list_components(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """List all objects with a ``_target_``, but those that are switched off."""
@@ -188,13 +189,10 @@ def _list_edges(reading: StageReading, name: str) -> Iterator[str]:
         reading.reached.add(place)
         if isinstance(value, str):
             edges |= dict.fromkeys(list_references(value))
-        if place != name and (value[:1] == EXPRESSION if isinstance(value, str) else _is_component(value)):
+        is_component = isinstance(value, dict) and TARGET in value
+        if place != name and (is_component or (isinstance(value, str) and value.startswith(EXPRESSION))):
             edges[place] = None
     return iter(edges)
-
-
-def _is_component(value: Any) -> bool:
-    return isinstance(value, dict) and TARGET in value
 
 
 def check_references(reading: StageReading) -> None:

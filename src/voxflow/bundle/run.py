@@ -184,15 +184,6 @@ def infer_bundle(
     return BundleResult(numbers, failures=failures)
 
 
-def _write_failures(failures: list[dict[str, str]], out: Path) -> None:
-    if failures:
-        write_json(out / "failures.json", failures)
-
-
-def _count(cases: int, failures: list[dict[str, str]]) -> dict[str, float]:
-    return {"cases": cases, **({"failed_cases": len(failures)} if failures else {})}
-
-
 def _run(
     bundle: Path, stage: str, model: Path, out: Path, *, options: BundleOptions, data: Mapping[str, list[BundleItem]]
 ) -> tuple[Any, dict[str, float], tuple[dict[str, str], ...]]:
@@ -223,11 +214,15 @@ def _run(
             with meet_engine(workflow.parser, name, proof.attach, proof.attach_to_other):
                 run_workflow(workflow, bounds)
             proof.require()
-        count = count_cases(proof.engine, {} if set(checked) & set(options.set) else checked, name)
+        numbers: dict[str, float] = {
+            "cases": count_cases(proof.engine, {} if set(checked) & set(options.set) else checked, name)
+        }
         if stage == "infer" and not any(path.is_file() for path in out.rglob("*")):
             raise ConfigError(f"the bundle's inference wrote nothing to {out}; give it a SaveImaged", path=bundle)
-    _write_failures(failures, out)
-    return proof.engine, _count(count, failures), tuple(failures)
+    if failures:
+        write_json(out / "failures.json", failures)
+        numbers["failed_cases"] = len(failures)
+    return proof.engine, numbers, tuple(failures)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,14 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.bundle.guard import lift_bounds, list_input_files
+from voxflow.bundle.guard import lift_bounds, list_input_files, resolve_paths
 from voxflow.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from voxflow.bundle.guard import StageBounds
     from voxflow.bundle.parts import BundleItem
@@ -224,16 +224,15 @@ def list_dataset_files(dataset: Any) -> frozenset[Path] | None:
         if not isinstance(inner, Sequence):
             return None
         return _list_item_files([inner[index] for index in dataset.indices])
-    parts = getattr(dataset, "datasets", None)
+    parts, data = getattr(dataset, "datasets", None), getattr(dataset, "data", None)
+    rows = data if isinstance(data, Sequence) and not isinstance(data, str) else None
+    if not isinstance(parts, Iterable) and rows and all(hasattr(item, "data") for item in rows):  # MONAI's ZipDataset
+        parts = rows
     if isinstance(parts, Iterable):
         files = [list_dataset_files(part) for part in parts]
         return frozenset().union(*(part for part in files if part)) if None not in files else None
-    data = getattr(dataset, "data", None)
-    if isinstance(data, Sequence) and not isinstance(data, str):
-        if data and all(hasattr(item, "data") for item in data):  # MONAI's ZipDataset
-            files = [list_dataset_files(part) for part in data]
-            return frozenset().union(*(part for part in files if part)) if None not in files else None
-        return _list_item_files(data)
+    if rows is not None:
+        return _list_item_files(rows)
     return None if data is None or isinstance(data, (str, Mapping)) else list_dataset_files(data)
 
 
@@ -242,8 +241,7 @@ def _list_item_files(items: Sequence[Any]) -> frozenset[Path] | None:
     values = [value for row in rows for value in row.values()]
     if not all(isinstance(row.get("", ""), (str, os.PathLike, list, tuple)) for row in rows) or not values:
         return None
-    texts = [text for value in values for text in (value if isinstance(value, (list, tuple)) else [value])]
-    return frozenset(Path(text).resolve() for text in texts if isinstance(text, (str, os.PathLike)))
+    return frozenset(path for value in values for path in resolve_paths(value))
 
 
 def count_cases(engine: Any, data: Mapping[str, Sequence[BundleItem]], name: str) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.images.names import IMAGE_FOLDERS, LABEL_FOLDERS
+from voxflow.texts import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,7 +65,7 @@ class SourceNamer:
             folder /= part
             is_private = str(folder) in self._dicom_folders and part.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS
             parts.append(self.make_pseudonym(folder, "folder") if is_private else part)
-        return _escape("/".join([*parts, name]))
+        return escape("/".join([*parts, name]))
 
     def make_pseudonym(self, path: Path, kind: str = "") -> str:
         """A name that says nothing, and is the same in every conversion with the same key.
@@ -130,7 +131,3 @@ def find_common_path(paths: Iterable[Path]) -> Path:
 def _list_folders(files: Iterable[Path]) -> set[str]:
     """The folders of many files, which are few; pathlib would take ten times longer."""
     return {os.path.dirname(file) for file in files}  # noqa: PTH120
-
-
-def _escape(text: str) -> str:
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
