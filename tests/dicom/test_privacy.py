@@ -22,7 +22,7 @@ from tests.dicom.objects import Series, new, pixels, random_values, rtstruct, sa
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.mapping import FOLDER_VARIABLE, choose_mapping_path
 from voxflow.errors import ConfigError
-from voxflow.images import KEY_VARIABLE, assign_pseudonyms, load_pseudonym_key, number_cases
+from voxflow.images import KEY_VARIABLE, PseudonymBook, load_pseudonym_key, number_cases
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -175,8 +175,8 @@ def test_options_come_before_the_environment(tmp_path: Path, monkeypatch: pytest
 
 
 def test_pseudonyms_depend_on_the_key_and_on_nothing_else() -> None:
-    assert assign_pseudonyms(["a", "b"], b"1") == assign_pseudonyms(["b", "a"], b"1")
-    assert assign_pseudonyms(["a"], b"1") != assign_pseudonyms(["a"], b"2")
+    assert PseudonymBook(b"1").assign(["a", "b"]) == PseudonymBook(b"1").assign(["b", "a"])
+    assert PseudonymBook(b"1").assign(["a"]) != PseudonymBook(b"2").assign(["a"])
 
 
 def test_cases_are_numbered_within_a_patient() -> None:

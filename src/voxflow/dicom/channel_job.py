@@ -19,7 +19,7 @@ from voxflow.volumes import CHANNEL_SEPARATOR, write_volume
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from voxflow.dicom.labels import LabelObject, LabelShare
+    from voxflow.dicom.labels import LabelShare
     from voxflow.dicom.series import LabelTexts
 
 
@@ -163,7 +163,7 @@ def _write_label(
         replace(row, verdict="skipped", reason=f"drawn on the channel {channel.name}, and `labels_on` says {chosen}")
         for channel in labelled
         if channel not in usable
-        for row in _list_label_rows([share.label for share in channel.job.labels if share.label.path not in used])
+        for row in (describe_label(share.label) for share in channel.job.labels if share.label.path not in used)
     ]
     if not usable:
         return NO_LABEL, {}, rows
@@ -175,15 +175,11 @@ def _write_label(
             "channel whose labels count"
         )
         labels = {share.label.path: share.label for channel in usable for share in channel.job.labels}
-        label_rows = _list_label_rows(list(labels.values()))
-        return NO_LABEL, {}, [*rows, *(replace(row, verdict="quarantined", reason=reason) for row in label_rows)]
+        refused = [replace(describe_label(label), verdict="quarantined", reason=reason) for label in labels.values()]
+        return NO_LABEL, {}, [*rows, *refused]
     shares = _join_shares([share for channel in usable for share in channel.job.labels])
     texts, combinations, label_rows = write_labels(replace(first.job, labels=shares), first.grid)
     return texts, combinations, [*rows, *label_rows]
-
-
-def _list_label_rows(labels: Sequence[LabelObject]) -> list[ConversionRow]:
-    return [describe_label(label) for label in labels]
 
 
 def _join_shares(shares: Sequence[LabelShare]) -> tuple[LabelShare, ...]:

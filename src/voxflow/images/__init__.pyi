@@ -32,7 +32,6 @@ from .pairs import pair_files as pair_files
 from .proposal import propose_label_values as propose_label_values
 from .pseudonyms import KEY_VARIABLE as KEY_VARIABLE
 from .pseudonyms import PseudonymBook as PseudonymBook
-from .pseudonyms import assign_pseudonyms as assign_pseudonyms
 from .pseudonyms import load_pseudonym_key as load_pseudonym_key
 from .pseudonyms import number_cases as number_cases
 from .series_labels import label_series as label_series

@@ -77,8 +77,8 @@ class LayoutJob:
     patient: str
     target: Path
     suffix: str
-    overlap: Overlap = "last"
-    absent: Literal["empty", "unlabelled"] = "empty"
+    overlap: Overlap
+    absent: Literal["empty", "unlabelled"]
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,7 @@ def convert_layout(
         overlap: which class counts where masks overlap: the "last" or "first" by name, or "regions" to keep all.
         pseudonyms: of the patients.
     """
-    jobs = _plan_jobs(layout, target, options, namer, pseudonyms)
-    jobs = [replace(job, overlap=overlap) for job in jobs]
+    jobs = _plan_jobs(layout, target, options, namer, pseudonyms, overlap=overlap)
     if executor:
         numbered_outcomes = executor.run(convert_layout_case, jobs, _report_lost, into=target)
         with closing(numbered_outcomes):
@@ -239,6 +238,8 @@ def _plan_jobs(
     options: ImageOptions,
     namer: SourceNamer,
     pseudonyms: PseudonymBook,
+    *,
+    overlap: Overlap,
 ) -> list[LayoutJob]:
     patients = [f"file {case.patient}" for case in layout.cases]
     names = pseudonyms.assign(patients)
@@ -258,6 +259,7 @@ def _plan_jobs(
             patient=names[patient],
             target=target,
             suffix=options.volume_format,
+            overlap=overlap,
         )
         for case, case_id, patient in zip(layout.cases, ids, patients, strict=True)
     ]

@@ -102,16 +102,6 @@ class PseudonymBook:
         return named
 
 
-def assign_pseudonyms(patients: Iterable[str], key: bytes) -> dict[str, str]:
-    """Give patients pseudonyms where none has one yet; see :meth:`PseudonymBook.assign`.
-
-    Args:
-        patients: texts that tell patients apart.
-        key: the secret.
-    """
-    return PseudonymBook(key).assign(patients)
-
-
 def number_cases(patients: Iterable[str], names: dict[str, str], other_ids: Collection[str] = ()) -> list[str]:
     """Make a case id for each image: its patient's pseudonym and a running number.
 

@@ -109,7 +109,7 @@ def _parse_name(file: Path) -> tuple[str, str, str]:
         >>> _parse_name(Path("sub-01_ses-2_ce-gd_T1w.nii.gz"))
         ('sub-01_ses-2', 'T1w ce-gd', 'T1w')
     """
-    entities, suffix = _read_entities(file), strip_suffix(file.name).rpartition("_")[2]
+    entities, suffix = _read_entities(file), _read_suffix(file)
     if "sub" not in entities:
         return "", "", suffix
     visit = "_".join(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
@@ -120,6 +120,10 @@ def _parse_name(file: Path) -> tuple[str, str, str]:
 def _read_entities(file: Path) -> dict[str, str]:
     parts = strip_suffix(file.name).split("_")[:-1]
     return {match[1]: match[2] for part in parts if (match := _ENTITY.fullmatch(part))}
+
+
+def _read_suffix(file: Path) -> str:
+    return strip_suffix(file.name).rpartition("_")[2]
 
 
 def _choose_images(files: Sequence[Path], reasons: dict[Path, str]) -> dict[str, Path]:
@@ -154,8 +158,7 @@ def _choose_labels(
 ) -> dict[str, tuple[LabelSource, ...]]:
     """Of segmentations in several spaces or by several methods, take those that most visits have."""
     variants = {file: _name_variant(file) for files in labels.values() for file in files}
-    suffix_of = {file: strip_suffix(file.name).rpartition("_")[2] for file in variants}
-    kinds = {file: MAP_SUFFIX if suffix == MAP_SUFFIX else "mask" for file, suffix in suffix_of.items()}
+    kinds = {file: MAP_SUFFIX if _read_suffix(file) == MAP_SUFFIX else "mask" for file in variants}
     best = {}
     for kind in set(kinds.values()):
         counts = Counter(variants[file] for file in variants if kinds[file] == kind)
@@ -194,7 +197,7 @@ def _name_variant(file: Path) -> tuple[str, ...]:
 
 
 def _make_label(file: Path) -> LabelSource:
-    entities, suffix = _read_entities(file), strip_suffix(file.name).rpartition("_")[2]
+    entities, suffix = _read_entities(file), _read_suffix(file)
     if suffix == MAP_SUFFIX:
         return LabelSource(file)
     return LabelSource(file, entities.get("label") or entities.get("desc") or suffix)

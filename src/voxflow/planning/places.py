@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from voxflow.planning.layout import TrainingLayout
     from voxflow.volumes import Fingerprint
 
-NETWORK = "PlainUnet"
 NORMALISATION = "NormalizeNonzeroIntensities"
 REGIONS = "ConvertToRegions"
 CONVERTERS = {REGIONS, "BratsConvertLabels", "SplitAcrossChannels", "SplitBasedOnLabel"}

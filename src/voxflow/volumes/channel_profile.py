@@ -97,13 +97,6 @@ class ChannelProfile(BaseModel):
     paired_spread: tuple[tuple[tuple[float, ...], ...], ...]
     orders: tuple[ChannelOrder, ...] = ()
 
-    @property
-    def untold_pairs(self) -> list[tuple[str, str]]:
-        """Pairs of channels of which nobody could tell by the intensities that they are swapped."""
-        orders = {order.order for order in self.orders}
-        pairs = combinations(range(len(self.names)), 2)
-        return [(self.names[a], self.names[b]) for a, b in pairs if _swap(len(self.names), a, b) not in orders]
-
 
 def measure_channels(volumes: Sequence[Volume]) -> ChannelFeatures | None:
     """Measure one case.
