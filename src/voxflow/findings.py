@@ -8,6 +8,7 @@ its place and what to do as values; nobody reads them out of a message.
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -154,18 +155,26 @@ class FindingCollector:
         if finding not in self.findings:
             self.findings.append(finding)
 
-    def add_validation(self, error: ValidationError, place: str, *, skip: int = 0) -> None:
+    def add_validation(self, error: ValidationError, place: str, *, skip: int = 0, known: Iterable[str] = ()) -> None:
         """Note every fault that pydantic found in a user's values.
 
         Args:
             error: what validating them raised.
             place: the JSON path of the values, such as ``workspaces.spleen.split``.
             skip: leading parts of pydantic's own path that the file does not have, such as the tag of a union.
+            known: the keys that the values may have, for what is said of a misspelt one.
         """
+        names = list(known)
         for fault in error.errors():
             code = "unknown-key" if fault["type"] == "extra_forbidden" else DEFAULT_CODE
             path = ".".join([place, *map(str, fault["loc"][skip:])])
-            self.error(code, path, f"{fault['msg']}, got {fault['input']!r}")
+            options: list[str] = []
+            if code == "unknown-key" and len(fault["loc"]) == skip + 1:
+                options = names
+            elif fault["type"] == "literal_error":
+                options = re.findall(r"'([^']+)'", fault["ctx"]["expected"])
+            near = suggest(str(fault["loc"][-1] if options is names else fault["input"]), options) if options else None
+            self.error(code, path, f"{fault['msg']}, got {fault['input']!r}", near if near and near.nearest else "")
 
     def add_alike(self, severity: Severity, code: str, items: Sequence[tuple[str, str, str]]) -> None:
         """Note things of one kind: the first ten, then how many more.

@@ -57,13 +57,29 @@ class WorkspaceLayout:
         Raises:
             ConfigError: it does not fit.
         """
+        findings = FindingCollector(PARAMS)
+        options = self.check_options(key, model, findings)
+        if options is None:
+            findings.raise_errors(f"{len(findings.findings)} wrong parameter(s)")
+            raise AssertionError
+        return options
+
+    def check_options(self, key: str, model: type[Options], findings: FindingCollector) -> Options | None:
+        """Parse one key of the block into ``model``, and note every fault.
+
+        Args:
+            key: of the block, such as "convert".
+            model: the options of the stage that reads it.
+            findings: of params.yaml.
+
+        Returns:
+            None where there is a fault.
+        """
         try:
             return model.model_validate(self.block.get(key) or {})
         except ValidationError as error:
-            findings = FindingCollector(PARAMS)
-            findings.add_validation(error, f"workspaces.{self.workspace}.{key}")
-            findings.raise_errors(f"{error.error_count()} wrong parameter(s)")
-            raise
+            findings.add_validation(error, f"workspaces.{self.workspace}.{key}", known=model.model_fields)
+            return None
 
     @property
     def task(self) -> str:

@@ -170,3 +170,67 @@ def test_the_check_imports_nothing_heavy_and_is_quick_with_a_thousand_cases(mmar
     seconds = time.monotonic() - began
     assert (process.returncode, process.stderr) == (0, ""), process.stdout
     assert seconds < 10, "about half a second of processor time; the rest is a busy machine"
+
+
+def check_block(mmar: Path, block: dict[str, object], capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    """The findings in params.yaml, by place without the workspace: the message and the fix."""
+    block = {"task": "segmentation", "source": "in", **block}
+    (mmar.parent / "params.yaml").write_text(json.dumps({"workspaces": {"spleen": block}}))
+    if not (mmar.parent / "mmars").exists():
+        (mmar.parent / "mmars").mkdir()
+        mmar.rename(mmar.parent / "mmars/spleen")
+    main(["check", "spleen", "--json"])
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    return {
+        item["path"].removeprefix("workspaces.spleen."): [item["message"], item["fix"]]
+        for item in findings
+        if item["file"] == "params.yaml"
+    }
+
+
+CHANNELS = {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}
+
+
+@pytest.mark.parametrize(
+    ("block", "place", "texts"),
+    [
+        ({"convert": {"chanels": CHANNELS}}, "convert.chanels", ["Extra inputs", "write 'channels'"]),
+        (
+            {"convert": {"channels": {"CT": {"modalty": "CT"}, "PET": {"modality": "PT"}}}},
+            "convert.channels.CT",
+            ["unknown key 'modalty'; did you mean 'modality'?", ""],
+        ),
+        ({"convert": {"layout": "nnunett"}}, "convert.layout", ["Input should be", "write 'nnunet'"]),
+        ({"convert": {"overlap": "frist"}}, "convert.overlap", ["Input should be", "write 'first'"]),
+        ({"convert": {"labels": {"tumour": 0}}}, "convert.labels.tumour", ["greater than or equal to 1", ""]),
+        ({"convert": ["CT"]}, "convert", ["valid dictionary", ""]),
+        ({"split": {"testing": "datset"}}, "split.testing", ["did you mean 'dataset'?", ""]),
+        (
+            {"convert": {"channels": CHANNELS}, "resample": {"onto": "PTE", "spacing_mm": "auto"}},
+            "resample.onto",
+            ["'PTE' is no channel", "write 'PET'"],
+        ),
+        ({"infer": {"swapped_channels": "wran"}}, "infer.swapped_channels", ["Input should be", "write 'warn'"]),
+    ],
+)
+def test_options_of_other_stages_are_checked(
+    block: dict[str, object], place: str, texts: list[str], mmar: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((found_place, (message, fix)),) = check_block(mmar, block, capsys).items()
+    assert (found_place, fix) == (place, texts[1])
+    assert texts[0] in message
+
+
+def test_a_test_part_and_a_channel_are_looked_for_in_the_cases(mmar: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    block: dict[str, object] = {"split": {"testing": "dataset"}, "resample": {"onto": "T1", "spacing_mm": 1}}
+    assert not check_block(mmar, block, capsys)  # nobody knows yet
+    volumes = mmar.parent / "data/volumes/spleen"
+    volumes.mkdir(parents=True)
+    table = volumes / "cases.csv"
+    table.write_text("case,label,subset\na,a.nii.gz,training\nb,,testing\n")
+    findings = check_block(mmar, block, capsys)
+    assert findings["resample.onto"] == ["'T1' is no channel: the cases have one image", "leave it out"]
+    assert findings["split.testing"][0] == "no labelled case is of the data set's own test part"
+    table.write_text("case,label,subset\na,a.nii.gz,training\nb,b.nii.gz,testing\n")
+    (volumes / "case_form.json").write_text('{"channels": ["T1", "T2"]}')
+    assert not check_block(mmar, block, capsys)

@@ -64,9 +64,11 @@ class CheckCommand(Command):
         Returns:
             0, or 2 when the report holds an error.
         """
-        from voxflow.lint import render_report
+        from voxflow.lint import check_params, render_report
 
         report = self._check()
+        if self.config is None:
+            check_params(self.workspace, report)
         if self.as_json:
             sys.stdout.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
         else:

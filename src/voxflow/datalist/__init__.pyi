@@ -5,6 +5,8 @@ from .model import Case as Case
 from .model import Datalist as Datalist
 from .model import FaultyDatalistError as FaultyDatalistError
 from .model import join_listed_path as join_listed_path
+from .split import NO_TEST_PART as NO_TEST_PART
+from .split import TESTING as TESTING
 from .split import SplitOptions as SplitOptions
 from .split import list_lacking_findings as list_lacking_findings
 from .split import list_own_test_cases as list_own_test_cases

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from voxflow.datalist.stratify import spread_patients
 from voxflow.errors import DataError, join_names
+from voxflow.findings import suggest
 from voxflow.naming import shorten_pseudonym
 from voxflow.tables import FINDING_PREFIX
 
@@ -22,6 +24,7 @@ TRAINING, VALIDATION, TESTING, INFERENCE = "training", "validation", "testing", 
 
 PartChoice = Annotated[float, Field(ge=0)] | tuple[str, ...]
 OWN = "dataset"  # the part that the data set itself keeps for testing
+NO_TEST_PART = "no labelled case is of the data set's own test part"
 
 
 class SplitOptions(BaseModel):
@@ -42,6 +45,15 @@ class SplitOptions(BaseModel):
     testing: PartChoice | Literal["dataset"] | None = None
     validation: PartChoice = 0.2
     folds: int = Field(default=0, ge=0)
+
+    @field_validator("testing", mode="before")
+    @classmethod
+    def _known_word(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != OWN and not re.fullmatch(r"[\d.]+", value):
+            forms = "a share (0.2), a number of patients, a list of names, or 'dataset' for the data set's own part"
+            near = suggest(value, [OWN])
+            raise ValueError(f"expected {forms}{near if near.nearest else ''}")
+        return value
 
 
 def split_cases(table: pd.DataFrame, options: SplitOptions) -> list[dict[str, str]]:
@@ -188,7 +200,7 @@ def _list_own_test_patients(labelled: pd.DataFrame) -> list[str]:
             f"leakage: the data set puts cases of one patient in training and in testing: {join_names(list(leaking))}"
         )
     if not test_patients:
-        raise DataError("split.testing: dataset: no labelled case is of the data set's own test part")
+        raise DataError(f"split.testing: dataset: {NO_TEST_PART}")
     return sorted(test_patients)
 
 

@@ -5,6 +5,7 @@ from .proposal import plan_evaluation as plan_evaluation
 from .proposal import plan_training as plan_training
 from .target import Target as Target
 from .target import find_target as find_target
+from .target import find_workspace_name as find_workspace_name
 from .workspace import Study as Study
 from .workspace import apply_proposal as apply_proposal
 from .workspace import study_to_json as study_to_json

@@ -78,7 +78,7 @@ def find_target(
     Raises:
         ConfigError: there is no such workspace, or it has no configuration.
     """
-    name = _find_name(workspace)
+    name = find_workspace_name(workspace)
     block = _read_block(name) if name else None
     mmar = Path("mmars") / name if name and block is not None else Path(workspace)
     if not mmar.is_dir():
@@ -109,8 +109,15 @@ def find_target(
     )
 
 
-def _find_name(workspace: str) -> str:
-    """The name in params.yaml that a user's word means; empty when it is a folder elsewhere."""
+def find_workspace_name(workspace: str) -> str:
+    """Find the name in params.yaml that a user's word means.
+
+    Args:
+        workspace: a name, or the path of an MMAR.
+
+    Returns:
+        Empty where it is a folder elsewhere.
+    """
     path = Path(workspace)
     name = path.name
     if workspace not in {name, f"{name}/"} and path.resolve() != (Path("mmars") / name).resolve():

@@ -1,0 +1,87 @@
+"""The check of a workspace's block of params.yaml: each stage's options, and what they say of one another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from voxflow.findings import suggest
+from voxflow.places import PARAMS, Places, read_workspaces
+from voxflow.planning import find_workspace_name
+
+if TYPE_CHECKING:
+    from voxflow.dicom import ConvertOptions
+    from voxflow.findings import FindingCollector
+    from voxflow.lint.report import CheckReport
+    from voxflow.volumes import ResampleOptions
+
+
+def check_params(workspace: str, report: CheckReport) -> None:
+    """Note what is wrong with the options of a workspace's stages, but for those of training.
+
+    Args:
+        workspace: as the user named it; a folder that is none of params.yaml has no options.
+        report: gets the findings, after those of other files.
+    """
+    name = find_workspace_name(workspace)
+    block = read_workspaces()[name] if name else None
+    if not isinstance(block, dict):
+        return
+    # Imported here, since they take longer than the check of an MMAR without a params.yaml.
+    from voxflow.datalist import SplitOptions
+    from voxflow.dicom import ConvertOptions
+    from voxflow.evaluation import EvaluateOptions
+    from voxflow.inference import InferOptions
+    from voxflow.quality import ValidateOptions
+    from voxflow.volumes import ResampleOptions
+
+    places, notes = Places(name, _without_auto_spacing(block)), report.at(PARAMS)
+    convert = places.check_options("convert", ConvertOptions, notes)
+    places.check_options("validate", ValidateOptions, notes)
+    resample = places.check_options("resample", ResampleOptions, notes)
+    split = places.check_options("split", SplitOptions, notes)
+    if block.get("kind") != "bundle":  # whose programs have options of their own
+        places.check_options("evaluate", EvaluateOptions, notes)
+        places.check_options("infer", InferOptions, notes)
+    if convert and resample and resample.onto:
+        _check_onto(places, convert, resample, notes)
+    if split and split.testing == "dataset":
+        _check_test_part(places, notes)
+    report.sort()
+
+
+def _without_auto_spacing(block: dict[str, object]) -> dict[str, object]:
+    """The block as the stages parse it: they put the median in the place of ``resample.spacing_mm: auto``."""
+    resample = block.get("resample")
+    if not isinstance(resample, dict) or resample.get("spacing_mm") != "auto":
+        return block
+    return {**block, "resample": {**resample, "spacing_mm": None}}
+
+
+def _check_onto(places: Places, convert: ConvertOptions, resample: ResampleOptions, notes: FindingCollector) -> None:
+    """Note a channel that there is not, as far as rules or the converted cases tell the channels."""
+    from voxflow.images import read_channel_rules
+
+    channels = list(convert.channels or ())
+    is_converted = (places.volumes / "cases.csv").is_file()
+    if not channels and is_converted:
+        channels = list(read_channel_rules(places.volumes))
+    if resample.onto in channels or not (channels or is_converted):
+        return
+    message = f"{resample.onto!r} is no channel" + ("" if channels else ": the cases have one image")
+    fix = suggest(str(resample.onto), channels) if channels else "leave it out"
+    notes.error("wrong-value", f"workspaces.{places.workspace}.resample.onto", message, fix)
+
+
+def _check_test_part(places: Places, notes: FindingCollector) -> None:
+    """Note that the data set has no test part of its own, once its cases are there."""
+    from voxflow.datalist import NO_TEST_PART, TESTING
+    from voxflow.tables import FINDING_PREFIX, read_rows
+
+    rows = read_rows(places.resampled / "cases.csv") or read_rows(places.volumes / "cases.csv")
+    if rows is None or any(
+        row.get("subset") == TESTING and any(v for k, v in row.items() if k == "label" or k.startswith(FINDING_PREFIX))
+        for row in rows
+    ):
+        return
+    fix = "write a share of the patients, such as 0.2"
+    notes.error("wrong-value", f"workspaces.{places.workspace}.split.testing", NO_TEST_PART, fix)
