@@ -62,6 +62,8 @@ class ModelSpec(BaseModel):
             where a case has one, or nobody measured it.
         onto: the channel whose grid the others are brought to, and which the mask lies on; empty: the images of a case
             lie on one grid.
+        convert: options of the conversion that differ from the defaults, and that decide which images a study gives and
+            their values, as ``convert`` in params.yaml has them; the rule of a single channel is among them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +88,7 @@ class ModelSpec(BaseModel):
     rules: tuple[dict[str, Any], ...] = ()
     onto: str = ""
     profile: dict[str, Any] = {}
+    convert: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -106,7 +109,7 @@ class ModelSpec(BaseModel):
     def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A model of one image and of classes that exclude each other has the file that it had before these keys.
         content: dict[str, Any] = serialise(self)
-        for key in ("regions", "channels", "rules", "onto", "profile"):
+        for key in ("regions", "channels", "rules", "onto", "profile", "convert"):
             if key in content and not content[key]:
                 del content[key]
         return content

@@ -250,7 +250,8 @@ def test_one_rule_chooses_a_series(brain: Path) -> None:
     cases, rows, target = convert(brain, {"FLAIR": {"description": "flair"}})
     assert len(cases) == 6
     assert not any(";" in row["image"] for row in cases)
-    assert not (target / "case_form.json").exists()
+    rule = {"channels": {"FLAIR": {"description": ["flair"]}}}
+    assert parse_json(read_text(target / "case_form.json")) == {"convert": rule}
     assert sum(row["reason"] == "fits the rule of no channel" for row in rows) == 18
 
 

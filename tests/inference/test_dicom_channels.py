@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,7 +129,32 @@ def test_channels_of_two_patients_are_no_case(tmp_path: Path) -> None:
         infer(tmp_path / "in", pet_ct_spec())
 
 
-def test_a_frame_of_reference_of_its_own_is_a_reason(tmp_path: Path) -> None:
+def test_a_frame_of_reference_of_its_own_is_a_reason_but_where_the_training_took_it(tmp_path: Path) -> None:
     make_study(tmp_path / "in", 1, pet_frame="1.2.3.4")
     with pytest.raises(DataError, match="different frames of reference"):
         infer(tmp_path / "in", pet_ct_spec())
+    for folder in ("scratch", "masks"):
+        shutil.rmtree(tmp_path / folder)
+    out, failures = infer(tmp_path / "in", pet_ct_spec(convert={"frame_of_reference": "any"}))
+    assert not failures
+    assert len(list(out.glob("*/*.nii.gz"))) == 1
+
+
+def test_a_model_of_one_channel_takes_only_the_series_of_its_rule(tmp_path: Path) -> None:
+    make_study(tmp_path / "in", 1)
+    rule = {"channels": {"PET": {"modality": "PT"}}}
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    inputs = find_cases(tmp_path / "in", scratch, volume_spec(convert=rule))
+    (case,) = inputs.cases
+    assert not inputs.refused
+    assert read_volume(case.images[0]).geometry.size == read_series(tmp_path / "in/p1/PET").GetSize()
+    assert not volume_spec().model_dump().keys() & {"convert", "rules"}
+
+
+def test_options_of_the_training_hold_where_the_user_sets_none() -> None:
+    options = ConvertOptions(mapping=False, pet="stated", min_slices=2, channels_of="study", workers=1)
+    kept = options.list_for_model()
+    assert kept == {"pet": "stated", "min_slices": 2}
+    chosen = choose_channel_rules(ConvertOptions(mapping=False, min_slices=4), volume_spec(convert=kept))
+    assert (chosen.pet, chosen.min_slices, chosen.mapping) == ("stated", 4, False)

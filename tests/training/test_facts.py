@@ -10,6 +10,7 @@ import pytest
 from voxflow.errors import DataError
 from voxflow.files import write_json, write_text
 from voxflow.geometry import Geometry
+from voxflow.images import write_case_form
 from voxflow.training import read_facts
 from voxflow.volumes import Volume, write_volume
 
@@ -46,3 +47,12 @@ def test_other_forms_are_refused(tmp_path: Path, text: str) -> None:
     write_text(tmp_path / "labels.json", text)
     with pytest.raises(DataError, match=r"labels.json: (expected|label values)"):
         read_facts(tmp_path / "labels.json", {}, {})
+
+
+def test_options_that_new_dicom_needs_reach_the_model(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.json"
+    labels.write_text('{"0": "background", "1": "tumour"}')
+    assert "convert" not in read_facts(labels, {}, {}).model_dump()
+    write_case_form(tmp_path, (), {}, conversion={"pet": "stated"})
+    facts = read_facts(labels, {}, {})
+    assert facts.convert == {"pet": "stated"}

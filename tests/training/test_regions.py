@@ -101,8 +101,10 @@ def test_clara4_configuration_makes_monais_regions(tmp_path: Path) -> None:
 def test_value_3_is_enhancing_tumour_where_the_data_say_so(tmp_path: Path) -> None:
     config = brats_experiment(tmp_path, cases=1) / "config_brats.json"
     names = ("background", "necrosis", "oedema", "enhancing")
-    spec = plan(config, DataFacts(class_names=names, label_values=(0, 1, 2, 3))).make_spec(4)
+    facts = DataFacts(class_names=names, label_values=(0, 1, 2, 3), convert={"frame_of_reference": "any"})
+    spec = plan(config, facts).make_spec(4)
     assert list_regions(spec) == {"TC": {1, 3}, "WT": {1, 2, 3}, "ET": {3}}
+    assert spec.convert == {"frame_of_reference": "any"}
 
 
 def test_region_of_no_value_of_the_data_is_refused(tmp_path: Path) -> None:

@@ -159,7 +159,14 @@ def convert_folder(
             for name, rule in (options.channels or {}).items()
             if name in converted.channels
         }
-        write_case_form(folder, converted.channels, converted.regions, rules, ignore=converted.ignore)
+        write_case_form(
+            folder,
+            converted.channels,
+            converted.regions,
+            rules,
+            ignore=converted.ignore,
+            conversion=options.list_for_model(),
+        )
         return write_tables(folder, rows, converted.cases, converted.labels, converted.notes)
 
 

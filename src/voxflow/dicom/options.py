@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,11 @@ from voxflow.images import ImageOptions
 
 VOLUME_MODALITIES = ("CT", "MR", "PT")
 RADIOGRAPH_MODALITIES = ("CR", "DX")
+# The options that decide which images a study gives, and their values.
+IMAGE_KEYS = (
+    *("channels_of", "frame_of_reference", "pet", "window", "radiograph_bits", "several_volumes"),
+    *("gantry_tilt", "irregular_spacing", "spacing_tolerance_mm", "min_slices"),
+)
 
 
 class ConvertOptions(ImageOptions):
@@ -74,6 +79,25 @@ class ConvertOptions(ImageOptions):
         if unknown:
             raise ValueError(f"unknown modality {', '.join(unknown)}; known: {', '.join(supported)}")
         return value
+
+    def list_for_model(self) -> dict[str, Any]:
+        """List what a model must know to make the same images of new DICOM, as far as it differs from the defaults.
+
+        Returns:
+            Options as params.yaml has them. The rules of several channels have a place of their own in a model; that of
+            a single one is among these.
+
+        Example:
+            >>> ConvertOptions(pet="stated", workers=2).list_for_model()
+            {'pet': 'stated'}
+        """
+        values = self.model_dump(mode="json", include=set(IMAGE_KEYS), exclude_defaults=True)
+        if self.channels and len(self.channels) == 1:
+            ((name, rule),) = self.channels.items()
+            content = rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            if content.keys() - {"suffix"}:  # of files alone, which no series fits
+                values["channels"] = {name: content}
+        return values
 
     @property
     def suffixes(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 from .case_form import CASE_FORM as CASE_FORM
 from .case_form import find_channel_modalities as find_channel_modalities
 from .case_form import read_channel_rules as read_channel_rules
+from .case_form import read_conversion as read_conversion
 from .case_form import read_ignore as read_ignore
 from .case_form import read_regions as read_regions
 from .case_form import write_case_form as write_case_form

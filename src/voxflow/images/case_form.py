@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CASE_FORM = "case_form.json"
+CONVERSION = "convert"  # the key
 
 
 def write_case_form(
@@ -22,6 +23,8 @@ def write_case_form(
     regions: Mapping[str, Sequence[int]],
     rules: Mapping[str, Mapping[str, Any]] | None = None,
     ignore: int | None = None,
+    *,
+    conversion: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the form beside labels.json, where one is needed.
 
@@ -31,12 +34,14 @@ def write_case_form(
         regions: the label values of each class, where a voxel may belong to several; else none.
         rules: by channel, how its series is chosen among those of a study.
         ignore: the label value of voxels that nobody labelled; None where there is none.
+        conversion: the options that a model must know to make the same images of new DICOM.
     """
     form = {
         "channels": list(channels),
         "rules": {name: dict(rule) for name, rule in (rules or {}).items()},
         "regions": {name: list(values) for name, values in regions.items()},
         IGNORE: ignore,
+        CONVERSION: dict(conversion or {}),
     }
     content = {key: value for key, value in form.items() if value}
     if content:
@@ -100,6 +105,24 @@ def read_ignore(folder: Path) -> int | None:
     if value is not None and (type(value) is not int or value < 1):
         raise DataError("expected a label value above 0, such as 255", path=folder / CASE_FORM, where=IGNORE)
     return value
+
+
+def read_conversion(folder: Path) -> dict[str, Any]:
+    """Read the options that a model must know to make the same images of new DICOM.
+
+    Args:
+        folder: that holds labels.json.
+
+    Returns:
+        As ``convert`` in params.yaml has them; none where all that matters are the defaults.
+
+    Raises:
+        DataError: the file has another form.
+    """
+    options = _read_form(folder).get(CONVERSION, {})
+    if not isinstance(options, dict):
+        raise DataError("expected options of conversion", path=folder / CASE_FORM, where=CONVERSION)
+    return options
 
 
 def find_channel_modalities(rules: Mapping[str, Mapping[str, Any]], modality: str) -> dict[str, str]:

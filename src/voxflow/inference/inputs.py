@@ -183,7 +183,9 @@ def attach_sources(cases: Sequence[InferenceCase], source: Path, options: Conver
 
 
 def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOptions:
-    """Choose the rules by which the series of a study become the channels of a model: the user's, else the model's own.
+    """Choose the rules by which the series of a study become what a model takes: the user's, else the model's own.
+
+    The other options of its training that decide which images a study gives come along, where the user set none.
 
     Args:
         options: of the conversion.
@@ -193,6 +195,11 @@ def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOpt
         ConfigError: the user's rules name other channels than the model's, or in another order.
         DataError: the model takes several channels, and nothing says which series they are.
     """
+    learned = {key: value for key, value in spec.convert.items() if key not in options.model_fields_set}
+    if options.cases or options.channels:
+        learned.pop("channels", None)
+    if learned:
+        options = ConvertOptions.model_validate(options.model_dump(exclude_unset=True) | learned)
     if not spec.has_several_images:
         return options
     if options.channels is not None:

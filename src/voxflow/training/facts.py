@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.datalist import parse_channels
 from voxflow.errors import DataError, join_names
 from voxflow.files import read_text
+from voxflow.images import read_conversion
 from voxflow.texts import parse_json
 from voxflow.training.options import DataFacts
 from voxflow.volumes import FINGERPRINT, HIGHEST_LABEL, parse_spacing, read_fingerprint, read_geometry
@@ -56,6 +57,7 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         rules=rules,
         onto=onto,
         profile=_read_profile(labels.with_name(FINGERPRINT)) if channels else {},
+        convert=read_conversion(labels.parent),
     )
 
 

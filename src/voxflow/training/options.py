@@ -117,7 +117,7 @@ class TrainOptions(BaseModel):
         return self
 
 
-CHANNEL_KEYS = ("channels", "rules", "onto", "profile")
+CHANNEL_KEYS = ("channels", "rules", "onto", "profile", "convert")
 
 
 class DataFacts(BaseModel):
@@ -129,6 +129,7 @@ class DataFacts(BaseModel):
         label_values: segmentation: the values that a label may hold, with the background's; empty where that is not
             known.
         channels, rules, onto, profile: of cases of several images.
+        convert: options of the conversion that new DICOM needs, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -148,6 +149,7 @@ class DataFacts(BaseModel):
     rules: tuple[dict[str, Any], ...] = ()
     onto: str = ""
     profile: dict[str, Any] = {}
+    convert: dict[str, Any] = {}
 
     @model_serializer(mode="wrap")
     def _leave_out_single(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

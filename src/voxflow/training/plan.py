@@ -237,6 +237,7 @@ class TrainingPlan:
             overlap=getattr(self.inferer, "overlap", 0.25),
             modality=self.facts.modality,
             regions=tuple(self.regions.values()),
+            convert=self.facts.convert,
             **self._describe_channels(in_channels),
         )
 
