@@ -11,9 +11,7 @@ The steps, of which none changes the repository before all checks have passed:
 
 from __future__ import annotations
 
-import csv
 import filecmp
-import io
 import shutil
 import subprocess
 import sys
@@ -29,11 +27,12 @@ from voxflow.images import list_files
 from voxflow.naming import shorten_pseudonym
 from voxflow.places import PARAMS, read_params
 from voxflow.quality import measure_cases
-from voxflow.tables import is_labelled, read_csv_text, read_rows
+from voxflow.tables import is_labelled, read_rows
+from voxflow.workspace.add_layout import append_rows, plan_layout_addition, read_tables
 from voxflow.workspace.params_file import set_value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Container, Sequence
 
     from voxflow.places import Places
     from voxflow.tables import Row
@@ -82,7 +81,8 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
     """Add a folder of images to a workspace's source, or nothing of it.
 
     The folder is converted first, so that patients are known by their pseudonyms. DICOM goes to a sub-folder of the
-    source, other images to the same places as in ``folder``, since their names tell who belongs to whom.
+    source, other images to the same places as in ``folder``, since their names tell who belongs to whom. The source of
+    a known layout stays one data set.
 
     Args:
         places: the workspace.
@@ -103,9 +103,14 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
     with tempfile.TemporaryDirectory() as scratch:
         cases, refused = _convert_folder(places, folder, Path(scratch) / "volumes")
         _require_no_leak(cases, split, places, Path(scratch) / "volumes", folder)
-    pairs = _plan_copies(source, folder, is_dicom=any(row.get("series_uid") for row in cases))
-    tables = _merge_tables(places, source, folder, _find_prefix(pairs, folder, source))
-    _require_no_clash(pairs, {table.name for table in tables}, folder, source)
+    layout = places.options_of("convert", ConvertOptions).layout
+    addition = plan_layout_addition(source, folder, layout) if layout else None
+    if addition:
+        pairs, tables = addition.pairs, addition.texts
+    else:
+        pairs = _plan_copies(source, folder, is_dicom=any(row.get("series_uid") for row in cases))
+        tables = _merge_tables(places, source, folder, _find_prefix(pairs, folder, source))
+    _require_no_clash(pairs, tables, folder, source)
     test_patients = sorted({row["patient"] for row in split if row["part"] == TESTING})
     params, new_files = read_text(PARAMS), [target for _, target in pairs if not target.exists()]
     try:
@@ -115,6 +120,8 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
                 shutil.copy2(origin, temporary)
         for path, text in tables.items():
             write_text(path, text[1])
+        if addition:
+            addition.require_readable()
         if test_patients:
             # Listed by name, no addition changes it; a share of more patients would be another choice.
             write_text(PARAMS, set_value(params, ("workspaces", places.workspace, "split", TESTING), test_patients))
@@ -214,11 +221,11 @@ def _plan_copies(source: Path, folder: Path, *, is_dicom: bool) -> list[tuple[Pa
     return [(path, target / path.relative_to(folder)) for path in files]
 
 
-def _require_no_clash(pairs: list[tuple[Path, Path]], joined: set[str], folder: Path, source: Path) -> None:
+def _require_no_clash(pairs: list[tuple[Path, Path]], joined: Container[Path], folder: Path, source: Path) -> None:
     clashes = [
         str(target.relative_to(source))
         for origin, target in pairs
-        if target.exists() and target.name not in joined and not filecmp.cmp(origin, target, shallow=False)
+        if target.exists() and target not in joined and not filecmp.cmp(origin, target, shallow=False)
     ]
     if clashes:
         raise DataError(f"{join_names(clashes)} would replace a file of another content in {source}", path=folder)
@@ -238,18 +245,12 @@ def _merge_tables(places: Places, source: Path, folder: Path, prefix: Path) -> d
     for name in tables:
         if not (source / name).is_file() or not (folder / name).is_file():
             continue
-        (before, delimiter), (more, other_delimiter) = (read_csv_text(root / name) for root in (source, folder))
-        header, *rows = csv.reader(io.StringIO(before), delimiter=delimiter)
-        other_header, *new_rows = csv.reader(io.StringIO(more), delimiter=other_delimiter)
-        if header != other_header:
-            raise DataError(f"other columns than {source / name}", path=folder / name)
+        header, rows, new_rows, delimiter = read_tables(source / name, folder / name)
         if name == options.cases:
             new_rows = [[_move_path(cell, folder, prefix) for cell in row] for row in new_rows]
             _require_new_names(header, rows, new_rows, folder / name)
-        text = io.StringIO()
-        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(row for row in new_rows if row not in rows)
-        original = read_text(source / name)
-        merged[source / name] = (original, original.rstrip("\n") + "\n" + text.getvalue())
+        text = append_rows(source / name, [row for row in new_rows if row not in rows], delimiter)
+        merged[source / name] = (read_text(source / name), text)
     return merged
 
 
