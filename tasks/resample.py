@@ -12,14 +12,17 @@ from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
 from voxflow.cluster import choose_cluster, open_executor
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
-from voxflow.files import atomic_directory, write_json
-from voxflow.images import CASE_FORM, find_channel_modalities, read_channel_rules, read_ignore
+from voxflow.files import atomic_directory, read_text, write_json
+from voxflow.images import CASE_FORM, find_channel_modalities, read_channel_rules, read_ignore, read_regions
 from voxflow.progress import say
+from voxflow.tables import LABELLED
+from voxflow.texts import parse_json
 from voxflow.volumes import (
     CHANNEL_SEPARATOR,
     FINGERPRINT,
     Fingerprint,
     ResampleOptions,
+    list_values,
     measure_fingerprint,
     read_geometry,
     resample_cases,
@@ -106,7 +109,18 @@ def _measure(table: pd.DataFrame, folder: Path, rules: dict[str, dict[str, Any]]
     is_one_scale = len(modalities) == 1 and len(units) <= 1
     modality = modalities.pop() if is_one_scale else ""
     channels = find_channel_modalities(rules, modality) if len(units) <= 1 else dict.fromkeys(rules, "")
-    return measure_fingerprint(cases, modality, ignore=read_ignore(folder), channels=channels)
+    return measure_fingerprint(
+        cases, modality, ignore=read_ignore(folder), labelled=_list_labelled(table, folder), channels=channels
+    )
+
+
+def _list_labelled(table: pd.DataFrame, folder: Path) -> list[frozenset[int] | None] | None:
+    """The label values that were looked for in each case; None where all were in all cases."""
+    if LABELLED not in table:
+        return None
+    names: dict[str, str] = parse_json(read_text(folder / "labels.json"))
+    classes = read_regions(folder) or {name: (int(value),) for value, name in names.items() if value != "0"}
+    return [list_values(text.split(CHANNEL_SEPARATOR) if text else None, classes) for text in table[LABELLED]]
 
 
 if __name__ == "__main__":

@@ -56,6 +56,19 @@ def test_values_of_different_units_have_no_modality_in_common(
     assert json.loads((OUT / "fingerprint.json").read_text())["modality"] == modality
 
 
+def test_the_share_of_a_class_is_of_the_cases_in_which_it_was_labelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_volumes()
+    (VOLUMES / "labels.json").write_text('{"0": "background", "1": "organ", "2": "tumour"}')
+    empty = read_volume(VOLUMES / table["label"][0])
+    write_volume(VOLUMES / table["label"][0], Volume(empty.array * 0, empty.geometry))
+    table.assign(labelled=["tumour", *[""] * 7]).to_csv(VOLUMES / "cases.csv", index=False)
+    assert run(resample, monkeypatch) == 0
+    masks = [read_volume(VOLUMES / name).array for name in table["label"][1:] if name]
+    (organ,) = json.loads((OUT / "fingerprint.json").read_text())["classes"]
+    assert len(masks) == 6
+    assert organ["share"] == pytest.approx(sum((mask == 1).sum() for mask in masks) / sum(m.size for m in masks), 1e-3)
+
+
 def test_masks_stay_where_they_are_in_the_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     write_volumes()
     assert run(resample, monkeypatch, {"spacing_mm": 0.5, "orientation": "LPS"}) == 0

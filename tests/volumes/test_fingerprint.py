@@ -11,6 +11,7 @@ from voxflow.errors import DataError
 from voxflow.geometry import Geometry
 from voxflow.volumes import (
     Volume,
+    list_values,
     measure_fingerprint,
     read_fingerprint,
     target_spacing,
@@ -57,6 +58,13 @@ def test_sizes_spacings_and_classes_are_counted(tmp_path: Path) -> None:
     assert first.share == pytest.approx(40 / (480 + 384), rel=1e-3)
     assert (second.value, second.cases) == (2, 1)
     assert second.median_ml == pytest.approx(0.002)
+
+
+def test_a_class_counts_only_where_somebody_looked_for_it(tmp_path: Path) -> None:
+    labelled = [list_values(names, {"organ": (1,), "tumour": (2,)}) for names in (["organ"], None, None)]
+    first, second = measure_fingerprint(cases(tmp_path), labelled=labelled).classes
+    assert first.share == pytest.approx(40 / (480 + 384), rel=1e-3)
+    assert second.share == pytest.approx(1 / 384, rel=1e-3)
 
 
 def test_intensities_are_those_inside_the_labels(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from voxflow.places import PARAMS, read_workspaces
 from voxflow.planning.places import place_sizes
 from voxflow.planning.proposal import AUTO, CONFIG, Proposal, plan_evaluation, plan_training
 from voxflow.planning.target import find_target
-from voxflow.volumes import FINGERPRINT, Fingerprint, measure_fingerprint, read_fingerprint
+from voxflow.volumes import FINGERPRINT, Fingerprint, list_values, measure_fingerprint, read_fingerprint
 from voxflow.workspace import format_json
 
 if TYPE_CHECKING:
@@ -112,7 +112,16 @@ def _read_fingerprint(root: Path, datalist: Datalist, workflow: Workflow) -> Fin
     cases = datalist.cases(str(key))
     modality = datalist.metadata.get("modality", "")
     files = [(case.image, case.label if isinstance(case.label, Path) else None) for case in cases]
-    return measure_fingerprint(files, modality if isinstance(modality, str) else "")
+    labels, regions = datalist.metadata.get("labels"), datalist.metadata.get("regions")
+    classes = regions if isinstance(regions, dict) else {}
+    if not classes and isinstance(labels, dict):
+        classes = {str(name): (int(value),) for value, name in labels.items() if str(value).isdigit() and value != "0"}
+    return measure_fingerprint(
+        files,
+        modality if isinstance(modality, str) else "",
+        ignore=next((case.ignore for case in cases if case.ignore is not None), None),
+        labelled=[list_values(case.labelled, classes) for case in cases],
+    )
 
 
 def _read_sizes(workflow: Workflow) -> dict[str, Any]:

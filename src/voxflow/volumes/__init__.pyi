@@ -31,6 +31,7 @@ from .fingerprint import FINGERPRINT as FINGERPRINT
 from .fingerprint import Fingerprint as Fingerprint
 from .fingerprint import Intensity as Intensity
 from .fingerprint import Spread as Spread
+from .fingerprint import list_values as list_values
 from .fingerprint import measure_fingerprint as measure_fingerprint
 from .fingerprint import read_fingerprint as read_fingerprint
 from .fingerprint import write_fingerprint as write_fingerprint

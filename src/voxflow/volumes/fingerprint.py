@@ -21,7 +21,7 @@ from voxflow.volumes.channel_profile import ChannelFeatures, ChannelProfile, bui
 from voxflow.volumes.files import read_image, read_label
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -70,7 +70,7 @@ class ClassVolume(BaseModel):
         value: in the label map.
         cases: how many hold it.
         median_ml: its volume where it is there.
-        share: of all voxels of the labelled images.
+        share: of all voxels of the images that it was labelled in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -172,6 +172,7 @@ def measure_fingerprint(
     modality: str = "",
     *,
     ignore: int | None = None,
+    labelled: Sequence[Collection[int] | None] | None = None,
     channels: Mapping[str, str] | None = None,
 ) -> Fingerprint:
     """Measure cases from their files.
@@ -180,6 +181,7 @@ def measure_fingerprint(
         cases: channels and label of each.
         modality: of all of them; empty where they differ or nobody knows.
         ignore: the label value of voxels that nobody labelled, which are left out of what labels say.
+        labelled: of each case, the label values that were looked for; None, for a case or for all: every value.
         channels: modality of each channel by its name, where a case has several; empty where nobody knows.
 
     Raises:
@@ -192,21 +194,42 @@ def measure_fingerprint(
         measurements = list(track(measured, "measuring", total=len(cases)))
     # What only some cases have is no part of what they have in common; training says it where it matters.
     common = min(len(measurement.intensities) for measurement in measurements)
-    labelled = [measurement for measurement in measurements if measurement.voxels is not None]
+    with_label = [n for n, measurement in enumerate(measurements) if measurement.voxels is not None]
+    label_measurements = [measurements[n] for n in with_label]
     # Where some cases have labels, those without say nothing of what lies inside of them.
-    sampled = [measurement.intensities[:common] for measurement in labelled or measurements]
+    sampled = [measurement.intensities[:common] for measurement in label_measurements or measurements]
     intensities = np.concatenate(sampled, axis=1)
     return Fingerprint(
         cases=len(measurements),
-        labelled=len(labelled),
+        labelled=len(label_measurements),
         modality=modality,
         size=_compute_spread([measurement.size for measurement in measurements]),
         spacing_mm=_compute_spread([measurement.spacing for measurement in measurements]),
         intensity=tuple(map(_compute_intensity, intensities)),
-        classes=_compute_classes(labelled),
+        classes=_compute_classes(label_measurements, [labelled[n] if labelled else None for n in with_label]),
         modalities=tuple((channels or {}).values()) if common > 1 else (),
         profile=_build_profile(list(channels or ()), measurements),
     )
+
+
+def list_values(names: Collection[str] | None, classes: Mapping[str, Collection[int]]) -> frozenset[int] | None:
+    """List the label values that were looked for in a case of which some classes were labelled.
+
+    Args:
+        names: of the classes that were labelled; None: all.
+        classes: the label values of each; a value that several share was looked for where all of them were labelled.
+
+    Returns:
+        None where all were.
+
+    Example:
+        >>> sorted(list_values(["whole"], {"whole": (1, 2), "core": (1,)}) or ())
+        [2]
+    """
+    if names is None:
+        return None
+    unknown = {value for name, values in classes.items() if name not in names for value in values}
+    return frozenset(value for values in classes.values() for value in values if value not in unknown)
 
 
 def _measure_case(images: Sequence[Path], label: Path | None, ignore: int | None) -> _CaseMeasurement:
@@ -247,12 +270,17 @@ def _compute_intensity(values: NDArray[np.float64]) -> Intensity:
     return Intensity(percentile_00_5=low, median=middle, percentile_99_5=high, mean=mean, deviation=deviation)
 
 
-def _compute_classes(labelled: Sequence[_CaseMeasurement]) -> tuple[ClassVolume, ...]:
-    voxels_and_ml = [(measurement.voxels or {}, float(np.prod(measurement.spacing)) / 1000) for measurement in labelled]
-    total = sum(sum(voxels.values()) for voxels, _ in voxels_and_ml)
+def _compute_classes(
+    measurements: Sequence[_CaseMeasurement], labelled: Sequence[Collection[int] | None]
+) -> tuple[ClassVolume, ...]:
+    voxels_and_ml = [(item.voxels or {}, float(np.prod(item.spacing)) / 1000) for item in measurements]
+    totals = [sum(voxels.values()) for voxels, _ in voxels_and_ml]
     class_volumes = []
     for value in sorted({value for voxels, _ in voxels_and_ml for value in voxels if value != 0}):
         volumes = [voxels[value] * voxel_ml for voxels, voxel_ml in voxels_and_ml if value in voxels]
+        # Where nobody looked for a class, that it has no voxel says nothing.
+        total = sum(total for total, looked_for in zip(totals, labelled, strict=True)
+                    if looked_for is None or value in looked_for)  # fmt: skip
         share = sum(voxels.get(value, 0) for voxels, _ in voxels_and_ml) / max(total, 1)
         median = float(f"{np.median(volumes):.6g}")
         share = float(f"{share:.4g}")
