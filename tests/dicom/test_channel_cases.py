@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -326,6 +327,32 @@ def test_a_table_names_the_series_of_each_case(tmp_path: Path) -> None:
     assert any("names another label for its case" in row["reason"] for row in rows)
     assert not any("no image (.csv)" in row["reason"] for row in rows)
     assert {row["verdict"] for row in rows if row["series_uid"] == third["PET"].uid} == {"quarantined"}
+
+
+@pytest.mark.parametrize("overlap", ["last", "channels", "regions"])
+def test_a_table_says_which_classes_were_labelled(tmp_path: Path, overlap: str) -> None:
+    source = tmp_path / "in"
+    lines = ["case,CT,PET,label,labelled"]
+    texts = ["Liver", "", "kidney", "spine", "kidney; liver"]
+    for n, text in enumerate(texts, start=1):
+        study = make_study(source, n)
+        masks = np.zeros((6, 9, 7, 2), np.uint8)
+        masks[1:3, 2:4, 2:4, 0] = 1
+        save(seg(study["CT"], masks, ["liver", "kidney"]), source / f"p{n}/label.dcm")
+        lines.append(f"case{n},p{n}/CT,p{n}/PET,p{n}/label.dcm,{text}")
+    lines.append("case6,p1/CT,p1/PET,,liver")
+    write_table(source, *lines)
+    cases, rows, target = convert(source, None, cases="cases.csv", keep_names=True, overlap=overlap)
+    # The sixth shares its series with the first.
+    assert {row["case"]: row.get("labelled", "") for row in cases} == {"case2": "", "case5": ""}
+    write_table(source, *lines[:-1])
+    shutil.rmtree(target)
+    cases, rows, target = convert(source, None, cases="cases.csv", keep_names=True, overlap=overlap)
+    assert {row["case"]: row["labelled"] for row in cases} == {"case1": "liver", "case2": "", "case5": ""}
+    reasons = "\n".join(row["reason"] for row in rows if row["verdict"] == "quarantined")
+    assert "its label holds liver, which `labelled` in the table does not name" in reasons
+    assert "labelled names spine; the classes are kidney, liver" in reasons
+    assert len(list((target / "images").iterdir())) == 6
 
 
 def test_a_table_joins_no_two_patients_and_uses_no_series_twice(tmp_path: Path) -> None:

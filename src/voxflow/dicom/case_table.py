@@ -2,6 +2,7 @@
 
 A row is a case: the column ``case`` names it, each channel's column names a series by its SeriesInstanceUID or by the
 path of its folder or file below the source, and ``label``, where there is one, a SEG or RTSTRUCT in the same way.
+``labelled``, where there is one, names the classes that were labelled in it, joined by ";"; empty: all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from voxflow.dicom.channel_cases import RADIOGRAPH, ChannelCase, ChannelPlan
 from voxflow.dicom.channels import check_channels, compare_frames
 from voxflow.errors import DataError, join_names
 from voxflow.findings import suggest
-from voxflow.tables import read_rows
+from voxflow.tables import LABELLED, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ class _TableRow:
         name: of the case.
         parts: of its channels, as far as they are clear.
         labels: files of its label objects; None where the table has no such column.
+        labelled: the case-folded names of the classes that were labelled; None: all.
         reason: why it makes no case; empty where it does.
     """
 
@@ -44,6 +46,7 @@ class _TableRow:
     name: str
     parts: tuple[SeriesPart, ...]
     labels: frozenset[Path] | None
+    labelled: frozenset[str] | None
     reason: str
 
 
@@ -71,7 +74,11 @@ def join_by_table(parts: Sequence[SeriesPart], source: Path, options: ConvertOpt
     rows = [_read_row(row, n, channels, finder, options) for n, row in enumerate(table, start=2)]
     uses = Counter(part.key for row in rows for part in row.parts)
     rows = [_refuse_shared(row, uses) for row in rows]
-    cases = [ChannelCase(row.parts, name=row.name, labels=row.labels) for row in rows if not row.reason]
+    cases = [
+        ChannelCase(row.parts, name=row.name, labels=row.labels, labelled=row.labelled)
+        for row in rows
+        if not row.reason
+    ]
     used = {id(part) for case in cases for part in case.parts}
     refused_rows = [row for row in rows if row.reason]
     reasons = {id(part): f"line {row.line} of the table: {row.reason}" for row in refused_rows for part in row.parts}
@@ -83,7 +90,8 @@ def join_by_table(parts: Sequence[SeriesPart], source: Path, options: ConvertOpt
 def _find_channels(header: Sequence[str], options: ConvertOptions, path: Path) -> tuple[str, ...]:
     if CASE not in header:
         raise DataError(f"expected a column {CASE!r}, and one for each channel; found {join_names(header)}", path=path)
-    columns = [column for column in header if column not in (CASE, LABEL)]
+    channels = options.channels or ()
+    columns = [n for n in header if n not in (CASE, LABEL) and (n != LABELLED or n in channels)]
     missing = [name for name in options.channels or columns[:1] or [""] if name not in columns]
     if missing:
         hint = suggest(missing[0], columns) if columns else ""
@@ -113,13 +121,17 @@ def _read_row(
         labels = finder.find_labels(text) if LABEL in row else None
     except DataError as error:
         reasons.append(f"label: {error.message}")
+    classes = "" if LABELLED in channels else row.get(LABELLED) or ""
+    labelled = frozenset(name.strip().casefold() for name in classes.split(";") if name.strip()) or None
+    if labelled and labels is not None and not text:
+        reasons.append("`labelled` names classes, and its cell of `label` is empty")
     damaged = [channel for channel, part in parts.items() if part.kind == "unreadable"]
     reasons += [f"the channel {channel} can't be used: {parts[channel].reason}" for channel in damaged]
     if len({part.first.patient_id for part in parts.values()} - {""}) > 1:
         reasons.append("its channels are of different patients (0010,0020)")
     if not reasons and options.frame_of_reference == "same":
         reasons += compare_frames({channel: part.first.frame_of_reference for channel, part in parts.items()})
-    return _TableRow(line, (row.get(CASE) or "").strip(), tuple(parts.values()), labels, "; ".join(reasons))
+    return _TableRow(line, (row.get(CASE) or "").strip(), tuple(parts.values()), labels, labelled, "; ".join(reasons))
 
 
 def _refuse_shared(row: _TableRow, uses: Mapping[tuple[str, int, str], int]) -> _TableRow:

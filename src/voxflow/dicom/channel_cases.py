@@ -32,12 +32,14 @@ class ChannelCase:
         remark: what the user should know of the case.
         name: what the user's table calls it; empty where rules made it.
         labels: files of the label objects that the user's table names for it; None where it has no such column.
+        labelled: the case-folded names of the classes that it says were labelled; None: it does not say.
     """
 
     parts: tuple[SeriesPart, ...]
     remark: str = ""
     name: str = ""
     labels: frozenset[Path] | None = None
+    labelled: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

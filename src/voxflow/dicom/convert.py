@@ -276,6 +276,9 @@ def _convert_dicom(
     names_of_patients = pseudonyms.assign({part.first.patient for part in images})
     jobs = _plan_jobs(images, source, folder, options, findings, names=names_of_patients, plan=plan)
     jobs = [replace(job, labels=tuple(matched.get(n, ())), values=values) for n, job in enumerate(jobs)]
+    if plan:
+        stated = [case.labelled for case in plan.cases for _ in case.parts]
+        jobs = [replace(job, labelled=stated[n]) if n < len(stated) else job for n, job in enumerate(jobs)]
     case_jobs: Sequence[ConversionJob | ChannelJob] = group_jobs(jobs, plan) if plan else jobs
     with closing(start_jobs(case_jobs, folder, options.workers, executor)) as numbered_outcomes:
         outcomes = dict(track(numbered_outcomes, "converting", total=len(case_jobs)))

@@ -10,10 +10,10 @@ import numpy as np
 from voxflow.dicom.claims import check_geometry
 from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
 from voxflow.dicom.label_grid import LabelGrid
-from voxflow.dicom.labels import LabelObject, LabelShare, merge_labels
+from voxflow.dicom.labels import LabelObject, LabelShare, MergedLabels, merge_labels
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.dicom.reading import VolumeReading, read_part
-from voxflow.errors import DicomError, InputError
+from voxflow.errors import DataError, DicomError, InputError, join_names
 from voxflow.images import (
     ConversionOutcome,
     ConversionRow,
@@ -62,6 +62,7 @@ class ConversionJob:
         options: how strictly to check, and what to remedy.
         labels: what of each label object belongs to it.
         values: label value by case-folded name.
+        labelled: case-folded names of the classes that were labelled, where the user's table says it; None elsewhere.
         findings: of a radiograph.
     """
 
@@ -72,6 +73,7 @@ class ConversionJob:
     options: ConvertOptions
     labels: tuple[LabelShare, ...] = ()
     values: Mapping[str, int] = field(default_factory=dict)
+    labelled: frozenset[str] | None = None
     findings: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
@@ -112,6 +114,7 @@ def convert_part(job: ConversionJob) -> ConversionOutcome:
         )
     except InputError as error:
         # Its path is that of the output, which has no such file.
+        (job.target / f"images/{job.case}{job.options.volume_format}").unlink(missing_ok=True)
         return quarantine_job(job, error.message)
     except MemoryError as error:
         return quarantine_job(job, explain_parse_error(error))
@@ -172,6 +175,22 @@ def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> Conversion
     return ConversionOutcome((row, *rows), (case,), combinations=combinations)
 
 
+def _read_stated(job: ConversionJob, names: frozenset[str], merged: MergedLabels) -> set[int]:
+    """The values of the classes that were labelled, as the user's table says; refused where the label holds others."""
+    unknown = sorted(names - (job.values.keys() - {IGNORE}))
+    if unknown:
+        known = sorted(job.values.keys() - {IGNORE})
+        raise DataError(f"labelled names {join_names(unknown)}; the classes are {join_names(known)}")
+    stated = {job.values[name] for name in names}
+    present = {int(value) for value in np.unique(merged.array)} | {
+        v for v, mask in merged.channels.items() if mask.any()
+    }
+    others = sorted(name for name, value in job.values.items() if value in present - stated and name != IGNORE)
+    if others:
+        raise DataError(f"its label holds {join_names(others)}, which `labelled` in the table does not name")
+    return stated
+
+
 def write_labels(
     job: ConversionJob, grid: LabelGrid
 ) -> tuple[LabelTexts, Mapping[int, tuple[int, ...]], list[ConversionRow]]:
@@ -195,9 +214,11 @@ def write_labels(
     texts["label"] = f"labels/{job.case}{job.options.volume_format}"
     texts["label_source"] = "+".join(sorted({label.kind for label in usable_labels}))
     classes = {value for name, value in job.values.items() if name != IGNORE}
-    if job.options.absent_labels == "unlabelled" and merged.labelled != classes:
+    labelled = merged.labelled if job.options.absent_labels == "unlabelled" else classes
+    labelled = labelled if job.labelled is None else _read_stated(job, job.labelled, merged)
+    if labelled != classes:
         # Values; the conversion, which knows all cases, puts the names in their place.
-        texts["labelled"] = CHANNEL_SEPARATOR.join(map(str, sorted(merged.labelled)))
+        texts["labelled"] = CHANNEL_SEPARATOR.join(map(str, sorted(labelled)))
     if job.options.overlap == "regions":
         label = merge_masks(sorted(merged.channels.items()), grid.geometry, max(job.values.values()))
         ignore = job.values.get(IGNORE)
