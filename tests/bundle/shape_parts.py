@@ -152,6 +152,16 @@ def network(definition: Any) -> Config:
     return {"network_def": definition, "network": "$@network_def.to(@device)"}
 
 
+def trainer(data: str, network: str = "@network", **arguments: Any) -> Config:
+    """An engine that trains, on the data loader of an id."""
+    return part("SupervisedTrainer", device="@device", train_data_loader=data, network=network, **arguments)
+
+
+def evaluator(data: str, network: str = "@network", **arguments: Any) -> Config:
+    """An engine that evaluates or infers, on the data loader of an id."""
+    return part("SupervisedEvaluator", device="@device", val_data_loader=data, network=network, **arguments)
+
+
 def learn() -> Config:
     adam = part("torch.optim.Adam", params="$@network.parameters()", lr=0.01)
     return {"loss": part("DiceCELoss", to_onehot_y=True, softmax=True), "optimizer": adam}
@@ -159,12 +169,9 @@ def learn() -> Config:
 
 def train_part(data: Any, **changes: Any) -> Config:
     """The section ``train`` as most of the zoo has it."""
-    engine = part(
-        "SupervisedTrainer",
+    engine = trainer(
+        "@train#dataloader",
         max_epochs=1,
-        device="@device",
-        train_data_loader="@train#dataloader",
-        network="@network",
         loss_function="@loss",
         optimizer="@optimizer",
         inferer="@train#inferer",
@@ -192,11 +199,8 @@ def train_part(data: Any, **changes: Any) -> Config:
 
 def validate_part(data: Any, **changes: Any) -> Config:
     """The section ``validate`` as most of the zoo has it."""
-    engine = part(
-        "SupervisedEvaluator",
-        device="@device",
-        val_data_loader="@validate#dataloader",
-        network="@network",
+    engine = evaluator(
+        "@validate#dataloader",
         inferer="@validate#inferer",
         postprocessing="@validate#postprocessing",
         key_val_metric="@validate#key_metric",
@@ -235,15 +239,7 @@ def infer_config(
     data: Any, definition: Any, *, load_path: str = "$@bundle_root + '/models/model.pt'", **changes: Any
 ) -> Config:
     """An inference.json as most of the zoo has it."""
-    engine = part(
-        "SupervisedEvaluator",
-        device="@device",
-        val_data_loader="@dataloader",
-        network="@network",
-        inferer="@inferer",
-        postprocessing="@postprocessing",
-        val_handlers="@handlers",
-    )
+    engine = evaluator("@dataloader", inferer="@inferer", postprocessing="@postprocessing", val_handlers="@handlers")
     config = (
         head()
         | network(definition)

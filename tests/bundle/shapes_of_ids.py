@@ -14,6 +14,7 @@ from tests.bundle.shape_parts import (
     classify,
     compose,
     dice,
+    evaluator,
     head,
     infer_config,
     load,
@@ -22,6 +23,7 @@ from tests.bundle.shape_parts import (
     part,
     restore,
     saver,
+    trainer,
     unet,
     write_config,
 )
@@ -84,11 +86,8 @@ def write_template(bundle: Path, _data: Path) -> None:
                 "@output_dir", save_interval=0, save_final=False, save_key_metric=True, key_metric_name="val_mean_dice"
             ),
         ],
-        "evaluator": part(
-            "SupervisedEvaluator",
-            device="@device",
-            val_data_loader="@val_dataloader",
-            network="@network",
+        "evaluator": evaluator(
+            "@val_dataloader",
             postprocessing="@postprocessing",
             key_val_metric=dice(pair=pair),
             additional_metrics={"val_mae": part("MeanAbsoluteError", output_transform=pair)},
@@ -109,12 +108,9 @@ def write_template(bundle: Path, _data: Path) -> None:
             ),
             part("LogfileHandler", output_dir="@output_dir"),
         ],
-        "trainer": part(
-            "SupervisedTrainer",
+        "trainer": trainer(
+            "@train_dataloader",
             max_epochs=1,
-            device="@device",
-            train_data_loader="@train_dataloader",
-            network="@network",
             inferer="@inferer",
             loss_function="@lossfn",
             optimizer="@optimizer",
@@ -136,11 +132,8 @@ def write_template(bundle: Path, _data: Path) -> None:
             restore("@ckpt_path", **disabled),
             part("StatsHandler", name=None, output_transform="$lambda x: None"),
         ],
-        "evaluator": part(
-            "SupervisedEvaluator",
-            device="@device",
-            val_data_loader="@dataloader",
-            network="@network",
+        "evaluator": evaluator(
+            "@dataloader",
             inferer="@inferer",
             postprocessing="@postprocessing",
             val_handlers="@handlers",
@@ -187,11 +180,8 @@ def write_bare(bundle: Path, _data: Path) -> None:
             "lossfn": part("DiceLoss", include_background=False, to_onehot_y=True, softmax=True),
             "optimizer": part("torch.optim.Adam", params="$@network.parameters()", lr=0.01),
             "post_transform": compose(classify("pred", "label")),
-            "evaluator": part(
-                "SupervisedEvaluator",
-                device="@device",
-                val_data_loader="@eval_dataloader",
-                network="@network",
+            "evaluator": evaluator(
+                "@eval_dataloader",
                 postprocessing="@post_transform",
                 key_val_metric=dice(),
                 val_handlers="@val_handlers",
@@ -201,12 +191,9 @@ def write_bare(bundle: Path, _data: Path) -> None:
                 part("ValidationHandler", validator="@evaluator", epoch_level=True, interval=1),
                 saver("$@bundle_root + '/models'", save_interval=1, save_final=True, epoch_level=True),
             ],
-            "trainer": part(
-                "SupervisedTrainer",
+            "trainer": trainer(
+                "@train_dataloader",
                 max_epochs=1,
-                device="@device",
-                train_data_loader="@train_dataloader",
-                network="@network",
                 loss_function="@lossfn",
                 optimizer="@optimizer",
                 postprocessing="@post_transform",

@@ -20,6 +20,7 @@ from tests.bundle.shape_parts import (
     compose,
     crop,
     evaluate_changes,
+    evaluator,
     head,
     infer_config,
     learn,
@@ -30,6 +31,7 @@ from tests.bundle.shape_parts import (
     restore,
     saver,
     train_part,
+    trainer,
     unet,
     validate_part,
     write_config,
@@ -89,11 +91,9 @@ def write_paths(bundle: Path, _data: Path) -> None:
     }
     metric = {"val_mse": part("ignite.metrics.MeanSquaredError", output_transform="$lambda o: (o['pred'], o['label'])")}
     handlers = [part("StatsHandler", iteration_log=False)]
-    evaluator = part(
-        "SupervisedEvaluator",
-        device="@device",
-        val_data_loader="@val#data_loader",
-        network="@net",
+    validator = evaluator(
+        "@val#data_loader",
+        "@net",
         key_val_metric=metric,
         val_handlers="@val#handlers",
         metric_cmp_fn="$lambda x, y: y < 0 or x < y",
@@ -113,15 +113,13 @@ def write_paths(bundle: Path, _data: Path) -> None:
             "dataset": part("Dataset", data="@val_datalist", transform="@preprocessing"),
             "data_loader": loader("@val#dataset"),
             "handlers": [*handlers, saver("@ckpt_dir", "@net", save_key_metric=True, key_metric_negative_sign=True)],
-            "evaluator": evaluator,
+            "evaluator": validator,
         },
         "handlers": [part("ValidationHandler", validator="@val#evaluator", epoch_level=True, interval=1)],
         "ckpt_loader": [restore("@ckpt", "@net")],
-        "trainer": part(
-            "SupervisedTrainer",
-            device="@device",
-            train_data_loader="@data_loader",
-            network="@net",
+        "trainer": trainer(
+            "@data_loader",
+            "@net",
             max_epochs=1,
             epoch_length="$len(@datalist) // @data_loader#batch_size",
             loss_function=part("torch.nn.MSELoss"),
@@ -149,11 +147,9 @@ def write_paths(bundle: Path, _data: Path) -> None:
                 load_dict={"net": "@net"},
             )
         ],
-        "evaluator": part(
-            "SupervisedEvaluator",
-            device="@device",
-            val_data_loader="@dataloader",
-            network="@net",
+        "evaluator": evaluator(
+            "@dataloader",
+            "@net",
             postprocessing="@postprocessing",
             val_handlers="@handlers",
             decollate=False,

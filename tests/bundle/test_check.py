@@ -16,12 +16,12 @@ import pytest
 import yaml
 
 from tests.bundle.shapes import SHAPES
-from tests.bundle.workspaces import Workspace
-from tests.tasks.test_bundle import evaluate_config, inference_config, train_config
+from tests.bundle.spleen import evaluate_config, inference_config, train_config
+from tests.bundle.workspaces import Workspace, run_configuration
 from voxflow.bundle import BundleOptions, BundleTarget, check_bundle, find_bundle
 from voxflow.bundle.guard import StageBounds
-from voxflow.bundle.parts import open_bundle, run_workflow
-from voxflow.bundle.reading import set_item, use_bundle
+from voxflow.bundle.parts import open_bundle
+from voxflow.bundle.reading import set_item
 from voxflow.cli.main import main
 from voxflow.errors import ConfigError, VoxflowError
 from voxflow.files import write_json, write_text
@@ -297,18 +297,11 @@ def test_the_check_finds_an_error_where_the_stage_fails_and_only_there(
     errors = {f.code for f in check(tmp_path / "b", config="configs/train.json") if f.severity == "error"}
     errors -= {"missing-id"}  # of engines, which this bundle has none of
     assert bool(errors) == is_fault, errors
-    bundle, options = tmp_path / "b", BundleOptions()
-    bounds = StageBounds((tmp_path / "out",))
-
-    def run() -> None:
-        with use_bundle(bundle), open_bundle(bundle, "train", options, folders={}, data={}, bounds=bounds) as workflow:
-            run_workflow(workflow)
-
     if is_fault:
         with pytest.raises((VoxflowError, SyntaxError)):
-            run()
+            run_configuration(tmp_path / "b")
     else:
-        run()
+        run_configuration(tmp_path / "b")
 
 
 def template() -> Json:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from monai.bundle import ConfigParser
 
-from voxflow.bundle import BundleOptions, BundleTarget, check_bundle
-from voxflow.bundle.guard import StageBounds
-from voxflow.bundle.parts import open_bundle, run_workflow
+from tests.bundle.workspaces import run_configuration
+from voxflow.bundle import BundleTarget, check_bundle
 from voxflow.bundle.reading import merge_config_files, read_config_file, use_bundle
 from voxflow.errors import MissingDependencyError, VoxflowError
 from voxflow.files import write_json, write_text
@@ -31,16 +30,6 @@ OVERRIDE = {
     "train::handlers::0": 7,
     "+new": [1],
 }
-
-
-def run_bundle(bundle: Path) -> Any:
-    bounds = StageBounds((bundle / "out",))
-    with (
-        use_bundle(bundle),
-        open_bundle(bundle, "train", BundleOptions(), folders={}, data={}, bounds=bounds) as workflow,
-    ):
-        run_workflow(workflow)
-        return workflow.parser.get_parsed_content("calls")
 
 
 def test_files_are_merged_as_monai_merges_them_and_each_value_knows_its_file(tmp_path: Path) -> None:
@@ -131,7 +120,7 @@ def test_a_stage_takes_a_byte_order_mark_and_files_named_from_the_bundles_folder
     (tmp_path / "configs/train").with_suffix(suffix).write_bytes(mark + json.dumps(config).encode())
     (tmp_path / "configs/common.json").write_bytes(mark + b'{"calls": "$list()"}')
     (tmp_path / "configs/metadata.json").write_bytes(mark + b'{"version": "0.1"}')
-    assert run_bundle(tmp_path) == ["run"]
+    assert run_configuration(tmp_path) == ["run"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +142,7 @@ def test_a_package_that_is_missing_at_run_time_is_named_with_the_pip_line(
     with pytest.raises(
         MissingDependencyError, match=r"'generative' is not installed: pip install \"monai-generative\""
     ):
-        run_bundle(tmp_path)
+        run_configuration(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +163,7 @@ def test_what_fails_for_another_reason_names_no_package(
     write_json(tmp_path / "configs/train.json", config)
     (tmp_path / "scripts_of_d.py").write_text(script)
     with pytest.raises(VoxflowError, match=expected) as caught:
-        run_bundle(tmp_path)
+        run_configuration(tmp_path)
     assert not isinstance(caught.value, MissingDependencyError)
 
 
@@ -189,7 +178,7 @@ def test_a_network_of_another_package_is_built_where_the_package_is_there(
     write_json(tmp_path / "b/configs/train.json", {**config, "run": ["$@calls.append(@net.out_channels)"]})
     codes = {finding.code for finding in check_bundle(BundleTarget("b", tmp_path / "b")).findings}
     assert codes & {"missing-package", "unknown-component"} == set()
-    assert run_bundle(tmp_path / "b") == [2]
+    assert run_configuration(tmp_path / "b") == [2]
     for name in [name for name in sys.modules if name.partition(".")[0] == "generative"]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -198,14 +187,14 @@ def test_a_network_of_monai_that_needs_a_package_names_it(tmp_path: Path) -> Non
     network = {"_target_": "SwinUNETR", "in_channels": 1, "out_channels": 2, "feature_size": 12}
     write_json(tmp_path / "configs/train.json", {"net": network, "run": ["$@net(torch.zeros(1, 1, 32, 32, 32))"]})
     with pytest.raises(MissingDependencyError, match=r"'einops' is not installed: pip install \"einops\""):
-        run_bundle(tmp_path)
+        run_configuration(tmp_path)
 
 
 def test_a_fault_of_the_bundles_own_module_is_no_missing_package(tmp_path: Path) -> None:
     write_json(tmp_path / "configs/train.json", {"net": {"_target_": "scripts_of_c.Net"}, "run": ["$@net"]})
     (tmp_path / "scripts_of_c.py").write_text("1 / 0\n")
     with pytest.raises(VoxflowError, match=r"the bundle's own code failed: .*ZeroDivisionError"):
-        run_bundle(tmp_path)
+        run_configuration(tmp_path)
 
 
 def test_nothing_of_the_bundle_stays_on_the_path(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ import yaml
 from tests.bundle.shape_parts import CASES, write_config, write_radiographs, write_volumes
 from tests.bundle.shapes import SHAPES, Shape
 from voxflow.bundle import BundleOptions, evaluate_bundle, infer_bundle, train_bundle
-from voxflow.bundle.parts import _forget_modules
+from voxflow.bundle.guard import StageBounds
+from voxflow.bundle.parts import _forget_modules, open_bundle, run_workflow
+from voxflow.bundle.reading import use_bundle
 from voxflow.tracking import NullTracker
 
 if TYPE_CHECKING:
@@ -123,6 +125,14 @@ class Workspace:
             workflow.run()
             workflow.finalize()
             return workflow.parser.get_parsed_content(engine)
+
+
+def run_configuration(bundle: Path, options: BundleOptions | None = None) -> Any:
+    """Run the training of a bundle that needs no cases, and give the value of its id ``calls``."""
+    bounds, options = StageBounds((bundle / "out",)), options or BundleOptions()
+    with use_bundle(bundle), open_bundle(bundle, "train", options, folders={}, data={}, bounds=bounds) as workflow:
+        run_workflow(workflow)
+        return workflow.parser.get_parsed_content("calls") if "calls" in workflow.parser else None
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from tasks import infer as infer_stage
 from tasks import train as train_stage
 from tasks.common import bundle_infer, bundle_train
 from tasks.common.stage import Stage
+from tests.bundle.spleen import evaluate_config, inference_config, train_config
 from tests.training.conftest import write_cube
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
@@ -28,9 +29,6 @@ pytest.importorskip("ignite", reason="MONAI's engines need pytorch-ignite: pip i
 # What MONAI and ignite warn of in their own modules is not this project's to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-PAIR = "$monai.handlers.from_engine(['pred', 'label'])"
-LOSS = "$monai.handlers.from_engine(['loss'], first=True)"
-
 
 class Kept(NullTracker):
     """Remembers what it is told."""
@@ -41,143 +39,6 @@ class Kept(NullTracker):
 
     def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         self.rows.append((step, dict(values)))  # type: ignore[attr-defined]
-
-
-def network() -> dict[str, Any]:
-    sizes = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
-    return {"_target_": "UNet", **sizes, "num_res_units": 1, "norm": "batch"}
-
-
-def loading(keys: Any) -> list[dict[str, Any]]:
-    return [
-        {"_target_": "LoadImaged", "keys": keys},
-        {"_target_": "EnsureChannelFirstd", "keys": keys},
-        {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": 0, "a_max": 200, "b_min": 0, "b_max": 1},
-        {"_target_": "EnsureTyped", "keys": keys},
-    ]
-
-
-def train_config() -> dict[str, Any]:
-    """In the form of the model zoo's spleen bundle, for cubes and a CPU."""
-    keys = ["image", "label"]
-    crop = {"_target_": "RandCropByPosNegLabeld", "keys": keys, "label_key": "label", "spatial_size": [16, 16, 16]}
-    files = "$list(sorted(glob.glob(@dataset_dir + '/imagesTr/*.nii.gz')))"
-    post = [
-        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
-        {"_target_": "AsDiscreted", "keys": ["pred", "label"], "argmax": [True, False], "to_onehot": 2},
-    ]
-    return {
-        "imports": ["$import glob", "$import ignite"],
-        "bundle_root": ".",
-        "ckpt_dir": "$@bundle_root + '/models'",
-        "output_dir": "$@bundle_root + '/eval'",
-        "dataset_dir": "/workspace/data/Task09_Spleen",
-        "images": files,
-        "val_interval": 1,
-        "device": "$torch.device('cpu')",
-        "network_def": network(),
-        "network": "$@network_def.to(@device)",
-        "loss": {"_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True},
-        "optimizer": {"_target_": "Novograd", "params": "$@network.parameters()", "lr": 0.02},
-        "train": {
-            "preprocessing": {"_target_": "Compose", "transforms": [*loading(keys), {**crop, "num_samples": 2}]},
-            "dataset": {
-                "_target_": "CacheDataset",
-                "data": "$[{'image': i} for i in @images]",
-                "transform": "@train#preprocessing",
-            },
-            "dataloader": {"_target_": "DataLoader", "dataset": "@train#dataset", "batch_size": 2, "shuffle": True},
-            "inferer": {"_target_": "SimpleInferer"},
-            "handlers": [
-                {"_target_": "ValidationHandler", "validator": "@validate#evaluator", "interval": "@val_interval"},
-                {"_target_": "StatsHandler", "tag_name": "train_loss", "output_transform": LOSS},
-            ],
-            "trainer": {
-                "_target_": "SupervisedTrainer",
-                "max_epochs": 300,
-                "device": "@device",
-                "train_data_loader": "@train#dataloader",
-                "network": "@network",
-                "loss_function": "@loss",
-                "optimizer": "@optimizer",
-                "inferer": "@train#inferer",
-                "train_handlers": "@train#handlers",
-            },
-        },
-        "validate": {
-            "preprocessing": {"_target_": "Compose", "transforms": loading(keys)},
-            "dataset": {"_target_": "Dataset", "data": "$[]", "transform": "@validate#preprocessing"},
-            "dataloader": {"_target_": "DataLoader", "dataset": "@validate#dataset", "batch_size": 1},
-            "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16], "overlap": 0.25},
-            "postprocessing": {"_target_": "Compose", "transforms": post},
-            "handlers": [
-                {
-                    "_target_": "CheckpointSaver",
-                    "save_dir": "@ckpt_dir",
-                    "save_dict": {"model": "@network"},
-                    "save_key_metric": True,
-                    "key_metric_filename": "model.pt",
-                }
-            ],
-            "key_metric": {
-                "val_mean_dice": {"_target_": "MeanDice", "include_background": False, "output_transform": PAIR}
-            },
-            "evaluator": {
-                "_target_": "SupervisedEvaluator",
-                "device": "@device",
-                "val_data_loader": "@validate#dataloader",
-                "network": "@network",
-                "inferer": "@validate#inferer",
-                "postprocessing": "@validate#postprocessing",
-                "key_val_metric": "@validate#key_metric",
-                "val_handlers": "@validate#handlers",
-            },
-        },
-        "initialize": ["$monai.utils.set_determinism(seed=123)"],
-        "run": ["$@train#trainer.run()"],
-    }
-
-
-def evaluate_config() -> dict[str, Any]:
-    loader = {
-        "_target_": "CheckpointLoader",
-        "load_path": "$@ckpt_dir + '/model.pt'",
-        "load_dict": {"model": "@network"},
-    }
-    saver = {"_target_": "MetricsSaver", "save_dir": "@output_dir", "metrics": ["val_mean_dice"], "summary_ops": "*"}
-    return {"validate#handlers": [loader, saver], "run": ["$@validate#evaluator.run()"]}
-
-
-def inference_config() -> dict[str, Any]:
-    shared = {key: value for key, value in train_config().items() if key in ("bundle_root", "output_dir", "device")}
-    save = {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir", "output_postfix": "trans"}
-    return shared | {
-        "network_def": network(),
-        "network": "$@network_def.to(@device)",
-        "preprocessing": {"_target_": "Compose", "transforms": loading("image")},
-        "dataset": {"_target_": "Dataset", "data": "$[]", "transform": "@preprocessing"},
-        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1},
-        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16]},
-        "postprocessing": {
-            "_target_": "Compose",
-            "transforms": [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}, save],
-        },
-        "evaluator": {
-            "_target_": "SupervisedEvaluator",
-            "device": "@device",
-            "val_data_loader": "@dataloader",
-            "network": "@network",
-            "inferer": "@inferer",
-            "postprocessing": "@postprocessing",
-        },
-        "checkpointloader": {
-            "_target_": "CheckpointLoader",
-            "load_path": "$@bundle_root + '/models/model.pt'",
-            "load_dict": {"model": "@network"},
-        },
-        "initialize": ["$@checkpointloader(@evaluator)"],
-        "run": ["$@evaluator.run()"],
-    }
 
 
 @pytest.fixture

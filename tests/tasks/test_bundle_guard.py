@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tasks.test_bundle import block, inference_config, tracker, train_config
-from tests.tasks.test_bundle import evaluate_config as base_evaluate_config
+from tests.bundle.spleen import evaluate_config, inference_config, train_config
+from tests.tasks.test_bundle import block, tracker
 from voxflow.bundle import BundleOptions, evaluate_bundle, infer_bundle, train_bundle
 from voxflow.errors import ConfigError, VoxflowError
 from voxflow.files import write_json
@@ -31,7 +31,7 @@ def bundle(tmp_path: Path) -> Path:
     """A bundle with weights of its own, which are not the stage's; images lie beside it."""
     configs = tmp_path / "mmars/ws/config/configs"
     write_json(configs / "train.json", train_config())
-    write_json(configs / "evaluate.json", base_evaluate_config())
+    write_json(configs / "evaluate.json", evaluate_config())
     write_json(configs / "inference.json", inference_config())
     (configs.parent / "models").mkdir()
     return configs.parent
@@ -77,7 +77,7 @@ def test_a_loader_with_a_path_of_its_own_loads_what_the_stage_trained(
     bundle: Path, model: Path, items: list[dict[str, Any]]
 ) -> None:
     expected = evaluate(bundle, model, items)["val_mean_dice"]
-    loader = base_evaluate_config()["validate#handlers"][0] | {"load_path": "$@bundle_root + '/models/model.pt'"}
+    loader = evaluate_config()["validate#handlers"][0] | {"load_path": "$@bundle_root + '/models/model.pt'"}
     change(bundle, "evaluate", **{"validate#handlers": [loader]})
     assert evaluate(bundle, model, items)["val_mean_dice"] == expected
 
@@ -150,7 +150,7 @@ def test_masks_that_keep_a_tree_below_another_root_stay_in_the_stages_folder(
 def test_a_component_that_writes_elsewhere_is_named_before_the_run(
     bundle: Path, model: Path, items: list[dict[str, Any]], argument: str, tmp_path: Path
 ) -> None:
-    handlers = base_evaluate_config()["validate#handlers"]
+    handlers = evaluate_config()["validate#handlers"]
     handlers[1] = {"_target_": "MetricsSaver", "save_dir": "@output_dir", argument: "/var/voxflow_elsewhere"}
     change(bundle, "evaluate", **{"validate#handlers": handlers})
     with pytest.raises(ConfigError, match=rf"validate#handlers#1#{argument}: writes to /var/voxflow_elsewhere"):
