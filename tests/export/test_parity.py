@@ -40,13 +40,6 @@ def volume_case(tmp_path: Path) -> InferenceCase:
     return InferenceCase("a", (path,))
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "export"
-    folder.mkdir()
-    return folder
-
-
 def test_every_engine_equals_torch(volume_case: InferenceCase, out: Path, tmp_path: Path) -> None:
     options = ExportOptions(engines=("torchscript", "onnx", "openvino"))
     report = export_model(save_unet(tmp_path / "model.pt"), out, options, [volume_case])

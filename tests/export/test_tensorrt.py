@@ -18,12 +18,11 @@ from voxflow.components import Component
 from voxflow.engines import TensorRtEngine, open_engine, read_platform, timing_cache_path, write_half, write_onnx
 from voxflow.errors import DataError, InputError, VoxflowError
 from voxflow.export import ExportOptions, export_model
-from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase
-from voxflow.volumes import Volume, write_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from voxflow.inference import InferenceCase
 
 FP32 = ExportOptions(engines=("onnx", "tensorrt"))
 NORMS = {"use_groupnorm": True, "in_channels": 1, "num_classes": 2, "blocks_down": [1, 1], "blocks_up": [1]}
@@ -38,20 +37,6 @@ def _tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.current_stream", lambda: fake_tensorrt.STREAM)
     monkeypatch.setattr(TensorRtEngine, "device", "cpu")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> InferenceCase:
-    image = np.random.default_rng(0).normal(size=(21, 18, 9)).astype(np.float32)
-    write_volume(tmp_path / "a.nii.gz", Volume(image, Geometry.from_parts(image.shape, (1, 1, 2))))
-    return InferenceCase("a", (tmp_path / "a.nii.gz",))
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "export"
-    folder.mkdir()
-    return folder
 
 
 def test_an_engine_is_built_compared_and_published(case: InferenceCase, out: Path, tmp_path: Path) -> None:

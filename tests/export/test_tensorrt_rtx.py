@@ -22,31 +22,15 @@ from voxflow.engines import (
 )
 from voxflow.errors import DataError, MissingDependencyError, VoxflowError
 from voxflow.export import ExportOptions, export_model
-from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase
-from voxflow.volumes import Volume, write_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from voxflow.inference import InferenceCase
     from voxflow.spec import ModelSpec
 
 bindings = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
 VERSION = {"tensorrt_rtx": bindings.__version__}
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> InferenceCase:
-    image = np.random.default_rng(0).normal(size=(21, 18, 9)).astype(np.float32)
-    write_volume(tmp_path / "a.nii.gz", Volume(image, Geometry.from_parts(image.shape, (1, 1, 2))))
-    return InferenceCase("a", (tmp_path / "a.nii.gz",))
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "export"
-    folder.mkdir()
-    return folder
 
 
 def has_no_gpu() -> bool:

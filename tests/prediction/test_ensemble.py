@@ -79,7 +79,7 @@ def test_a_volumes_probabilities_are_the_mean_of_each_models(
 def test_its_models_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensemble = open_ensemble(folders(tmp_path, volume_spec()))
     budgets: list[int] = []
-    plan_windows = "voxflow.prediction.predict.plan_windows"
+    plan_windows = "voxflow.prediction.planning.plan_windows"
     monkeypatch.setattr(plan_windows, lambda *_, memory_mb, **__: budgets.append(memory_mb))
     for engine in (ensemble, ensemble.members[0]):
         plan_image(np.zeros((1, 96, 96, 96), dtype=np.float32), engine, PredictOptions(memory_mb=125))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.tasks.test_regions import begin_run, read_array
+from tests.tasks.stage_runs import read_array, run_stages
 from voxflow.cli.apps import train_main
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
@@ -56,19 +56,6 @@ def write_brats(folder: Path, cases: int = 8) -> dict[str, Any]:
             write_volume(folder / name / f"{name}_{ending}.nii.gz", Volume(image.astype(np.float32), geometry))
         write_volume(folder / name / f"{name}_seg.nii.gz", Volume(label, geometry))
     return labels
-
-
-def run_stages(names: tuple[str, ...], block: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
-    """Run stages of the workspace ``brain`` in this process, without MLflow."""
-    import importlib
-
-    from tasks.common.stage import Stage
-
-    for name in names:
-        program = importlib.import_module(f"tasks.{name}")
-        if hasattr(program, "begin_run"):
-            patch.setattr(program, "begin_run", begin_run)
-        assert program.run(Stage("brain", name, block)) == 0, name
 
 
 @pytest.fixture(scope="module")

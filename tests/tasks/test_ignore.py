@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import importlib
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import nibabel
 import numpy as np
 import pytest
-import yaml
 
-from tasks.common.stage import Stage
 from tests.layouts.datasets import Patient, write_nnunet
-from voxflow.tracking import NullTracker
-from voxflow.workspace import create_workspace, recognise_source
+from tests.tasks.stage_runs import STAGES, new_workspace, read_array, read_table, run_stages
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from pathlib import Path
 
-STAGES = ("convert", "validate", "resample", "split", "train", "export", "evaluate", "infer")
 IGNORE = 3
 
 
@@ -54,31 +45,8 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     description.write_text(json.dumps(content))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        create_workspace("ball", Path("raw"), "auto", layout=recognise_source(Path("raw")))
-        block = yaml.safe_load(Path("params.yaml").read_text())["workspaces"]["ball"]
-        block["convert"] |= {"pseudonym_key": "k", "keep_names": True, "mapping": False}
-        block["split"] = {"seed": 7, "testing": 2, "validation": 1}
-        block["train"] |= {"set": {"epochs": 12, "num_training_epoch_per_valid": 12}, "schedule": "epochs"}
-        del block["train"]["max_minutes"]
-        block["export"] = {"engines": ["torchscript"], "parity_cases": 1}
-        block["infer"] |= {"key": "testing", "dicom_seg": False}
-        for name in STAGES:
-            program = importlib.import_module(f"tasks.{name}")
-            if hasattr(program, "begin_run"):
-                patch.setattr(program, "begin_run", lambda *_, **__: contextlib.nullcontext(NullTracker("")))
-            assert program.run(Stage("ball", name, block)) == 0
+        run_stages(STAGES, new_workspace("ball", 12, 12, ["torchscript"]), patch, "ball")
     return root
-
-
-def read_array(path: Path) -> NDArray[Any]:
-    """Read a volume by nibabel."""
-    return np.asanyarray(nibabel.load(path).dataobj)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV."""
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_ignore_value_is_no_class_of_the_model(stages: Path) -> None:

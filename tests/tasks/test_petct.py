@@ -15,8 +15,7 @@ import yaml
 from pydicom.uid import PositronEmissionTomographyImageStorage, generate_uid
 
 from tests.dicom.objects import Series, contour, save, structure_set
-from tests.tasks.test_brats import run_stages
-from tests.tasks.test_regions import read_array
+from tests.tasks.stage_runs import STAGES, read_array, run_stages
 from voxflow.workspace import create_workspace
 
 if TYPE_CHECKING:
@@ -88,8 +87,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         block["train"] = {"plan": "auto", "set": {"epochs": 20, "num_training_epoch_per_valid": 20}}
         block["export"] = {"engines": ["torchscript"], "parity_cases": 1}
         block["infer"] = {"key": "testing"}
-        names = ("convert", "validate", "resample", "split", "train", "export", "evaluate", "infer")
-        run_stages(names, block, patch)
+        run_stages(STAGES, block, patch)
     return root
 
 

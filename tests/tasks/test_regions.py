@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import nibabel
 import numpy as np
 import pytest
 import yaml
 
-from tasks.common.stage import Stage
 from tests.layouts.datasets import REGIONS, TWO, Patient, write_nnunet
+from tests.tasks.stage_runs import STAGES, new_workspace, read_array, run_stages
 from voxflow.engines import open_engine
 from voxflow.geometry import Geometry
 from voxflow.inference import InferOptions, find_cases, infer_cases
 from voxflow.prediction import PredictOptions, open_ensemble, predict_volume
-from voxflow.tracking import NullTracker
 from voxflow.volumes import Volume
-from voxflow.workspace import create_workspace, recognise_source
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from pathlib import Path
 
     from voxflow.engines import EngineChoice
-
-STAGES = ("convert", "validate", "resample", "split", "train", "export", "evaluate", "infer")
 
 
 def make_patients() -> list[Patient]:
@@ -56,32 +49,8 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_nnunet(root / "raw", make_patients(), TWO)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        create_workspace("brain", Path("raw"), "auto", layout=recognise_source(Path("raw")))
-        block = yaml.safe_load(Path("params.yaml").read_text())["workspaces"]["brain"]
-        block["convert"] |= {"pseudonym_key": "k", "keep_names": True, "mapping": False}
-        block["split"] = {"seed": 7, "testing": 2, "validation": 1}
-        block["train"] |= {"set": {"epochs": 40, "num_training_epoch_per_valid": 20}, "schedule": "epochs"}
-        del block["train"]["max_minutes"]
-        block["export"] = {"engines": ["torchscript", "onnx", "openvino"], "parity_cases": 1}
-        block["infer"] |= {"key": "testing", "dicom_seg": False}
-        for name in STAGES:
-            program = importlib.import_module(f"tasks.{name}")
-            if hasattr(program, "begin_run"):
-                patch.setattr(program, "begin_run", begin_run)
-            assert program.run(Stage("brain", name, block)) == 0
+        run_stages(STAGES, new_workspace("brain", 40, 20, ["torchscript", "onnx", "openvino"]), patch)
     return root
-
-
-def begin_run(*_: Any, **__: Any) -> Any:
-    """Stand in for MLflow."""
-    import contextlib
-
-    return contextlib.nullcontext(NullTracker(""))
-
-
-def read_array(path: Path) -> NDArray[Any]:
-    """Read a volume by nibabel."""
-    return np.asanyarray(nibabel.load(path).dataobj)
 
 
 def test_model_file_knows_its_regions(stages: Path) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-import yaml
 from pydicom.uid import MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
 
 from tests.dicom.objects import Series, random_values
+from tests.workspace.conftest import read_convert_block
 from voxflow.cli.main import main
 from voxflow.dicom import ConvertOptions, convert_folder, propose_channels
 from voxflow.synthetic import write_brain_mr
@@ -16,17 +15,7 @@ from voxflow.synthetic import write_brain_mr
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "params.yaml").write_text("workspaces: {}\n")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def read_convert_block(root: Path) -> dict[str, Any]:
-    block: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text())["workspaces"]["mine"]["convert"]
-    return block
+    import pytest
 
 
 def write_study(folder: Path, number: int, series: dict[str, dict[str, Any]]) -> None:

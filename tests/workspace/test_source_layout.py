@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from tests.layouts.datasets import LAYOUTS, make_patients, write_array
+from tests.workspace.conftest import read_convert_block
 from voxflow.cli.main import main
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "params.yaml").write_text("workspaces: {}\n")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def read_convert_block(root: Path) -> dict[str, Any]:
-    """The key ``convert`` of the new workspace."""
-    block: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text())["workspaces"]["mine"]["convert"]
-    return block
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
