@@ -83,14 +83,33 @@ def read_layout_label(
             not to be labelled.
     """
     absent = [] if labelled is None else sorted(classes.keys() - set(labelled))
-    said = f"not labelled: {join_names(absent)}" if absent else ""
-    if not sources[0].class_name:
+    unknown: list[str] = []
+    if sources[0].class_name:
+        label = _read_masks(sources, grid, classes, ignore=values.ignore, overlap=overlap)
+        unknown = sorted(classes.keys() - {source.class_name for source in sources} - set(absent))
+    else:
         label = _read_map(sources[0], grid, values)
         known = {value for name, members in classes.items() if name not in absent for value in members}
         wrong = [name for name in absent if set(classes[name]) - known & set(label.values)]
         if wrong:
             raise DataError(f"the map holds {join_names(wrong)}, which is not among the labelled classes")
-        return replace(label, remark="; ".join(text for text in (label.remark, said) if text))
+    remarks = [
+        label.remark,
+        f"not labelled: {join_names(absent)}" if absent else "",
+        f"no mask of {join_names(unknown)}: taken as empty" if unknown else "",
+    ]
+    return replace(label, remark="; ".join(filter(None, remarks)))
+
+
+def _read_masks(
+    sources: Sequence[LabelSource],
+    grid: Geometry,
+    classes: Mapping[str, tuple[int, ...]],
+    *,
+    ignore: int | None,
+    overlap: Overlap,
+) -> LayoutLabel:
+    """Make one map of the masks of classes and of those that say what nobody labelled."""
     remarks: list[str] = []
 
     def read_masks() -> Iterator[tuple[int, NDArray[np.bool_]]]:
@@ -102,15 +121,13 @@ def read_layout_label(
 
     label = merge_masks(read_masks(), grid, max((members[0] for members in classes.values()), default=0), overlap)
     unlabelled = [_read_mask(source, grid)[0] for source in sources if source.class_name == IGNORE]
-    if unlabelled and (ignore := values.ignore) is not None:
+    if unlabelled and ignore is not None:
         if ignore in label.values:
             raise DataError(f"classes overlap in so many ways that one takes the value {ignore}, which means ignore")
         volume = paint_ignore(label.volume, np.logical_or.reduce(unlabelled), ignore)
         remarks.append(describe_ignored(volume.array, ignore))
-        label = replace(label, volume=volume, values=tuple(int(value) for value in np.unique(volume.array)))
-    unknown = sorted(classes.keys() - {source.class_name for source in sources} - set(absent))
-    remarks += [label.remark, said, f"no mask of {join_names(unknown)}: taken as empty" if unknown else ""]
-    return replace(label, remark="; ".join(text for text in dict.fromkeys(remarks) if text))
+        label = replace(label, volume=volume, values=tuple(np.unique(volume.array).tolist()))
+    return replace(label, remark="; ".join(filter(None, dict.fromkeys([*remarks, label.remark]))))
 
 
 def list_labelled(

@@ -6,13 +6,13 @@ from .labels import class_values as class_values
 from .labels import label_names as label_names
 from .labels import logits_to_labels as logits_to_labels
 from .labels import select_values as select_values
+from .planning import announce_image as announce_image
+from .planning import plan_image as plan_image
 from .predict import Prediction as Prediction
 from .predict import PredictOptions as PredictOptions
 from .predict import PreparedImage as PreparedImage
 from .predict import SwapHandling as SwapHandling
-from .predict import announce_image as announce_image
 from .predict import choose_device as choose_device
-from .predict import plan_image as plan_image
 from .predict import predict_logits as predict_logits
 from .predict import predict_prepared as predict_prepared
 from .predict import predict_radiograph as predict_radiograph

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,15 +11,14 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from voxflow.errors import DataError
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.ensemble import iterate_logits
-from voxflow.prediction.grids import find_nearest, network_grid, resample_labels, resample_to_network
+from voxflow.prediction.grids import find_nearest, resample_labels, resample_to_network
 from voxflow.prediction.labels import class_values, label_type, logits_to_labels
 from voxflow.prediction.mirroring import Axis
-from voxflow.prediction.native_grid import NativeGridRestorer, count_restoring_bytes
+from voxflow.prediction.native_grid import NativeGridRestorer
+from voxflow.prediction.planning import count_mask_bytes, plan_image
 from voxflow.prediction.probabilities import logits_to_probabilities
 from voxflow.prediction.tensors import (
     DeviceImage,
-    count_free_bytes,
-    count_score_bytes,
     download_mask,
     free_after,
     is_tensor,
@@ -29,14 +27,13 @@ from voxflow.prediction.tensors import (
     prepare_on_device,
     take_nearest,
 )
-from voxflow.prediction.windows import Blend, Plan, plan_windows
+from voxflow.prediction.windows import Blend, Plan
 from voxflow.progress import say
 from voxflow.volumes import Volume, require_finite, resize_radiograph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from numpy.typing import NDArray
 
     from voxflow.engines import Engine
@@ -212,7 +209,7 @@ def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, s
     unknown = options.clean.find_unknown(classes)
     if unknown:
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(classes)}")
-    restoring_bytes = _count_restoring(
+    restoring_bytes = count_mask_bytes(
         prepared.grid, prepared.native, spec, options, on_tensors=is_tensor(prepared.image)
     )
     plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes, share=share)
@@ -376,87 +373,6 @@ def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArr
     """
     resized = [image if spec.size is None else resize_radiograph(image, spec.size) for image in images]
     return _run_preprocessing(np.stack(resized), spec)
-
-
-def plan_image(
-    image: Values,
-    engine: Engine,
-    options: PredictOptions,
-    *,
-    extra_bytes: int = 0,
-    spec: ModelSpec | None = None,
-    share: float = 1.0,
-) -> WindowPlan:
-    """Plan the windows of a prepared image.
-
-    The models of an ensemble each hold sums of their own, and so share the memory.
-
-    Args:
-        image: (channel, i, j, k), as the network takes it, an array or a tensor.
-        engine: the model.
-        options: plan, memory, batch.
-        extra_bytes: what else is held beside the image.
-        spec: what windows and overlap are read from; None: the model's own.
-        share: of the memory on a GPU that may be taken.
-    """
-    if is_tensor(image):
-        options = _bound_by_gpu(image, options, share)
-    return _plan_size(image.shape[1:], engine, options, image.nbytes + extra_bytes, spec)
-
-
-def _bound_by_gpu(image: torch.Tensor, options: PredictOptions, share: float) -> PredictOptions:
-    """The options with the memory that a prediction may take on the image's device.
-
-    The image is there already, and is counted as what is held.
-    """
-    free = count_free_bytes(image)
-    if free is None:
-        return options.model_copy(update={"memory_mb": max(1, int(options.memory_mb * share))})
-    bytes_bound = share * min(free, (options.gpu_memory_mb or free) * 2**20) + image.nbytes
-    return options.model_copy(update={"memory_mb": max(1, int(bytes_bound) // 2**20)})
-
-
-def announce_image(engine: Engine, native: Geometry, options: PredictOptions) -> None:
-    """Let an engine get ready for an image while that is still being read and prepared.
-
-    Args:
-        engine: what will run; OpenVINO compiles its network for the size of the windows meanwhile.
-        native: the image's own grid, which its header tells.
-        options: of the prediction that follows.
-    """
-    if engine.spec.task == "segmentation":
-        spec = engine.spec
-        grid = network_grid(native, spec)
-        image = math.prod(grid.size) * spec.in_channels * np.dtype(np.float32).itemsize
-        plan = _plan_size(grid.size, engine, options, image + _count_restoring(grid, native, spec, options))
-        engine.expect((plan.batch, spec.in_channels, *plan.window))
-
-
-def _plan_size(
-    size: Sequence[int], engine: Engine, options: PredictOptions, held_bytes: int, spec: ModelSpec | None = None
-) -> WindowPlan:
-    held_bytes += math.prod(size) * label_type(engine.spec)().itemsize
-    return plan_windows(
-        size,
-        engine,
-        options.plan,
-        spec=spec,
-        memory_mb=max(1, (options.memory_mb - math.ceil(held_bytes / 2**20)) // len(engine.members)),
-        bytes_per_voxel=options.bytes_per_voxel,
-        blend=options.blend,
-        skip_empty=options.skip_empty,
-        batch=options.batch,
-    )
-
-
-def _count_restoring(
-    grid: Geometry, native: Geometry, spec: ModelSpec, options: PredictOptions, *, on_tensors: bool = False
-) -> int:
-    """Bytes of the mask on the image's own grid, and of the way there."""
-    mask = math.prod(native.size) * label_type(spec)().itemsize
-    if options.back == "labels":
-        return mask
-    return mask + (count_score_bytes if on_tensors else count_restoring_bytes)(grid, native, spec)
 
 
 def _run_preprocessing(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
