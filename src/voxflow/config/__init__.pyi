@@ -1,7 +1,6 @@
 from .clara3 import EVALUATION_SECTION as EVALUATION_SECTION
 from .foreign import APP_ADVICE as APP_ADVICE
 from .foreign import refuse_foreign as refuse_foreign
-from .load import DIALECTS as DIALECTS
 from .load import Inspection as Inspection
 from .load import detect_dialect as detect_dialect
 from .load import find_workspace as find_workspace

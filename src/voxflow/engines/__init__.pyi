@@ -10,9 +10,7 @@ from .catalogue import list_exported_kinds as list_exported_kinds
 from .catalogue import list_model_files as list_model_files
 from .catalogue import open_engine as open_engine
 from .catalogue import rank_kinds as rank_kinds
-from .files import get_fixed_size as get_fixed_size
 from .files import is_local as is_local
-from .files import list_onnx_operators as list_onnx_operators
 from .files import read_spec as read_spec
 from .first_use import FirstUseEngine as FirstUseEngine
 from .first_use import Limits as Limits

@@ -12,4 +12,3 @@ from .scores import read_scores as read_scores
 from .service import judge_candidate as judge_candidate
 from .service import promote_by_hand as promote_by_hand
 from .service import roll_back as roll_back
-from .testpart import digest_test_part as digest_test_part

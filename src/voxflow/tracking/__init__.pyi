@@ -16,7 +16,6 @@ from .registry import list_model_versions as list_model_versions
 from .runs import Run as Run
 from .runs import fetch_artifacts as fetch_artifacts
 from .runs import find_run as find_run
-from .tracker import DEFAULT_URI as DEFAULT_URI
 from .tracker import NullTracker as NullTracker
 from .tracker import Tracker as Tracker
 from .tracker import get_tracking_uri as get_tracking_uri

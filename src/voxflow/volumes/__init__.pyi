@@ -35,15 +35,12 @@ from .fingerprint import list_values as list_values
 from .fingerprint import measure_fingerprint as measure_fingerprint
 from .fingerprint import read_fingerprint as read_fingerprint
 from .fingerprint import write_fingerprint as write_fingerprint
-from .nifti import is_nifti as is_nifti
 from .nifti_header import describe_forms as describe_forms
-from .overlap import has_overlap as has_overlap
 from .overlap import measure_overlap as measure_overlap
 from .overlap import require_cover as require_cover
 from .overlap import require_overlap as require_overlap
 from .overlap import require_place as require_place
 from .resampling import Extent as Extent
-from .resampling import Interpolation as Interpolation
 from .resampling import count_threads as count_threads
 from .resampling import parse_spacing as parse_spacing
 from .resampling import resample as resample
