@@ -191,19 +191,20 @@ def _has_agent(attributes: DicomAttributes) -> bool:
     return agent not in _NO_AGENT or bool(attributes.get("ContrastBolusAgentSequence"))
 
 
-def _read_text(attributes: DicomAttributes, keyword: str) -> str:
+def _read_value(attributes: DicomAttributes, keyword: str) -> Any:
     try:
-        value = attributes.get(keyword)
+        return attributes.get(keyword)
     except PARSE_ERRORS:
-        return ""
+        return None
+
+
+def _read_text(attributes: DicomAttributes, keyword: str) -> str:
+    value = _read_value(attributes, keyword)
     return "" if value is None else str(value).strip()
 
 
 def _list_values(attributes: DicomAttributes, keyword: str) -> list[Any]:
-    try:
-        value = attributes.get(keyword)
-    except PARSE_ERRORS:
-        return []
+    value = _read_value(attributes, keyword)
     is_list = hasattr(value, "__iter__") and not isinstance(value, str | bytes)
     return [item for item in (value if is_list else [value]) if item not in (None, "")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
@@ -213,7 +214,7 @@ def _name_classes(
         classes, unplaced = layout.classes, layout.unplaced
     else:
         classes = _read_map_table(maps, folder)
-        cases = [_keep_map(case) for case in cases]
+        cases = [replace(case, labels=tuple(file for file in case.labels if not file.class_name)[:1]) for case in cases]
         unplaced = folder.explain_unplaced([file for case in cases for file in case.files])
     return Layout(
         name="bids",
@@ -223,11 +224,6 @@ def _name_classes(
         cases=sort_cases(cases),
         unplaced={file: reasons.get(file, reason) for file, reason in unplaced.items()},
     )
-
-
-def _keep_map(case: LayoutCase) -> LayoutCase:
-    maps = tuple(label for label in case.labels if not label.class_name)
-    return LayoutCase(case.name, case.patient, case.channels, maps[:1], case.part)
 
 
 def _read_map_table(maps: Sequence[Path], folder: FolderFiles) -> dict[str, tuple[int, ...]]:

@@ -6,6 +6,7 @@ import zipfile
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -122,9 +123,9 @@ def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFil
     masks = [(column, name) for column, (kind, name) in columns.items() if kind in (LABEL, MASK)]
     cases = []
     for number, row in enumerate(rows, start=2):
-        finder = _RowReader(path, number, row, folder)
-        channels = tuple(ChannelSource(file) if (file := finder.find_file(column)) else None for column, _ in images)
-        labels = tuple(LabelSource(file, name) for column, name in masks if (file := finder.find_file(column)))
+        find_file = partial(_find_file, row, path, f"line {number}", folder.source)
+        channels = tuple(ChannelSource(file) if (file := find_file(column)) else None for column, _ in images)
+        labels = tuple(LabelSource(file, name) for column, name in masks if (file := find_file(column)))
         name = row.get("case") or f"row_{number}"
         if not any(channels):
             raise DataError("names no image", path=path, where=f"line {number}")
@@ -145,26 +146,19 @@ def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFil
     return layout if any(name for _, name in masks) else replace(layout, classes={})
 
 
-class _RowReader:
-    """Finds the files that one row names."""
-
-    def __init__(self, path: Path, number: int, row: Mapping[str, str], folder: FolderFiles) -> None:
-        self._path, self._number, self._row, self._folder = path, number, row, folder
-
-    def find_file(self, column: str) -> Path | None:
-        """The file of a cell; None where the cell is empty."""
-        text = self._row.get(column, "").replace("\\", "/")
-        if not text:
-            return None
-        where = f"line {self._number}, column {column}"
-        source = self._folder.source
-        # An absolute path may lie below the source, too.
-        file = source / text
-        if ".." in PurePosixPath(text).parts or not file.absolute().is_relative_to(source.absolute()):
-            raise DataError(f"{text!r} leads out of the source; write paths below it", path=self._path, where=where)
-        if not file.is_file():
-            raise DataError(f"{text!r} is not there", path=self._path, where=where)
-        return file
+def _find_file(row: Mapping[str, str], table: Path, line: str, source: Path, column: str) -> Path | None:
+    """The file that a cell names; None where the cell is empty."""
+    text = row.get(column, "").replace("\\", "/")
+    if not text:
+        return None
+    # An absolute path may lie below the source, too.
+    file = source / text
+    if ".." in PurePosixPath(text).parts or not file.absolute().is_relative_to(source.absolute()):
+        message = f"{text!r} leads out of the source; write paths below it"
+        raise DataError(message, path=table, where=f"{line}, column {column}")
+    if not file.is_file():
+        raise DataError(f"{text!r} is not there", path=table, where=f"{line}, column {column}")
+    return file
 
 
 def _read_labelled(row: Mapping[str, str]) -> tuple[str, ...] | None:

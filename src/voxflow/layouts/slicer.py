@@ -47,7 +47,6 @@ def recognise_slicer(folder: FolderFiles) -> Layout | None:
 
     Returns:
         Classes by the segments' names, with the values 1, 2, ... in that order. None where there is no .seg.nrrd.
-
     """
     segmentations = [file for file in folder.files if file.name.lower().endswith(ENDING)]
     if not segmentations:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from voxflow.migrate.translation import Facts
     from voxflow.migrate.workspace import MigrationSource
 
-CONFIGS = ("train.json", "evaluate.json", "inference.json")
 LOSS = "$monai.handlers.from_engine(['loss'], first=True)"
 FILES = "$lambda x: [i['image'].meta for i in x]"
 GPU = "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')"

@@ -71,9 +71,6 @@ class Rule(BaseModel):
         return DataCheck(name, column, kind, tuple(bounds), severity=self.severity, optional=self.optional)
 
 
-Suites = dict[str, dict[str, Rule]]  # modality → column → rule
-
-
 def profile_suites(measured: pd.DataFrame) -> dict[str, dict[str, dict[str, object]]]:
     """Make suites that the present data hold, a little widened, as they stand in params.yaml.
 

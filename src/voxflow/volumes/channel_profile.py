@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from voxflow.errors import join_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -141,12 +141,11 @@ def build_profile(
         return None
     single, paired = _summarise(cases)
     # Of many cases, one has no weight that is worth leaving it out for.
-    margins = np.array(
-        [
-            _compare_orders(case, *(_summarise(_leave_out(cases, n)) if len(cases) < FEW_CASES else (single, paired)))
-            for n, case in enumerate(cases)
-        ]
+    summaries = (
+        _summarise([*cases[:n], *cases[n + 1 :]]) if len(cases) < FEW_CASES else (single, paired)
+        for n in range(len(cases))
     )
+    margins = np.array([_compare_orders(case, *summary) for case, summary in zip(cases, summaries, strict=True)])
     orders = [
         ChannelOrder(order=order, margin=round(-float(np.median(column)), 3))
         for order, column in zip(_list_orders(len(names)), margins.T, strict=True)
@@ -177,7 +176,7 @@ def find_swap(profile: ChannelProfile, case: ChannelFeatures) -> str:
     best = max(fits[order] for order in suspects)
     # Of orders that fit about as well, the one that moves the fewest.
     near = [order for order in suspects if fits[order] >= 0.75 * best]
-    *_, order = min((_count_moved(order), -fits[order], order) for order in near)
+    *_, order = min((sum(n != image for n, image in enumerate(order)), -fits[order], order) for order in near)
     return _describe_order(order, profile.names)
 
 
@@ -320,24 +319,10 @@ def _swap(count: int, a: int, b: int) -> tuple[int, ...]:
     return tuple({a: b, b: a}.get(n, n) for n in range(count))
 
 
-def _leave_out(cases: Sequence[ChannelFeatures], number: int) -> list[ChannelFeatures]:
-    return [case for n, case in enumerate(cases) if n != number]
-
-
-def _count_moved(order: tuple[int, ...]) -> int:
-    return sum(n != image for n, image in enumerate(order))
-
-
 def _describe_order(order: Sequence[int], names: Sequence[str]) -> str:
     """Name the channels that an order moves; ``order`` says in whose place each channel's image lies."""
-    moved = list(_list_moves(order, names))
+    # The name under which each moved image lies, and the one that it should have.
+    moved = [(names[place], names[channel]) for channel, place in enumerate(order) if channel != place]
     if len(moved) == 2:
         return f"{moved[1][0]} and {moved[0][0]} look swapped"
     return join_names([f"{place} looks like {name}" for place, name in moved], most=MOST_PERMUTED)
-
-
-def _list_moves(order: Sequence[int], names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The name under which each moved image lies, and the one that it should have."""
-    for channel, place in enumerate(order):
-        if channel != place:
-            yield names[place], names[channel]
