@@ -72,7 +72,10 @@ def run(stage: Stage) -> int:
     for case, reason in failures.items():
         say(f"warning: left out: {case}: {reason}")
     failed = f", {len(failures)} failed (failures.json)" if failures else ""
-    beyond = f", {(resampled['outside'] != '').sum()} of them in part outside" if "outside" in resampled else ""
+    count = (resampled["outside"] != "").sum() if "outside" in resampled else 0
+    beyond = (
+        f", {count} of them with a channel or label that does not fill the grid (outside in cases.csv)" if count else ""
+    )
     say(f"resample {stage.workspace}: {len(resampled)} cases{beyond}{failed} → {stage.resampled}")
     return EXIT_SOME_FAILED if failures else EXIT_OK
 

@@ -70,3 +70,11 @@ def test_the_program_without_a_command_shows_how_to_use_it(capsys: pytest.Captur
     with pytest.raises(SystemExit, match="2"):
         main([])
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_a_wrong_argument_shows_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["infer", "mmars/liver", "images"])
+    said = capsys.readouterr().err
+    assert "usage: voxflow infer" in said
+    assert "voxflow infer: error: unrecognized arguments: images" in said

@@ -168,7 +168,9 @@ def test_words(text: str, word: str, is_there: bool) -> None:
     [
         ({"T1": {"descripton": "t1"}}, "unknown key 'descripton'; did you mean 'description'?"),
         ({"T1": {}}, "fits everything"),
-        ({"T1": "t1"}, "expected keys and values"),
+        ({"T1": "t1"}, "expected keys and values, such as {modality: MR, description: t1}"),
+        ({"T1": True}, "expected keys and values, such as {modality: MR, description: t1}"),
+        ({"T1": {"sequence": "SE"}}, "expected keys and values, such as {type: SE, echo_time_ms: [5, 20]}"),
         ({"PET": {"modality": "PET"}}, "did you mean 'PT'"),
         ({"T1": {"description": "t1"}, "t1": {"description": "x"}}, "differ in upper and lower case alone"),
         ({"T1": {"sequence": {"echo_time_ms": [9, 3]}}}, "9 above 3"),

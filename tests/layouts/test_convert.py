@@ -320,3 +320,12 @@ def test_one_class_counts_where_two_lie(overlap: Literal["last", "first"], expec
     label = merge_masks([(1, first), (1, first), (2, second)], Geometry.from_parts((4, 1, 1), (1, 1, 1)), 2, overlap)
     assert label.volume.array.ravel().tolist() == expected
     assert label.remark == f"1 voxels lie in several classes: the {overlap} counts"
+
+
+def test_a_training_case_without_its_label_is_converted_and_says_so(tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "in", make_patients(2), TWO)
+    (tmp_path / "in/Dataset001_TUMOUR/labelsTr/bob.nii.gz").unlink()
+    assert convert(tmp_path / "in", tmp_path / "out", "nnunet")["bob"]["label"] == ""
+    rows = {row["case"]: row["reason"] for row in read_rows(tmp_path / "out/conversion.csv") or []}
+    assert rows["bob"] == "no label, though the data set has the case for training"
+    assert "no label" not in rows["ann"] + rows["cid"]

@@ -312,3 +312,10 @@ def test_layout_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     write_array(tmp_path / "image.nii.gz", make_patients(1)[0].images[0])
     with pytest.raises(DataError, match="does not look like nnU-Net's raw data"):
         recognise_layout(tmp_path, [tmp_path / "image.nii.gz"], "nnunet")
+
+
+def test_training_cases_without_a_label_are_named(tmp_path: Path) -> None:
+    write_nnunet(tmp_path, make_patients(2), TWO)
+    assert not any("without a label" in line for line in recognise(tmp_path).format_lines())
+    (tmp_path / "Dataset001_TUMOUR/labelsTr/bob.nii.gz").unlink()
+    assert "  cases for training without a label: bob" in recognise(tmp_path).format_lines()

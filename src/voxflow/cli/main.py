@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxflow import __version__
 from voxflow.cli.add import AddCommand
@@ -67,12 +67,22 @@ COMMANDS = (
 )
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """The parser of one command, whose error shows this command's usage and not that of ``voxflow``."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        result, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return result, unknown
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of ``voxflow``, without importing what the commands need: ``--help`` must not wait for torch."""
     top = argparse.ArgumentParser(prog="voxflow", description=DESCRIPTION, epilog=EXIT_CODES)
     top.add_argument("--version", action="version", version=f"voxflow {__version__}")
     top.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
     for command in COMMANDS:
         command_parser = commands.add_parser(command.name, help=command.help, description=command.help)
         command.add_arguments(command_parser)

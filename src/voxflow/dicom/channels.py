@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -59,12 +59,13 @@ Range = Annotated[tuple[float | None, float | None], AfterValidator(_check_range
 
 class _Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
+    _example: ClassVar[str] = "{modality: MR, description: t1}"
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ValueError("expected keys and values, such as {modality: MR, description: t1}")
+            raise ValueError(f"expected keys and values, such as {cls._example}")
         names = [field.alias or name for name, field in cls.model_fields.items()]
         unknown = [str(key) for key in value if key not in names]
         if unknown:
@@ -84,6 +85,8 @@ class SequenceRule(_Rule):
         echo_time_ms, inversion_time_ms, repetition_time_ms: lowest and highest value, null where one is open.
         b_value: of diffusion, s/mm².
     """
+
+    _example: ClassVar[str] = "{type: SE, echo_time_ms: [5, 20]}"
 
     type: Words = ()
     variant: Words = ()

@@ -182,7 +182,8 @@ def _write_case(job: LayoutJob, row: ConversionRow) -> ConversionOutcome:
     )
     if label:
         write_volume(job.target / case.label, label.volume)
-    remarks = [_describe_own_grids(job, images), label.remark if label else ""]
+    unlabelled = "no label, though the data set has the case for training" if job.case.part == "training" else ""
+    remarks = [_describe_own_grids(job, images), label.remark if label else unlabelled]
     row = replace(row, verdict="converted", reason="; ".join(filter(None, remarks)), case=job.case_id, **texts)
     if label is None:
         return ConversionOutcome((row,), (case,))

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from voxflow.errors import DataError
+from voxflow.errors import DataError, join_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -136,6 +136,9 @@ class Layout:
         lines.append(f"  {len(self.cases)} cases of {patients} patients, {labelled} labelled{_count_parts(self.cases)}")
         lines.append(f"  channels: {', '.join(self.channels)}")
         lines += self._list_incomplete()
+        unlabelled = [case.name for case in self.cases if case.part == "training" and not case.labels]
+        if labelled and unlabelled:
+            lines.append(f"  cases for training without a label: {join_names(unlabelled)}")
         lines.append(f"  classes: {_format_classes(self.classes)}")
         if self.ignore is not None:
             lines.append(f"  value {self.ignore}: not labelled (ignore), left out of training and scores")
@@ -190,7 +193,8 @@ def _count_parts(cases: Iterable[LayoutCase]) -> str:
 
 
 def _format_classes(classes: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} ({' + '.join(map(str, values))})" for name, values in classes.items()) or "none named"
+    named = ", ".join(f"{name} ({' + '.join(map(str, values))})" for name, values in classes.items())
+    return named or "none named; name the label values below convert, such as labels: {tumour: 1}"
 
 
 def _format_unplaced(unplaced: Mapping[Path, str], root: Path) -> list[str]:
