@@ -15,6 +15,7 @@ from voxflow.lint.reading import read_evaluation, read_workflow
 from voxflow.lint.report import CheckReport
 from voxflow.lint.scores import check_metrics, check_names
 from voxflow.lint.sizes import check_sizes
+from voxflow.lint.unlabelled import check_unlabelled
 from voxflow.lint.values import check_depth, check_globals, check_masks_follow, check_preparation
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _check_training(reading: ConfigReading, data: WorkspaceData, report: CheckRe
     check_classes(reading, data, flows["train"], datalist_findings)
     check_metrics(reading, flows["validate"])
     check_masks_follow(reading)
+    check_unlabelled(reading, data)
     check_depth(reading, data)
 
 

@@ -52,12 +52,14 @@ class ListedCase:
         images: image files; empty where the item has none.
         label: the label file, or the classes; None where there is none.
         patient: who it belongs to; empty when not told.
+        is_partial: voxels of its label, or classes in it, may not be labelled.
     """
 
     json_path: str
     images: tuple[Path, ...]
     label: Path | tuple[int, ...] | None
     patient: str
+    is_partial: bool = False
 
     @property
     def files(self) -> list[tuple[str, Path]]:
@@ -106,8 +108,12 @@ def read_leniently(path: Path, root: Path, notes: FindingCollector) -> LenientDa
     if content is None:
         return None
     _check_keys(content, notes)
+    names = content.get("labels")
+    has_ignore = content.get(IGNORE) is not None or (
+        isinstance(names, dict) and any(IGNORE in (value, name) for value, name in names.items())
+    )
     parts = {
-        key: [_read_case(item, f"{key}[{n}]", root, notes) for n, item in enumerate(value)]
+        key: [_read_case(item, f"{key}[{n}]", root, notes, has_ignore=has_ignore) for n, item in enumerate(value)]
         for key, value in content.items()
         if isinstance(value, list) and (key in PARTS or any(isinstance(item, dict) for item in value))
     }
@@ -157,7 +163,7 @@ def _check_keys(content: dict[str, Any], notes: FindingCollector) -> None:
             notes.warning("unknown-key", key, f"{key!r} is neither metadata nor a list of cases", "leave it out")
 
 
-def _read_case(item: Any, json_path: str, root: Path, notes: FindingCollector) -> ListedCase:
+def _read_case(item: Any, json_path: str, root: Path, notes: FindingCollector, *, has_ignore: bool) -> ListedCase:
     if isinstance(item, str):
         return ListedCase(json_path, (join_listed_path(root, item),), None, "")
     if not isinstance(item, dict):
@@ -177,7 +183,8 @@ def _read_case(item: Any, json_path: str, root: Path, notes: FindingCollector) -
         read = join_listed_path(root, label)
     elif isinstance(label, list):
         read = tuple(n for n in label if isinstance(n, int))
-    return ListedCase(json_path, images, read, str(item["patient"]) if "patient" in item else "")
+    is_partial = isinstance(read, Path) and (has_ignore or item.get("labelled") is not None)
+    return ListedCase(json_path, images, read, str(item["patient"]) if "patient" in item else "", is_partial)
 
 
 def _read_labels(content: dict[str, Any], notes: FindingCollector) -> dict[int, str]:

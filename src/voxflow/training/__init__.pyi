@@ -17,6 +17,7 @@ from .trial import Trial as Trial
 from .trial import try_steps as try_steps
 from .unlabelled import UnlabelledClasses as UnlabelledClasses
 from .unlabelled import note_carriers as note_carriers
+from .unlabelled import note_losses as note_losses
 from .unlabelled import note_metrics as note_metrics
 from .weights import load_weights as load_weights
 from .weights import read_weights as read_weights

@@ -20,7 +20,7 @@ from voxflow.findings import FindingCollector
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from voxflow.components import Metric, Transform
+    from voxflow.components import AuxiliaryOperation, Loss, Metric, Transform
     from voxflow.training.plan import TrainingPlan
 
 CAN_NOT = "can't leave out voxels that nobody labelled"
@@ -115,17 +115,22 @@ def find_unlabelled(plan: TrainingPlan, cases: Sequence[LabelledCase], *, overla
         message = "false, but in some cases only some classes were labelled, and classes overlap; learn regions"
         raise ConfigError(message, path=plan.workflow.path, where="train.regions")
     findings = FindingCollector(plan.workflow.path)
-    if not plan.loss.sums_over_voxels():
-        message = f"{plan.loss.component_name()} {CAN_NOT}; DiceCE, Dice and Focal can"
-        findings.error("unlabelled", "train.loss", message)
-    for operation in plan.aux_ops:
-        if not isinstance(operation, NegLoss):
-            findings.error("unlabelled", "train.aux_ops", f"{operation.component_name()} {CAN_NOT}; NegLoss can")
+    note_losses(findings, plan.loss, plan.aux_ops)
     note_carriers(findings, "train.pre_transforms", chain)
     note_carriers(findings, "validate.pre_transforms", (*plan.valid_chain.head, *plan.valid_chain.tail))
     note_metrics(findings, "validate.metrics", plan.metrics)
     findings.raise_errors()
     return unlabelled
+
+
+def note_losses(findings: FindingCollector, loss: Loss | None, aux_ops: Iterable[AuxiliaryOperation]) -> None:
+    """Note a loss, and operations beside it, that would learn from voxels that nobody labelled."""
+    if loss is not None and not loss.sums_over_voxels():
+        message = f"{loss.component_name()} {CAN_NOT}; DiceCE, Dice and Focal can"
+        findings.error("unlabelled", "train.loss", message)
+    for operation in aux_ops:
+        if not isinstance(operation, NegLoss):
+            findings.error("unlabelled", "train.aux_ops", f"{operation.component_name()} {CAN_NOT}; NegLoss can")
 
 
 def note_carriers(findings: FindingCollector, json_path: str, transforms: Iterable[Transform]) -> None:
