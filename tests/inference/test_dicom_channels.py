@@ -9,7 +9,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import generate_uid
 
+from tests.dicom.objects import contour, save, structure_set
 from tests.dicom.test_channel_cases import make_study
 from tests.inference.models import volume_spec
 from voxflow.dicom import ConvertOptions
@@ -158,3 +160,19 @@ def test_options_of_the_training_hold_where_the_user_sets_none() -> None:
     assert kept == {"pet": "stated", "min_slices": 2}
     chosen = choose_channel_rules(ConvertOptions(mapping=False, min_slices=4), volume_spec(convert=kept))
     assert (chosen.pet, chosen.min_slices, chosen.mapping) == ("stated", 4, False)
+
+
+def test_a_study_is_refused_once_whatever_is_wrong_in_it(studies: Path) -> None:
+    """Two patients under one StudyInstanceUID each lack a channel, and a label that can't be used is no case."""
+    study = generate_uid()
+    ct = make_study(studies.parent / "third", 3, StudyInstanceUID=study)["CT"]
+    pet = make_study(studies.parent / "fourth", 4, StudyInstanceUID=study)["PET"]
+    ct.write(studies / "p3/CT")
+    pet.write(studies / "p4/PET")
+    stray = structure_set({"tumour": [contour(np.eye(3))]}, StudyInstanceUID=generate_uid(), PatientID="P9")
+    save(stray, studies / "p9.dcm")
+    _, failures = infer(studies, pet_ct_spec())
+    assert [row["case"] for row in failures] == ["refused study 1", "refused study 2"]
+    (twice,) = [row["reason"] for row in failures if "; " in row["reason"]]
+    assert "lacks the channel PET" in twice
+    assert "lacks the channel CT" in twice

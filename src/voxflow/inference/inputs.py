@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
 
 RADIOGRAPH_SUFFIXES = (".png",)
+LABEL_MODALITIES = ("SEG", "RTSTRUCT")
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,16 @@ def convert_dicom_cases(
 
 
 def _describe_studies(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """A row for each study and reason, since all series of a study say what it lacks; studies go by number."""
-    studies = {uid: number for number, uid in enumerate(dict.fromkeys(row.get("study_uid", "") for row in rows), 1)}
-    pairs = dict.fromkeys((studies[row.get("study_uid", "")], row.get("reason", "")) for row in rows)
-    return [{"case": f"refused study {number}", "reason": reason} for number, reason in pairs]
+    """A row for each study, since all series of one say what it lacks; studies go by number. Labels are not read."""
+    reasons: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.get("modality") not in LABEL_MODALITIES:
+            reason = row.get("reason", "")
+            reasons.setdefault(row.get("study_uid") or reason, {})[reason] = None
+    return [
+        {"case": f"refused study {number}", "reason": "; ".join(texts)}
+        for number, texts in enumerate(reasons.values(), start=1)
+    ]
 
 
 def attach_sources(cases: Sequence[InferenceCase], source: Path, options: ConvertOptions) -> list[InferenceCase]:
