@@ -1,6 +1,7 @@
 from .cases import Failures as Failures
 from .cases import InferenceCase as InferenceCase
 from .cases import Metrics as Metrics
+from .cases import attach_sources as attach_sources
 from .cases import check_channel_order as check_channel_order
 from .cases import find_native_cases as find_native_cases
 from .cases import read_radiographs as read_radiographs
@@ -11,7 +12,6 @@ from .infer import InferenceResult as InferenceResult
 from .infer import InferOptions as InferOptions
 from .infer import infer_cases as infer_cases
 from .inputs import InputCases as InputCases
-from .inputs import attach_sources as attach_sources
 from .inputs import choose_channel_rules as choose_channel_rules
 from .inputs import convert_dicom_cases as convert_dicom_cases
 from .inputs import find_cases as find_cases

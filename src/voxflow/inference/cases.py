@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxflow.dicom import Origin, SourceFiles
+    from voxflow.dicom import ConvertOptions, Origin, SourceFiles
     from voxflow.prediction import SwapHandling
     from voxflow.spec import ModelSpec
 
@@ -294,3 +294,18 @@ def _make_native_case(
     from voxflow.dicom import list_origins  # takes long, and a case that is no DICOM needs none of it
 
     return InferenceCase(case, images, label, list_origins(row), labelled=labelled)
+
+
+def attach_sources(cases: Sequence[InferenceCase], source: Path, options: ConvertOptions) -> list[InferenceCase]:
+    """Return the cases with the DICOM files that each of their images was made of, for those that were.
+
+    Args:
+        cases: with their origins.
+        source: the folder that was converted.
+        options: of the conversion.
+    """
+    from voxflow.dicom import find_sources  # takes long, and cases of files need none of it
+
+    origins = {origin for case in cases for origin in case.origins}
+    files = find_sources(source, origins, options) if origins else {}
+    return [replace(case, sources=tuple(files.get(origin) for origin in case.origins)) for case in cases]

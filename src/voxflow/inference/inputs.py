@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxflow.datalist import Datalist, parse_channels
-from voxflow.dicom import ConvertOptions, convert_folder, find_sources
+from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import ConfigError, DataError
 from voxflow.images import list_files
-from voxflow.inference.cases import InferenceCase, find_native_cases
+from voxflow.inference.cases import InferenceCase, attach_sources, find_native_cases
 from voxflow.inference.channels import find_channel_files, find_siblings, match_channels
 from voxflow.naming import fold_name, name_cases
 from voxflow.tables import read_rows
@@ -174,19 +174,6 @@ def _describe_studies(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
         {"case": f"refused study {number}", "reason": "; ".join(texts)}
         for number, texts in enumerate(reasons.values(), start=1)
     ]
-
-
-def attach_sources(cases: Sequence[InferenceCase], source: Path, options: ConvertOptions) -> list[InferenceCase]:
-    """Return the cases with the DICOM files that each of their images was made of, for those that were.
-
-    Args:
-        cases: with their origins.
-        source: the folder that was converted.
-        options: of the conversion.
-    """
-    origins = {origin for case in cases for origin in case.origins}
-    files = find_sources(source, origins, options) if origins else {}
-    return [replace(case, sources=tuple(files.get(origin) for origin in case.origins)) for case in cases]
 
 
 def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOptions:
