@@ -332,7 +332,7 @@ def test_dicom_cases_get_a_segmentation_object(volumes: Path, monkeypatch: pytes
         assert (mask.geometry.is_close(GRID), source, names, regions) == (True, files, {1: "organ"}, None)
         path.write_bytes(b"SEG")
 
-    monkeypatch.setattr("voxflow.inference.inputs.find_sources", found)
+    monkeypatch.setattr("voxflow.dicom.find_sources", found)
     monkeypatch.setattr("voxflow.dicom.write_segmentation", written)
     assert stage("infer") == 0
     assert requests == [{Origin("1.2.3")}]

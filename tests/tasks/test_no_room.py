@@ -203,7 +203,7 @@ def test_a_dicom_seg_that_cannot_be_made_is_a_line_of_its_case(
     table = Path("data/volumes/ws/cases.csv")
     table.write_text(table.read_text().replace("u1.nii.gz,,,in/u1.nii.gz", "u1.nii.gz,,1.2.3,"))
     files = SourceFiles((Path("in/u1.dcm"),))
-    monkeypatch.setattr("voxflow.inference.inputs.find_sources", lambda *_: {Origin("1.2.3"): files})
+    monkeypatch.setattr("voxflow.dicom.find_sources", lambda *_: {Origin("1.2.3"): files})
 
     def refuse(*_: object, **__: object) -> None:
         raise error
@@ -227,7 +227,7 @@ def test_a_full_disk_under_a_dicom_seg_ends_the_work(
     table = Path("data/volumes/ws/cases.csv")
     table.write_text(table.read_text().replace("u1.nii.gz,,,in/u1.nii.gz", "u1.nii.gz,,1.2.3,"))
     files = SourceFiles((Path("in/u1.dcm"),))
-    monkeypatch.setattr("voxflow.inference.inputs.find_sources", lambda *_: {Origin("1.2.3"): files})
+    monkeypatch.setattr("voxflow.dicom.find_sources", lambda *_: {Origin("1.2.3"): files})
 
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
