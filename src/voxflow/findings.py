@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
 Severity = Literal["error", "warning", "note"]
 MAX_SHOWN = 40  # faults in the text of one exception
@@ -155,26 +155,28 @@ class FindingCollector:
         if finding not in self.findings:
             self.findings.append(finding)
 
-    def add_validation(self, error: ValidationError, place: str, *, skip: int = 0, known: Iterable[str] = ()) -> None:
+    def add_validation(
+        self, error: ValidationError, place: str, *, skip: int = 0, model: type[BaseModel] | None = None
+    ) -> None:
         """Note every fault that pydantic found in a user's values.
 
         Args:
             error: what validating them raised.
             place: the JSON path of the values, such as ``workspaces.spleen.split``.
             skip: leading parts of pydantic's own path that the file does not have, such as the tag of a union.
-            known: the keys that the values may have, for what is said of a misspelt one.
+            model: what the values should be, for the nearest key to a misspelt one.
         """
-        names = list(known)
         for fault in error.errors():
             code = "unknown-key" if fault["type"] == "extra_forbidden" else DEFAULT_CODE
-            path = ".".join([place, *map(str, fault["loc"][skip:])])
-            options: list[str] = []
-            if code == "unknown-key" and len(fault["loc"]) == skip + 1:
-                options = names
+            keys = fault["loc"][skip:]
+            name, known = show(fault["input"]).strip("'"), list[str]()
+            if code == "unknown-key":
+                name, known = str(keys[-1]), _list_keys(model, keys[:-1])
             elif fault["type"] == "literal_error":
-                options = re.findall(r"'([^']+)'", fault["ctx"]["expected"])
-            near = suggest(str(fault["loc"][-1] if options is names else fault["input"]), options) if options else None
-            self.error(code, path, f"{fault['msg']}, got {fault['input']!r}", near if near and near.nearest else "")
+                known = re.findall(r"'([^']+)'", fault["ctx"]["expected"])
+            near = suggest(name, known)
+            path = ".".join([place, *map(str, keys)])
+            self.error(code, path, f"{fault['msg']}, got {fault['input']!r}", near if near.nearest else "")
 
     def add_alike(self, severity: Severity, code: str, items: Sequence[tuple[str, str, str]]) -> None:
         """Note things of one kind: the first ten, then how many more.
@@ -232,6 +234,15 @@ class FindingCollector:
         """File and JSON path; a fault of another file, such as environment.json, names both files."""
         files = [self.file] if finding.file == self.file else [self.file, finding.file]
         return ": ".join([*map(str, files), finding.where])
+
+
+def _list_keys(model: type[BaseModel] | None, path: Sequence[int | str]) -> list[str]:
+    """The keys that a model has at a path of models in it; none where that is not known."""
+    for name in path:
+        field = model.model_fields.get(str(name)) if model else None
+        kind: Any = field.annotation if field else None
+        model = kind if hasattr(kind, "model_fields") else None
+    return list(model.model_fields) if model else []
 
 
 def _advice(fix: str | Suggestion) -> tuple[str, str]:

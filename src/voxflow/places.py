@@ -78,7 +78,7 @@ class WorkspaceLayout:
         try:
             return model.model_validate(self.block.get(key) or {})
         except ValidationError as error:
-            findings.add_validation(error, f"workspaces.{self.workspace}.{key}", known=model.model_fields)
+            findings.add_validation(error, f"workspaces.{self.workspace}.{key}", model=model)
             return None
 
     @property

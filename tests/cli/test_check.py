@@ -203,6 +203,7 @@ CHANNELS = {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}
         ({"convert": {"layout": "nnunett"}}, "convert.layout", ["Input should be", "write 'nnunet'"]),
         ({"convert": {"overlap": "frist"}}, "convert.overlap", ["Input should be", "write 'first'"]),
         ({"convert": {"labels": {"tumour": 0}}}, "convert.labels.tumour", ["greater than or equal to 1", ""]),
+        ({"infer": {"clean": {"fill_hole": ["all"]}}}, "infer.clean.fill_hole", ["Extra inputs", "write 'fill_holes'"]),
         ({"convert": ["CT"]}, "convert", ["valid dictionary", ""]),
         ({"split": {"testing": "datset"}}, "split.testing", ["did you mean 'dataset'?", ""]),
         (

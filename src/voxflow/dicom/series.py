@@ -175,8 +175,11 @@ def _write_volume_case(job: ConversionJob, reading: VolumeReading) -> Conversion
     return ConversionOutcome((row, *rows), (case,), combinations=combinations)
 
 
-def _read_stated(job: ConversionJob, names: frozenset[str], merged: MergedLabels) -> set[int]:
-    """The values of the classes that were labelled, as the user's table says; refused where the label holds others."""
+def _list_labelled(job: ConversionJob, merged: MergedLabels, classes: set[int]) -> set[int]:
+    """The values of the classes that were labelled; refused where the label holds others than the user's table says."""
+    names = job.labelled
+    if names is None:
+        return merged.labelled if job.options.absent_labels == "unlabelled" else classes
     unknown = sorted(names - (job.values.keys() - {IGNORE}))
     if unknown:
         known = sorted(job.values.keys() - {IGNORE})
@@ -214,8 +217,7 @@ def write_labels(
     texts["label"] = f"labels/{job.case}{job.options.volume_format}"
     texts["label_source"] = "+".join(sorted({label.kind for label in usable_labels}))
     classes = {value for name, value in job.values.items() if name != IGNORE}
-    labelled = merged.labelled if job.options.absent_labels == "unlabelled" else classes
-    labelled = labelled if job.labelled is None else _read_stated(job, job.labelled, merged)
+    labelled = _list_labelled(job, merged, classes)
     if labelled != classes:
         # Values; the conversion, which knows all cases, puts the names in their place.
         texts["labelled"] = CHANNEL_SEPARATOR.join(map(str, sorted(labelled)))
