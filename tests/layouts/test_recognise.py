@@ -319,3 +319,14 @@ def test_training_cases_without_a_label_are_named(tmp_path: Path) -> None:
     assert not any("without a label" in line for line in recognise(tmp_path).format_lines())
     (tmp_path / "Dataset001_TUMOUR/labelsTr/bob.nii.gz").unlink()
     assert "  cases for training without a label: bob" in recognise(tmp_path).format_lines()
+
+
+def test_columns_of_a_table_that_mean_nothing_are_named(tmp_path: Path) -> None:
+    write_array(tmp_path / "a.nii.gz", make_patients(1)[0].images[0])
+    (tmp_path / "cases.csv").write_text("case,patient,image,lable\na,p,a.nii.gz,a.nii.gz\n")
+    (text,) = recognise(tmp_path).remarks
+    assert text.startswith("columns of cases.csv that are not read: 'lable'")
+    assert "did you mean 'label'?" in text
+    (tmp_path / "cases.csv").write_text("case,image,Patient ID\na,a.nii.gz,p\n")
+    (text,) = recognise(tmp_path).remarks
+    assert text.endswith("; without 'patient', each case counts as a patient of its own")

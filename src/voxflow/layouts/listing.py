@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError, MissingDependencyError
 from voxflow.files import require_regular_file
+from voxflow.findings import suggest
 from voxflow.layouts.folder import is_volume
 from voxflow.layouts.masks import build_mask_layout
 from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, Part
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from voxflow.layouts.folder import FolderFiles
 
 IMAGE, LABEL, MASK = "image", "label", "mask"
+CASE, PATIENT, PART = "case", "patient", "part"
 SEPARATOR = ":"
 MOST_WORKBOOK_BYTES = 1 << 25  # unpacked: a table of 100,000 rows; openpyxl takes 50 times as much
 MOST_ROWS, MOST_COLUMNS = 100_000, 1_000  # of a workbook
@@ -143,7 +145,22 @@ def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFil
         names = ", ".join(column for column, _ in masks)
         raise DataError(f"has the columns {names}; a label is one map ({LABEL}) or masks ({MASK}:NAME)", path=path)
     layout = build_mask_layout("table", folder, tuple(name for _, name in images), cases)
+    layout = replace(layout, remarks=layout.remarks + _list_unread_columns(path, columns))
     return layout if any(name for _, name in masks) else replace(layout, classes={})
+
+
+def _list_unread_columns(path: Path, columns: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    """A remark on columns that mean nothing here; a misspelt one would lose labels, or part a patient's cases."""
+    names = (CASE, PATIENT, PART, LABELLED, IMAGE, LABEL)
+    unread = [
+        f"{column!r}{suggest(column.lower(), names)}"
+        for column, (kind, _) in columns.items()
+        if column not in names and kind not in (IMAGE, LABEL, MASK)
+    ]
+    if not unread:
+        return ()
+    alone = "" if PATIENT in columns else f"; without {PATIENT!r}, each case counts as a patient of its own"
+    return (f"columns of {path.name} that are not read: {', '.join(unread)}{alone}",)
 
 
 def _find_file(row: Mapping[str, str], table: Path, line: str, source: Path, column: str) -> Path | None:
