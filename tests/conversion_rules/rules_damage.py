@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, generate_uid
 
 from tests.conversion_rules.rule import Rule
 from tests.dicom.hostile_files import overwrite
-from tests.dicom.hostile_frames import lengthen_rle, make_frame, make_object, make_picture, patch, shorts
+from tests.dicom.hostile_frames import make_frame, make_object, make_picture, patch, shorts
 from tests.dicom.objects import Series, contour, random_values, save, structure_set
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ RULES = [
     ),
     Rule(
         "damage that a decoder reports",
-        write_frames(lengthen_rle, RLELossless),
-        "a frame is damaged, its decoder says: The decoded RLE segment contains non-conformant padding",
+        write_frames(lambda frame: frame[:-100] + bytes(40) + frame[-60:], JPEGBaseline8Bit),
+        "a frame is damaged, its decoder says: Corrupt JPEG data",
     ),
     Rule(
         "length of uncompressed pixels",
