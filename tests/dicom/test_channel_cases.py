@@ -355,6 +355,14 @@ def test_a_table_says_which_classes_were_labelled(tmp_path: Path, overlap: str) 
     assert len(list((target / "images").iterdir())) == 6
 
 
+def test_classes_that_were_labelled_need_the_label_that_they_are_about(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    make_study(source, 1)
+    write_table(source, "case,CT,PET,labelled", "case1,p1/CT,p1/PET,liver")
+    with pytest.raises(DataError, match=r"cases\.csv: the column 'labelled' needs the column 'label'"):
+        convert(source, None, cases="cases.csv")
+
+
 def test_a_table_joins_no_two_patients_and_uses_no_series_twice(tmp_path: Path) -> None:
     source = tmp_path / "in"
     for n in (1, 2, 3, 4):

@@ -91,6 +91,9 @@ def _find_channels(header: Sequence[str], options: ConvertOptions, path: Path) -
     if CASE not in header:
         raise DataError(f"expected a column {CASE!r}, and one for each channel; found {join_names(header)}", path=path)
     channels = options.channels or ()
+    if LABELLED in header and LABELLED not in channels and LABEL not in header:
+        # Labels that nobody names may be files, which know nothing of this column.
+        raise DataError(f"the column {LABELLED!r} needs the column {LABEL!r}, the SEG or RTSTRUCT of it", path=path)
     columns = [n for n in header if n not in (CASE, LABEL) and (n != LABELLED or n in channels)]
     missing = [name for name in options.channels or columns[:1] or [""] if name not in columns]
     if missing:
