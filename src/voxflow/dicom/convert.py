@@ -44,12 +44,10 @@ from voxflow.images import (
     RadiographFindings,
     SourceNamer,
     convert_files,
-    convert_layout,
     describe_labels,
     describe_other_files,
     describe_values,
     find_patient_folders,
-    join_by_suffix,
     label_series,
     list_files,
     list_regions,
@@ -62,7 +60,7 @@ from voxflow.images import (
     write_case_form,
     write_tables,
 )
-from voxflow.layouts import IGNORE, recognise_layout
+from voxflow.layouts import IGNORE
 from voxflow.progress import track
 from voxflow.volumes import CHANNEL_SEPARATOR
 
@@ -180,6 +178,10 @@ def _convert_layout(
     pseudonyms: PseudonymBook,
 ) -> ConversionResult:
     """Convert a folder of a known layout, such as nnU-Net's, or one whose channels the ends of names tell."""
+    # A folder of DICOM need not wait until the readers of layouts are loaded.
+    from voxflow.images import convert_layout, join_by_suffix
+    from voxflow.layouts import recognise_layout
+
     if options.layout:
         layout = recognise_layout(namer.source, files, options.layout)
     else:

@@ -10,8 +10,6 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from voxflow.dicom.case_table import join_by_table
-from voxflow.dicom.channel_cases import ChannelPlan, join_channels
 from voxflow.dicom.channel_job import ChannelJob, convert_channels, quarantine_channels
 from voxflow.dicom.series import ConversionJob, convert_part, describe_label, quarantine_job
 from voxflow.executor import process_map, thread_map
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from voxflow.dicom.channel_cases import ChannelPlan
     from voxflow.dicom.group import SeriesPart
     from voxflow.dicom.labels import LabelObject, LabelShare
     from voxflow.dicom.options import ConvertOptions
@@ -29,9 +28,16 @@ if TYPE_CHECKING:
 
 def plan_channels(parts: Sequence[SeriesPart], source: Path, options: ConvertOptions) -> ChannelPlan | None:
     """Which series are the channels of which case; None where each is a case of its own."""
+    # Series that are cases of their own need not wait until this code is loaded.
     if options.cases:
+        from voxflow.dicom.case_table import join_by_table
+
         return join_by_table(parts, source, options)
-    return join_channels(parts, options) if options.channels else None
+    if options.channels:
+        from voxflow.dicom.channel_cases import join_channels
+
+        return join_channels(parts, options)
+    return None
 
 
 def restrict_labels(
