@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 
 from tests.inference.models import UNET, ThresholdEngine, build_seeded, radiograph_spec, save_unet, volume_spec
 from voxflow.engines import (
     FirstUseEngine,
     Limits,
     OnnxRuntimeEngine,
+    TorchEngine,
     compare_at_first_use,
     explain_record,
     find_reference,
@@ -161,6 +163,33 @@ def test_torch_computes_in_half_precision_on_a_gpu_once_its_masks_were_compared(
     (record,) = (tmp_path / "cache/voxflow").iterdir()
     record.write_text('{"fault": "masks agree to a Dice of 0.5, needed 0.999"}')
     assert take_half_precision(on_gpu(file), file, "torch-fp16").name == "torch"
+
+
+def test_what_a_gpu_has_no_memory_for_is_answered_by_the_reference_on_the_processor(tmp_path: Path) -> None:
+    engine = wrap(ShiftedEngine(0.5), tmp_path)
+    windows = draw_windows()
+    assert np.array_equal(engine.on_processor().run(windows), ThresholdEngine().run(windows))
+    file = save_unet(tmp_path / "model.pt")
+    half = open_engine(file, "torch-fp16").on_processor()
+    batch = np.random.default_rng(0).random((2, 1, 16, 16, 8)).astype(np.float32)
+    assert np.array_equal(half.run(batch), open_engine(file).run(batch))
+
+
+def test_only_tf32_is_switched_off_while_torch_computes_and_all_is_as_before(tmp_path: Path) -> None:
+    engine = open_engine(save_unet(tmp_path / "model.pt"))
+    assert isinstance(engine, TorchEngine)
+    before = read_switches()
+    seen: list[list[bool]] = []
+    engine.module.register_forward_hook(lambda *_: seen.append(read_switches()))
+    engine.run(np.zeros((1, 1, 16, 16, 8), np.float32))
+    assert before[1:3] == [True, True]  # torch's defaults: convolutions in TF32, by cuDNN
+    assert seen == [[False, False, *before[2:]]]
+    assert read_switches() == before
+
+
+def read_switches() -> list[bool]:
+    cudnn = torch.backends.cudnn
+    return [torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark]
 
 
 def on_gpu(file: Path) -> Engine:

@@ -96,6 +96,10 @@ class FirstUseEngine(Engine):
 
         return torch.from_numpy(self.run(batch.cpu().numpy())).to(batch.device)
 
+    @override
+    def on_processor(self) -> Engine:
+        return (self._reference or self._candidate).on_processor()
+
     def _decide(self, reference: Engine) -> None:
         fault = self._tally.explain_fault(self._limits)
         with suppress(OSError):

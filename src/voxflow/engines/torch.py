@@ -163,6 +163,8 @@ def copy_to_processor(engine: E) -> E:
     copied = copy.copy(engine)
     copied.module = copy.deepcopy(engine.module).to("cpu")
     copied.device, copied.batch = "cpu", CPU_BATCH
+    # Half precision was compared on the GPU alone, and is no gain on most processors.
+    copied.variant = None
     return copied
 
 
@@ -209,11 +211,13 @@ def _compute_exactly() -> Iterator[None]:
     """Keep a GPU from rounding what goes into a convolution or a product to TF32's ten bits, as torch lets it."""
     import torch
 
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = False
+    # Not by cudnn.flags: what it is not told, it sets to its own defaults, and so turns cuDNN off.
+    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = False
     try:
-        with torch.backends.cudnn.flags(allow_tf32=False):
-            yield
+        yield
     finally:
-        matmul.allow_tf32 = before
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value

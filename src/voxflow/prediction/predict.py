@@ -20,11 +20,11 @@ from voxflow.prediction.probabilities import logits_to_probabilities
 from voxflow.prediction.tensors import (
     DeviceImage,
     download_mask,
-    free_after,
     is_tensor,
     mask_type,
     pick_labels,
     prepare_on_device,
+    release_memory,
     take_nearest,
 )
 from voxflow.prediction.windows import Blend, Plan
@@ -174,7 +174,7 @@ def _try_device(volumes: Sequence[Volume], spec: ModelSpec, device: str) -> Devi
     try:
         return prepare_on_device(volumes, spec, device)
     except RuntimeError as error:
-        if not free_after(error):
+        if not release_memory(error):
             raise
     say("the GPU has too little free memory for an image: it is prepared on the processor")
     return None
@@ -194,7 +194,7 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
         try:
             return _predict(engine, prepared, options, share)
         except RuntimeError as error:
-            if not free_after(error):
+            if not release_memory(error):
                 raise
             following = "on the processor" if share == SHARES[-1] else "with smaller windows"
         say(f"the GPU has too little free memory for an image: trying again {following}")

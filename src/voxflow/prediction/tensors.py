@@ -55,7 +55,7 @@ def count_free_bytes(tensor: torch.Tensor) -> int | None:
     return int((free + unused) * FREE_SHARE)
 
 
-def free_after(error: RuntimeError) -> bool:
+def release_memory(error: RuntimeError) -> bool:
     """Give back what torch holds of a GPU's memory after an allocation failed.
 
     Args:
