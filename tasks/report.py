@@ -8,7 +8,7 @@ from tasks.common.stage import Stage, main
 from voxflow.errors import EXIT_OK
 from voxflow.progress import say
 from voxflow.reporting import ReportOptions, ReportSources, write_report
-from voxflow.tracking import continue_run, read_provenance, read_run_file
+from voxflow.tracking import continue_run, read_run_file
 
 
 def run(stage: Stage) -> int:
@@ -18,7 +18,7 @@ def run(stage: Stage) -> int:
     """
     options = stage.options(ReportOptions)
     page, card = stage.evaluation / "report.html", stage.evaluation / "model_card.md"
-    write_report(_collect_sources(stage), page, card, options)
+    write_report(ReportSources.of(stage), page, card, options)
     run_file = stage.models / "train" / "run.json"
     if run_file.is_file():
         with continue_run(read_run_file(run_file)) as tracker:
@@ -26,32 +26,6 @@ def run(stage: Stage) -> int:
             tracker.log_artifact(card)
     say(f"report {stage.workspace}: {page.stat().st_size / 1e6:.1f} MB, opens in any browser → {page}")
     return EXIT_OK
-
-
-def _collect_sources(stage: Stage) -> ReportSources:
-    datalist = stage.datalists / "dataset_0.json"
-    return ReportSources(
-        workspace=stage.workspace,
-        task=stage.task,
-        volumes=stage.volumes,
-        quality=stage.quality,
-        datalist=datalist,
-        config=stage.mmar / str((stage.block.get("train") or {}).get("config", "config/config_train.json")),
-        models=stage.models,
-        evaluation=stage.evaluation,
-        metrics=stage.metrics.parent,
-        settings=_drop_secrets(stage),
-        provenance=read_provenance(datalist),
-        resampled=stage.resampled,
-    )
-
-
-def _drop_secrets(stage: Stage) -> dict[str, object]:
-    """The workspace's block without the key that its pseudonyms are made with."""
-    block = dict(stage.block)
-    if isinstance(block.get("convert"), dict):
-        block["convert"] = {name: value for name, value in block["convert"].items() if name != "pseudonym_key"}
-    return block
 
 
 if __name__ == "__main__":

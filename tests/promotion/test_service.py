@@ -34,7 +34,9 @@ def champion() -> str:
 def test_the_first_model_is_champion_by_itself(root: Path) -> None:
     decision = put_forward(root, OLD, "one")
     assert (decision.verdict, champion()) == ("promoted", "1")
-    assert decision.reasons == ("the first model, and its exported engines equal torch",)
+    assert decision.reasons == (
+        "the first model: mean Dice 0.7350 reaches the floor of 0.5, and its exported engines equal torch",
+    )
 
 
 def test_the_first_model_without_parity_is_not(root: Path) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
+FAILED_REMARK = "failed: "  # what the remark of a case without scores begins with, in a table by case
+
 
 def write_dice_report(path: Path, scores: Iterable[tuple[str, float]]) -> float:
     """Write one line a file with its Dice, then the mean.
@@ -42,7 +44,7 @@ def make_failed_rows(failures: Sequence[Mapping[str, str]], scored: Collection[s
     """
     reasons = {row["case"]: row["reason"] for row in reversed(failures)}
     cases = dict.fromkeys(row["case"] for row in failures)
-    return [{"case": case, "remark": f"failed: {reasons[case]}"} for case in cases if case not in scored]
+    return [{"case": case, "remark": f"{FAILED_REMARK}{reasons[case]}"} for case in cases if case not in scored]
 
 
 def write_summary(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from voxflow.engines import identifies_model
 from voxflow.errors import DataError
 from voxflow.files import read_json_or_none
+from voxflow.promotion.datafaults import find_data_faults
 from voxflow.promotion.decision import JudgedModel, find_parity_fault
 from voxflow.promotion.scores import read_scores
 from voxflow.promotion.testpart import digest_test_part
@@ -58,15 +59,21 @@ def read_candidate(places: Places) -> Candidate:
         scores=read_scores(per_case) if per_case.is_file() else None,
         test_part=digest_test_part(places.datalists / "dataset_0.json", places.volumes, key),
         parity=find_parity_fault(read_json_or_none(places.models / PARITY)),
+        data=find_data_faults(places),
     )
     export = places.models / "export"
     run_id = read_run_file(places.models / "train" / "run.json")
     return Candidate(
-        places.workspace, run_id, export, places.models / PARITY, per_case, digest=_digest_export(export), judged=model
+        places.workspace, run_id, export, places.models / PARITY, per_case, digest=digest_export(export), judged=model
     )
 
 
-def _digest_export(folder: Path) -> str:
+def digest_export(folder: Path) -> str:
+    """SHA-256 over the exported models of a folder, which tells this model from every other.
+
+    Raises:
+        DataError: there is none.
+    """
     models = (path for path in folder.rglob("*") if path.is_file() and identifies_model(path))
     files = sorted(models) if folder.is_dir() else []
     if not files:

@@ -7,6 +7,9 @@ The rules, none of which is skipped, so that all reasons against are told at onc
 3. The gain of the key metric reaches ``margin``.
 4. A paired test proves the gain: p is at most ``alpha``.
 5. No class falls by more than ``worst_class``.
+
+A first model, which is compared with no other, needs parity, a key metric that reaches the floor, and data without the
+faults that ``options`` does not allow.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from voxflow.errors import DataError
 from voxflow.naming import make_metric_name
-from voxflow.promotion.paired import compare_cases
+from voxflow.promotion.datafaults import DataFaults
+from voxflow.promotion.options import FLOORS
+from voxflow.promotion.paired import compare_cases, compute_key_metric
 
 if TYPE_CHECKING:
     from voxflow.promotion.options import PromoteOptions
@@ -37,12 +42,14 @@ class JudgedModel:
         scores: None where its evaluation left no table by case.
         test_part: digest of the cases that it was judged on; empty when it is not known.
         parity: why its exported engines can't be trusted; empty when they can.
+        data: what is wrong with the data that it was trained and judged on.
     """
 
     name: str
     scores: CaseScores | None
     test_part: str
     parity: str = ""
+    data: DataFaults = field(default_factory=DataFaults)
 
 
 @dataclass(frozen=True)
@@ -95,22 +102,23 @@ class Decision:
         return f"{self.verdict}: {'; '.join(self.reasons)}"
 
 
-def decide(challenger: JudgedModel, champion: JudgedModel | None, options: PromoteOptions) -> Decision:
+def decide(
+    challenger: JudgedModel, champion: JudgedModel | None, options: PromoteOptions, workspace: str = "WS"
+) -> Decision:
     """Decide by the rules of ``options``; no rule is skipped, so that all reasons against are told at once.
 
     Args:
         challenger: the new model.
-        champion: the present one; None: there is none, and parity alone decides.
+        champion: the present one; None: there is none, and the rules of a first champion decide.
         options: margin, test and bounds.
+        workspace: its name, for the command that a reason names.
     """
     bounds = {"margin": f"{options.margin:g}", "alpha": f"{options.alpha:g}", "worst_class": f"{options.worst_class:g}"}
     facts = bounds | {"test_part_sha256": challenger.test_part, "parity": "failed" if challenger.parity else "passed"}
     objections = [f"parity: {challenger.parity}"] if challenger.parity else []
     if champion is None:
-        if objections:
-            return Decision("kept", tuple(objections), facts=facts)
-        return Decision("promoted", ("the first model, and its exported engines equal torch",), facts=facts)
-    refusal = _explain_incomparable(challenger, champion)
+        return _decide_on_first(challenger, objections, options, facts)
+    refusal = _explain_incomparable(challenger, champion, workspace)
     if refusal or challenger.scores is None or champion.scores is None:
         return Decision("kept", (*objections, refusal), facts=facts)
     try:
@@ -122,6 +130,27 @@ def decide(challenger: JudgedModel, champion: JudgedModel | None, options: Promo
         return Decision("kept", tuple(objections), compared, facts)
     reason = f"{compared.metric} {compared.new:.4f} against {compared.old:.4f}: {_format_gain(compared)}"
     return Decision("promoted", (reason,), compared, facts)
+
+
+def _decide_on_first(
+    model: JudgedModel, objections: list[str], options: PromoteOptions, facts: dict[str, str]
+) -> Decision:
+    scores = model.scores
+    floor = FLOORS[scores.task if scores else "segmentation"] if options.floor is None else options.floor
+    value = compute_key_metric(scores) if scores else math.nan
+    if scores is None or math.isnan(value):
+        objections += ["the evaluation left no score, so that no floor is reached"] if floor > 0 else []
+    elif value < floor:
+        objections.append(f"{scores.key_metric} {value:.4f} is below {floor:g}, the floor of a first champion")
+    if model.data.merged_labels and not options.allow_merged_labels:
+        objections.append(model.data.explain_merged_labels())
+    if model.data.failed_checks and not options.allow_failed_checks:
+        objections.append(model.data.explain_failed_checks())
+    facts = facts | {"floor": f"{floor:g}"}
+    if objections:
+        return Decision("kept", tuple(objections), facts=facts)
+    reached = f"{scores.key_metric} {value:.4f} reaches the floor of {floor:g}, and " if scores and floor else ""
+    return Decision("promoted", (f"the first model: {reached}its exported engines equal torch",), facts=facts)
 
 
 def find_parity_fault(report: Any) -> str:
@@ -153,7 +182,7 @@ def find_parity_fault(report: Any) -> str:
     return ""
 
 
-def _explain_incomparable(challenger: JudgedModel, champion: JudgedModel) -> str:
+def _explain_incomparable(challenger: JudgedModel, champion: JudgedModel, workspace: str) -> str:
     for model in (challenger, champion):
         if model.scores is None:
             return f"{model.name} has no table of scores by case, so that there is nothing to compare"
@@ -162,7 +191,10 @@ def _explain_incomparable(challenger: JudgedModel, champion: JudgedModel) -> str
             f"{model.name} on {model.test_part[:12] or 'a test part that is not known'}"
             for model in (challenger, champion)
         )
-        return f"they were judged on different test parts ({' and '.join(test_parts)}), which can't be compared"
+        return (
+            f"they were judged on different test parts ({' and '.join(test_parts)}), which can't be compared; "
+            f"`voxflow promote {workspace} --evaluate-champion` evaluates the champion on the present test part first"
+        )
     return ""
 
 

@@ -98,6 +98,24 @@ def compare_cases(new: CaseScores, old: CaseScores, options: PromoteOptions) -> 
     return _compare_classifications(new, old, options)
 
 
+def compute_key_metric(scores: CaseScores) -> float:
+    """Compute the score that models are compared by: the mean Dice over cases, or the mean AUC over classes.
+
+    Returns:
+        NaN where no case has a score. A case of a segmentation that failed counts as Dice 0.
+
+    Example:
+        >>> from voxflow.promotion import CaseScores
+        >>> compute_key_metric(CaseScores("segmentation", ("spleen",), {"a": (0.8,)}, {}, failed=("b",)))
+        0.4
+    """
+    values = scores.array(scores.cases)
+    if scores.task == "segmentation":
+        return _mean_defined(np.concatenate([_mean_rows(values), np.zeros(len(scores.failed))]))
+    truth = np.array([scores.truth[case] for case in scores.cases], float).reshape(values.shape)
+    return _mean_defined(np.array([_compute_auc(values[:, n], truth[:, n]) for n, _ in _number_classes(scores)]))
+
+
 def compute_case_gains(new: CaseScores, old: CaseScores) -> dict[str, float]:
     """Say by case how much better the new model is.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxflow.errors import DataError
+from voxflow.evaluation import FAILED_REMARK
 from voxflow.tables import read_csv_text
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ class CaseScores:
         classes: names.
         values: for each case one number a class.
         truth: classification: 0 or 1 by case, one a class; empty for a segmentation.
+        failed: the cases that could not be evaluated, which have no values.
     """
 
     task: str
     classes: tuple[str, ...]
     values: Mapping[str, tuple[float, ...]]
     truth: Mapping[str, tuple[int, ...]]
+    failed: tuple[str, ...] = ()
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -82,13 +85,15 @@ def read_scores(path: Path) -> CaseScores:
     if not prefix or "case" not in columns:
         raise DataError(f"expected columns case and {DICE}CLASS or {PROBABILITY}CLASS, found {columns}", path=path)
     task, classes = TASKS[prefix], classes_by_prefix[prefix]
+    failed = tuple(row["case"] for row in rows if (row.get("remark") or "").startswith(FAILED_REMARK))
+    rows = [row for row in rows if row["case"] not in failed]
     try:
         values = {row["case"]: tuple(_parse_score(row[prefix + name]) for name in classes) for row in rows}
         truth_rows = rows if task == "classification" else []
         truth = {row["case"]: tuple(int(float(row[name])) for name in classes) for row in truth_rows}
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"a score is no number: {error}", path=path) from error
-    return CaseScores(task, classes, values, truth)
+    return CaseScores(task, classes, values, truth, failed)
 
 
 def _parse_score(text: str) -> float:

@@ -54,9 +54,12 @@ def judge_candidate(candidate: Candidate, options: PromoteOptions, *, moves_alia
     champion = find_version(candidate.name, CHAMPION)
     facts = {"challenger": challenger.number, "champion": champion.number if champion else ""}
     if champion is not None and champion.number == challenger.number:
-        return Decision("champion", (f"version {champion.number} is the champion already",), facts=facts)
+        reason = champion.tags.get("decision_reason", "")
+        because = f" ({reason})" if reason else ""
+        return Decision("champion", (f"version {champion.number} is the champion already{because}",), facts=facts)
     model = replace(candidate.judged, name=f"version {challenger.number}")
-    decision = decide(model, _load_judged_model(champion, candidate.judged.test_part) if champion else None, options)
+    former = _load_judged_model(champion, candidate.judged.test_part) if champion else None
+    decision = decide(model, former, options, candidate.name)
     decision = replace(decision, facts=facts | decision.facts | {"decided": _format_now()})
     decision = _hold_back(decision, challenger, moves_alias)
     set_alias(challenger, CHALLENGER)
@@ -85,8 +88,27 @@ def promote_by_hand(name: str, number: str, because: str) -> Decision:
     facts = {"challenger": version.number, "champion": champion.number if champion else "", "decided": _format_now()}
     decision = Decision("promoted", (f"by hand: {because}",), facts=facts)
     record_decision(decision, version)
+    tag_version(version, {ROLLED_BACK: ""})
+    if champion is not None and champion.number != version.number:
+        # Else the next run of the graph would undo what a person decided.
+        tag_version(champion, {ROLLED_BACK: f"{_format_now()} to version {version.number}, by hand: {because}"})
     _make_champion(version, champion)
     return decision
+
+
+def describe_for_present_model(decision: Decision, champion: RegisteredVersion, digest: str) -> Decision:
+    """Say what a person's decision means for the workspace's present model, which its report is about.
+
+    Args:
+        decision: the decision by hand, or about a roll-back.
+        champion: the version that is champion now.
+        digest: SHA-256 of the present model's exported files.
+    """
+    if champion.digest == digest:
+        return decision
+    reason = f"version {champion.number} is the champion: {'; '.join(decision.reasons)}"
+    facts = {"champion": champion.number, "decided": decision.facts.get("decided", "")}
+    return Decision("kept", (reason,), facts=facts)
 
 
 def roll_back(name: str, because: str = "") -> tuple[RegisteredVersion, RegisteredVersion]:
@@ -116,6 +138,7 @@ def roll_back(name: str, because: str = "") -> tuple[RegisteredVersion, Register
         present, {ROLLED_BACK: f"{_format_now()} to version {former.number}{f': {because}' if because else ''}"}
     )
     set_alias(former, CHAMPION)
+    tag_version(former, {ROLLED_BACK: ""})
     tag_model(name, HISTORY, json.dumps(history))
     return present, former
 
@@ -147,8 +170,22 @@ def _register_candidate(candidate: Candidate) -> RegisteredVersion:
         candidate.name, candidate.run_id, candidate.digest, folders, tags, is_skipped=is_machine_bound
     )
     if candidate.per_case.is_file():
-        attach_file(version, candidate.per_case, _scores_folder(model.test_part))
+        attach_scores(version, candidate.per_case, model.test_part)
     return version
+
+
+def attach_scores(version: RegisteredVersion, per_case: Path, test_part: str) -> None:
+    """Keep a table of scores by case with a version.
+
+    Args:
+        version: the version.
+        per_case: per_case.csv of its evaluation.
+        test_part: the digest of the test part that it was evaluated on.
+
+    Raises:
+        VoxflowError: the registry can't be reached.
+    """
+    attach_file(version, per_case, _scores_folder(test_part))
 
 
 def _load_judged_model(version: RegisteredVersion, test_part: str) -> JudgedModel:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
+from voxflow.tracking import read_provenance
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from voxflow.places import WorkspaceLayout
 
 PACKAGES = ("voxflow", "torch", "monai", "numpy", "SimpleITK", "pydicom", "onnxruntime", "openvino", "mlflow", "dvc")
 
@@ -63,6 +67,34 @@ class ReportSources:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     resampled: Path | None = None
+
+    @classmethod
+    def of(cls, places: WorkspaceLayout) -> Self:
+        """Find the files of a workspace of the present folder, and what git and DVC say of them."""
+        block = places.block
+        datalist = places.datalists / "dataset_0.json"
+        return cls(
+            workspace=places.workspace,
+            task=places.task,
+            volumes=places.volumes,
+            quality=places.quality,
+            datalist=datalist,
+            config=places.mmar / str((block.get("train") or {}).get("config", "config/config_train.json")),
+            models=places.models,
+            evaluation=places.evaluation,
+            metrics=Path("data/metrics") / places.workspace,
+            settings=_drop_secrets(block),
+            provenance=read_provenance(datalist),
+            resampled=places.resampled,
+        )
+
+
+def _drop_secrets(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The workspace's block without the key that its pseudonyms are made with."""
+    convert = block.get("convert")
+    if not isinstance(convert, dict):
+        return dict(block)
+    return {**block, "convert": {name: value for name, value in convert.items() if name != "pseudonym_key"}}
 
 
 def installed_versions() -> dict[str, str]:

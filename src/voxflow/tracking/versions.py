@@ -36,6 +36,11 @@ class RegisteredVersion:
     run_id: str
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its exported files; empty for a version that was registered by other means."""
+        return self.tags.get(_DIGEST, "")
+
 
 def register_version(
     name: str,
