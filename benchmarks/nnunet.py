@@ -1,15 +1,17 @@
-"""nnU-Net's side of benchmarks.hippocampus: its plan, its trainer's steps and its predictor, for so many seconds.
+"""nnU-Net's side of benchmarks.accuracy: its plan, its trainer's steps and its predictor, for so many seconds or steps.
 
 It runs in an environment of its own, where ``pip install nnunetv2`` was done, and needs nothing of Voxflow:
 
-PYTHON benchmarks/nnunet.py WORK SECONDS RESULTS.json
+PYTHON benchmarks/nnunet.py WORK NAME RESULTS.json (--seconds S | --steps N) [--seed 7] [--device cpu]
 
-WORK is the workspace's folder; the images are those that the other sides are shown. nnU-Net's schedule counts a
-thousand epochs; here the same decay of its learning rate ends with the time. Preparing and predicting are not counted.
+WORK is the folder of the workspace NAME; the images, of one channel, are those that the other sides are shown.
+nnU-Net's schedule counts a thousand epochs; here the same decay of its learning rate ends with the budget. Preparing
+and predicting are not counted.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -21,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-DATASET, CONFIGURATION = "Dataset004_Hippocampus", "3d_fullres"
+DATASET, CONFIGURATION = "Dataset004_Compared", "3d_fullres"
 DECAY = 0.9
 
 
-def lay_out(root: Path, datalist: dict[str, list[dict[str, str]]], raw: Path) -> dict[str, list[str]]:
+def lay_out(root: Path, datalist: dict[str, Any], raw: Path) -> dict[str, list[str]]:
     """Copy images and labels to where nnU-Net looks for them; the names of the cases by part."""
     names: dict[str, list[str]] = {}
     for part in ("training", "validation", "testing"):
@@ -37,9 +39,10 @@ def lay_out(root: Path, datalist: dict[str, list[dict[str, str]]], raw: Path) ->
                 target = raw / f"{folder}{kind}" / f"{name}{suffix}.nii.gz"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(root / item[key], target)
+    modality = json.loads((root / "fingerprint.json").read_text()).get("modality") or "MRI"
     description = {
-        "channel_names": {"0": "MRI"},
-        "labels": {"background": 0, "anterior": 1, "posterior": 2},
+        "channel_names": {"0": modality},
+        "labels": {name: int(value) for value, name in datalist["labels"].items()},
         "numTraining": len(names["training"]) + len(names["validation"]),
         "file_ending": ".nii.gz",
     }
@@ -47,7 +50,7 @@ def lay_out(root: Path, datalist: dict[str, list[dict[str, str]]], raw: Path) ->
     return names
 
 
-def train(folder: Path, names: dict[str, list[str]], seconds: float) -> tuple[Any, dict[str, float]]:
+def train(folder: Path, names: dict[str, list[str]], arguments: argparse.Namespace) -> tuple[Any, dict[str, float]]:
     """Train by nnU-Net's own steps; the trainer, and how long and how many steps that were."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -56,26 +59,27 @@ def train(folder: Path, names: dict[str, list[str]], seconds: float) -> tuple[An
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
     plans["continue_training"] = False
     dataset = json.loads((folder / "dataset.json").read_text())
-    trainer = nnUNetTrainer(plans, CONFIGURATION, 0, dataset, device=torch.device("cpu"))
+    torch.manual_seed(arguments.seed)
+    trainer = nnUNetTrainer(plans, CONFIGURATION, 0, dataset, device=torch.device(arguments.device))
     trainer.initialize()
     trainer.on_train_start()
     trainer.network.train()
     next(trainer.dataloader_train)  # what starts its workers is no training yet
-    began, steps = time.monotonic(), 0
-    while (share := (time.monotonic() - began) / seconds) < 1:
+    began, steps, share = time.monotonic(), 0, 0.0
+    while share < 1:
         for group in trainer.optimizer.param_groups:
             group["lr"] = trainer.initial_lr * (1 - share) ** DECAY
         trainer.train_step(next(trainer.dataloader_train))
         steps += 1
+        share = steps / arguments.steps if arguments.steps else (time.monotonic() - began) / arguments.seconds
     return trainer, {"seconds": time.monotonic() - began, "steps": steps}
 
 
 def predict(trainer: Any, source: Path, target: Path) -> None:
     """Segment a folder as nnU-Net does by default: half-overlapping windows, mirrored along every axis."""
-    import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
+    predictor = nnUNetPredictor(device=trainer.device, perform_everything_on_device=False, allow_tqdm=False)
     trainer.set_deep_supervision_enabled(False)
     predictor.manual_initialization(
         trainer.network,
@@ -91,8 +95,8 @@ def predict(trainer: Any, source: Path, target: Path) -> None:
     )
 
 
-def dice(masks: Path, truth: Path, names: list[str]) -> tuple[float, float]:
-    """Mean Dice of both classes."""
+def score_cases(masks: Path, truth: Path, names: list[str], classes: int) -> list[list[float]]:
+    """Dice by case and class; NaN where neither mask has the class."""
     import SimpleITK as sitk
 
     scores = []
@@ -100,29 +104,38 @@ def dice(masks: Path, truth: Path, names: list[str]) -> tuple[float, float]:
         mask, label = (
             sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{name}.nii.gz"))) for folder in (masks, truth)
         )
-        pairs = [(mask == value, label == value) for value in (1, 2)]
-        scores.append([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs])
-    anterior, posterior = np.mean(scores, 0)
-    return float(anterior), float(posterior)
+        pairs = [(mask == value, label == value) for value in range(1, classes)]
+        scores.append([2 * (a & b).sum() / total if (total := a.sum() + b.sum()) else np.nan for a, b in pairs])
+    return [[float(value) for value in row] for row in scores]
 
 
 def main() -> None:
     """Prepare, train, judge, and write what was found."""
-    work, seconds, results = Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
-    home = work / "nnunet"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    home = arguments.work / "nnunet"
     shutil.rmtree(home, ignore_errors=True)
     for kind in ("raw", "preprocessed", "results"):
         (home / kind).mkdir(parents=True)
         os.environ[f"nnUNet_{kind}"] = str(home / kind)
     raw = home / "raw" / DATASET
-    datalist = json.loads((work / "data/datalists/hippocampus/dataset_0.json").read_text())
-    names = lay_out(work / "data/resampled/hippocampus", datalist, raw)
+    datalist = json.loads((arguments.work / "data/datalists" / arguments.name / "dataset_0.json").read_text())
+    names = lay_out(arguments.work / "data/resampled" / arguments.name, datalist, raw)
     prepare = Path(sys.executable).with_name("nnUNetv2_plan_and_preprocess")
     subprocess.run([str(prepare), "-d", "4", "-c", CONFIGURATION, "-np", "2"], check=True)
-    trainer, scores = train(home / "preprocessed" / DATASET, names, seconds)
+    trainer, counts = train(home / "preprocessed" / DATASET, names, arguments)
     predict(trainer, raw / "imagesTs", home / "found")
-    anterior, posterior = dice(home / "found", raw / "labelsTs", names["testing"])
-    results.write_text(json.dumps({"found": {"anterior": anterior, "posterior": posterior, **scores}, "curve": []}))
+    classes = max(int(value) for value in datalist["labels"]) + 1
+    scores = score_cases(home / "found", raw / "labelsTs", names["testing"], classes)
+    cases = [item["case"] for item in datalist["testing"]]
+    arguments.results.write_text(json.dumps({"cases": dict(zip(cases, scores, strict=True)), "curve": [], **counts}))
     # Its workers for augmentation wait for ever.
     os._exit(0)
 
