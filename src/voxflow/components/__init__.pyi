@@ -83,6 +83,8 @@ from .transforms.grids import SOURCE as SOURCE
 from .transforms.grids import affine_key as affine_key
 from .transforms.intensity import CenterData as CenterData
 from .transforms.regions import ConvertToRegions as ConvertToRegions
+from .transforms.tensors import TensorBatch as TensorBatch
+from .transforms.tensors import bring_to_device as bring_to_device
 from .unlabelled import MARK as MARK
 from .unlabelled import UNKNOWN as UNKNOWN
 from .unlabelled import UNLABELLED_REGIONS as UNLABELLED_REGIONS

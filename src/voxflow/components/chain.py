@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from voxflow.components.catalogue import create
-from voxflow.components.transforms.base import RandomTransform, Sample, Transform
+from voxflow.components.transforms.base import Draw, RandomTransform, Sample, Transform
 from voxflow.components.unlabelled import mark_unlabelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
 
     from voxflow.components.component import ComponentReference
+    from voxflow.components.transforms.tensors import TensorBatch
 
 
 def build_transform(component: ComponentReference) -> Transform:
@@ -92,3 +93,49 @@ class Chain:
             now = transform.at_epoch(epoch)
             samples = [result for patch in samples for result in now.run(patch, rng)]
         return samples
+
+    def find_array_transform(self) -> Transform | None:
+        """Find the first transform of the tail that works on arrays alone; None: a batch of tensors can take the tail.
+
+        One that draws from voxels can only be the first: later ones are drawn before anything was applied.
+        """
+        for number, transform in enumerate(self.tail):
+            if not transform.takes_tensors or (number and transform.draws_from_voxels):
+                return transform
+        return None
+
+    def draw_tail(self, sample: Sample, rng: np.random.Generator, epoch: int = 1) -> list[tuple[Draw, ...]]:
+        """Draw what :meth:`run_tail` would, the same numbers in the same order, and apply nothing.
+
+        Args:
+            sample: the head's result.
+            rng: the case's own generator.
+            epoch: from 1.
+
+        Returns:
+            The parameters of each transform of the tail, for each sample that ``run_tail`` would return.
+        """
+        drawn: list[tuple[Sample, tuple[Draw, ...]]] = [(sample, ())]
+        for transform in self.tail:
+            now = transform.at_epoch(epoch)
+            drawn = [
+                (now.outline(outline, parameters), (*earlier, parameters))
+                for outline, earlier in drawn
+                for parameters in now.draw_all(outline, rng)
+            ]
+        return [parameters for _, parameters in drawn]
+
+    def apply_tail(self, batch: TensorBatch, draws: Sequence[tuple[Draw, ...]], epoch: int = 1) -> TensorBatch:
+        """Apply to a batch of tensors what was drawn for each of its items.
+
+        Args:
+            batch: fields as the head has made them, for each item those of its case.
+            draws: of each item, as :meth:`draw_tail` returned them.
+            epoch: from 1.
+
+        Returns:
+            The samples that ``run_tail`` would return, on the batch's device.
+        """
+        for number, transform in enumerate(self.tail):
+            batch = transform.at_epoch(epoch).apply_tensors(batch, [parameters[number] for parameters in draws])
+        return batch

@@ -16,8 +16,12 @@ from voxflow.components.transforms.intensity import (
     ScaleIntensityOscillation,
     ScaleShiftIntensity,
 )
+from voxflow.components.transforms.tensors import spread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
     from numpy.typing import NDArray
 
 register("transform", dialect="tlt2")(NormalizeNonzeroIntensities)
@@ -55,6 +59,10 @@ class TltIntensityShift(RandomFieldTransform):
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return float32 of the same shape."""
         return np.asarray(array + np.float32(parameters["shift"]), dtype=np.float32)
+
+    def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+        """Add each item's shift."""
+        return tensors.float() + spread([drawn["shift"] for drawn in draws], tensors)
 
 
 @register("transform", dialect="tlt2", name="AddGaussianNoise")
@@ -108,3 +116,12 @@ class AdjustContrast(RandomFieldTransform):
         factors = np.asarray(parameters["factors"]).reshape(-1, *(1,) * len(axes))
         low, high = array.min(axes, keepdims=True), array.max(axes, keepdims=True)
         return np.asarray(np.clip((array - mean) * factors + mean, low, high), dtype=np.float32)
+
+    def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+        """Stretch every channel of every item about its mean."""
+        axes = tuple(range(2, tensors.ndim))
+        values = tensors.double()
+        mean = values.mean(axes, keepdim=True)
+        stretched = (values - mean) * spread([drawn["factors"] for drawn in draws], tensors) + mean
+        low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
+        return stretched.clamp(low, high).float()

@@ -11,9 +11,12 @@ from pydantic import BeforeValidator, Field
 from voxflow.components.registry import ComponentModel
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
+    import torch
     from numpy.typing import NDArray
+
+    from voxflow.components.transforms.tensors import TensorBatch
 
 # A sample maps a field to its value. An image is float32 and a mask an integer array, both with axes
 # (channel, i, j, k), radiographs (channel, rows, columns); before a loader has run the value is the path. Beside a
@@ -54,9 +57,12 @@ class Transform(ComponentModel, ABC):
     Attributes:
         is_preprocessing: inference repeats it on the image where validation has it. False for what inference does in
             its own way: loading, arranging axes, resampling, resizing, cutting, writing.
+        draws_from_voxels: what it draws depends on voxels, and not on shapes and plain values alone. On tensors it
+            can only be the first random one.
     """
 
     is_preprocessing: ClassVar[bool] = True
+    draws_from_voxels: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, sample: Sample) -> Sample:
@@ -85,6 +91,35 @@ class Transform(ComponentModel, ABC):
         """
         del rng
         return [self(sample)]
+
+    @property
+    def takes_tensors(self) -> bool:
+        """Whether it does to tensors of any device what it does to arrays; see :meth:`apply_tensors`."""
+        return False
+
+    def draw_all(self, sample: Sample, rng: np.random.Generator) -> list[Draw]:
+        """Draw the parameters of all that :meth:`run` makes of a sample: the same numbers in the same order.
+
+        Args:
+            sample: as for ``run``; unless it ``draws_from_voxels``, its arrays may have a shape and no content.
+            rng: as for ``run``.
+        """
+        del sample, rng
+        return [{}]
+
+    def outline(self, sample: Sample, parameters: Draw) -> Sample:
+        """Return a sample whose arrays have the shapes that they have after this transform, whatever they hold."""
+        del parameters
+        return sample
+
+    def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:
+        """Do to a batch on a device what :meth:`run` does to each sample; where it ``takes_tensors``.
+
+        Args:
+            batch: left as it is.
+            draws: of each item, as :meth:`draw_all` returned them.
+        """
+        raise NotImplementedError(self.component_name())
 
     def list_regions(self, values: Collection[int]) -> Mapping[str, tuple[int, ...]]:
         """List the label values that each channel of the label gets, where it turns a label map into masks.
@@ -137,6 +172,20 @@ class FieldTransform(Transform):
             The changed array, channels first; the one that came in is left as it is.
         """
 
+    @property
+    def takes_tensors(self) -> bool:
+        """Where its class says what ``change`` does to a tensor, in a method ``change_tensor``."""
+        return _is_told_of_tensors(type(self), "change_tensor")
+
+    def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:
+        """Change every field of every item."""
+        from voxflow.components.transforms.tensors import gather_items
+
+        del draws
+        change: Any = getattr(self, "change_tensor")  # noqa: B009 (only some classes have it)
+        items = {name: [change(item) for item in batch.gather(name)] for name in self.fields}
+        return batch.replace({name: gather_items(tensors, batch.device) for name, tensors in items.items()})
+
 
 class RandomTransform(Transform):
     """A random transform: ``draw`` chooses parameters, ``apply`` uses them, so that a draw can be replayed."""
@@ -183,6 +232,10 @@ class RandomTransform(Transform):
         """Return what comes out of one sample."""
         return [self(sample, rng)]
 
+    def draw_all(self, sample: Sample, rng: np.random.Generator) -> list[Draw]:
+        """Draw once."""
+        return [self.draw(sample, rng)]
+
 
 class RandomFieldTransform(RandomTransform):
     """The same draw applied to each named field.
@@ -216,10 +269,77 @@ class RandomFieldTransform(RandomTransform):
             The changed array, channels first; the one that came in is left as it is.
         """
 
+    @property
+    def takes_tensors(self) -> bool:
+        """Where its class says what ``change`` does to a batch of tensors, in a method ``change_tensors``."""
+        return _is_told_of_tensors(type(self), "change_tensors")
+
+    def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:
+        """Change every field of the items whose draw is not empty."""
+        if not any(draws):
+            return batch
+        return batch.replace({name: self._change_drawn(batch.gather(name), draws) for name in self.changed_fields})
+
+    def _change_drawn(self, items: Any, draws: Sequence[Draw]) -> Any:
+        import torch
+
+        drawn = [number for number, parameters in enumerate(draws) if parameters]
+        if not isinstance(items, torch.Tensor):
+            changed = list(items)
+            for number in drawn:
+                changed[number] = self.change_tensors(items[number][None], [draws[number]])[0]
+            return changed
+        if len(drawn) == len(draws):
+            return self.change_tensors(items, draws)
+        some = self.change_tensors(torch.stack([items[n] for n in drawn]), [draws[n] for n in drawn])
+        return torch.stack([some[drawn.index(n)] if n in drawn else items[n] for n in range(len(draws))])
+
+    def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+        """Do to tensors of any device what :meth:`change` does to arrays, within rounding.
+
+        It must not wait for the device: no ``item()``, no branch on a tensor's values, no index by a mask.
+
+        Args:
+            tensors: (batch, channel, ...spatial), left as they are.
+            draws: of each item, never empty.
+
+        Returns:
+            (batch, channel, ...spatial).
+        """
+        raise NotImplementedError(self.component_name())
+
     def shape_of(self, sample: Sample) -> tuple[int, ...]:
         """The spatial shape of the first field."""
         shape: tuple[int, ...] = get_field(sample, self.fields[0], self).shape
         return shape[1:]
+
+
+def outline_fields(
+    sample: Sample, names: Collection[str], size: Sequence[int] | None = None, channels: int | None = None
+) -> Sample:
+    """Return the sample with arrays of another shape in some fields, which have no content and no memory.
+
+    Args:
+        sample: left as it is.
+        names: the fields.
+        size: spatial; None: as it is.
+        channels: None: as they are.
+    """
+    outlines: Sample = {}
+    for name in names:
+        array = sample[name]
+        shape = (channels or len(array), *(array.shape[1:] if size is None else size))
+        outlines[name] = np.broadcast_to(np.zeros((), array.dtype), shape)
+    return sample | outlines
+
+
+def _is_told_of_tensors(component: type, method: str) -> bool:
+    from voxflow.components.transforms.tensors import defines_below
+
+    base = RandomFieldTransform if issubclass(component, RandomFieldTransform) else FieldTransform
+    # Not the base's own, which only says that there is none.
+    is_defined = getattr(component, method, None) is not vars(base).get(method)
+    return is_defined and defines_below(component, method, ("change", "apply", "run", "__call__"))
 
 
 def get_field(sample: Sample, name: str, transform: ComponentModel) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import (
@@ -23,14 +23,18 @@ from voxflow.components.transforms.base import (
     RandomTransform,
     Sample,
     get_field,
+    outline_fields,
 )
 from voxflow.components.transforms.grids import move_affines, read_geometry, shift_affines
 from voxflow.components.unlabelled import UNKNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from voxflow.components.fields import GridShape
+    from voxflow.components.transforms.tensors import Items, TensorBatch
 
 FOREGROUND = "foreground"  # the sample's key for flat indices of labelled voxels
 BY_CLASS = "foreground_by_class"  # the same of each class apart
@@ -59,6 +63,8 @@ class RatioCrop(RandomTransform):
         classes_alike: centres inside fall on each class of the label equally often, however small it is; else on
             each labelled voxel.
     """
+
+    draws_from_voxels: ClassVar[bool] = True
 
     fields: FieldNames = Field(validation_alias=AliasChoices("fields", "image_field"))
     label_field: str = "label"
@@ -104,6 +110,16 @@ class RatioCrop(RandomTransform):
         patches = [self(prepared, rng) for _ in range(self.batch_size)]
         prepared_keys = (FOREGROUND, BY_CLASS, FIRST_CLASS, BACKGROUND)
         return [{key: value for key, value in patch.items() if key not in prepared_keys} for patch in patches]
+
+    def draw_all(self, sample: Sample, rng: np.random.Generator) -> list[Draw]:
+        """Draw ``batch_size`` patches."""
+        prepared = sample if FOREGROUND in sample else self.prepare(sample)
+        return [self.draw(prepared, rng) for _ in range(self.batch_size)]
+
+    def outline(self, sample: Sample, parameters: Draw) -> Sample:
+        """The fields have the patch's size."""
+        del parameters
+        return outline_fields(sample, self.cropped_fields, self.size)
 
     def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
         """Choose a voxel inside or outside the label.
@@ -170,6 +186,15 @@ class FastCropByPosNegRatio(RatioCrop):
         """Cut every field alike."""
         return cut_fields(sample, self.cropped_fields, parameters["start"], self.size, by=self)
 
+    @property
+    def takes_tensors(self) -> bool:
+        """A window of a tensor is one of an array."""
+        return True
+
+    def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:
+        """Cut every field alike."""
+        return cut_tensors(batch, self.cropped_fields, draws, self.size)
+
 
 @register("transform")
 class FastPosNegRatioCropROI(RatioCrop):
@@ -200,7 +225,7 @@ class FastPosNegRatioCropROI(RatioCrop):
 
         Returns:
             "centre": fractional voxel index (i, j, k); "angles": radians about (i, j, k); "factor": above 1 to magnify;
-            "bend": displacements (3, 5, 5, 5) in mm, or None.
+            "bend": displacements (3, 5, 5, 5) in mm, or None; "spacing": mm, of the image.
         """
         return {
             # Drawn whatever is switched on, so that switching one off leaves the others as they were.
@@ -208,6 +233,7 @@ class FastPosNegRatioCropROI(RatioCrop):
             "angles": np.deg2rad(rng.uniform(-self.rotation_degree, self.rotation_degree, 3)) * self.rotation,
             "factor": 1 + rng.uniform(-self.scale_factor, self.scale_factor) * self.scale,
             "bend": rng.normal(0, self.deform_magnitude, (3, 5, 5, 5)) if self.deform else None,
+            "spacing": np.asarray(read_geometry(sample, self.fields[0]).spacing),
         }
 
     def _centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -239,6 +265,21 @@ class FastPosNegRatioCropROI(RatioCrop):
         )
         patches = {name: sample_at(get_field(sample, name, self), points) for name in self.cropped_fields}
         return sample | patches | move_affines(sample, self.cropped_fields, matrix, begin)
+
+    @property
+    def takes_tensors(self) -> bool:
+        """All items of a batch are sampled at once."""
+        return True
+
+    def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:
+        """Sample every field of every item, each at its own points."""
+        from voxflow.components.transforms.patches import PatchPose, sample_patches
+
+        poses: list[PatchPose] = [PatchPose.of_draw(parameters) for parameters in draws]
+        names = self.cropped_fields
+        return batch.replace(
+            {name: sample_patches(batch.fields[name], poses, self.size, batch.device) for name in names}
+        )
 
 
 @register("transform")
@@ -283,7 +324,21 @@ class CropRandomSizeWithDisplacement(RandomFieldTransform):
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return (channel, *size)."""
-        return cut_window(array, parameters["start"], parameters["size"])
+        box: NDArray[Any] = cut_window(array, parameters["start"], parameters["size"])
+        return box
+
+    def outline(self, sample: Sample, parameters: Draw) -> Sample:
+        """The fields have the size that was drawn."""
+        return outline_fields(sample, self.changed_fields, parameters["size"])
+
+    @property
+    def takes_tensors(self) -> bool:
+        """A window of a tensor is one of an array."""
+        return True
+
+    def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:
+        """Cut every field alike."""
+        return cut_tensors(batch, self.changed_fields, draws)
 
 
 @register("transform")
@@ -308,7 +363,22 @@ class CropFixedSizeRandomCenter(RandomFieldTransform):
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
         """Return (channel, *size)."""
-        return cut_window(array, parameters["start"], self.size)
+        box: NDArray[Any] = cut_window(array, parameters["start"], self.size)
+        return box
+
+    def outline(self, sample: Sample, parameters: Draw) -> Sample:
+        """The fields have the size that is stated."""
+        del parameters
+        return outline_fields(sample, self.fields, self.size)
+
+    @property
+    def takes_tensors(self) -> bool:
+        """A window of a tensor is one of an array."""
+        return True
+
+    def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:
+        """Cut every field alike."""
+        return cut_tensors(batch, self.fields, draws, self.size)
 
 
 def cut_fields(sample: Sample, names: tuple[str, ...], start: NDArray[Any], size: Any, *, by: ComponentModel) -> Sample:
@@ -325,8 +395,27 @@ def cut_fields(sample: Sample, names: tuple[str, ...], start: NDArray[Any], size
     return sample | boxes | shift_affines(sample, names, start)
 
 
-def cut_window(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[Any]:
-    """Cut a box out of an array; what lies outside of the array is 0.
+def cut_tensors(batch: TensorBatch, names: Sequence[str], draws: Sequence[Draw], size: Any = None) -> TensorBatch:
+    """Cut the box that was drawn for each item out of its fields, wherever these lie, and bring it to the device.
+
+    Args:
+        batch: left as it is.
+        names: fields of one spatial shape.
+        draws: of each item: "start", and "size" where no ``size`` is named.
+        size: voxels along each spatial axis.
+    """
+    from voxflow.components.transforms.tensors import gather_items
+
+    boxes: dict[str, Items] = {}
+    for name in names:
+        pairs = zip(batch.fields[name], draws, strict=True)
+        cuts = [cut_window(item, drawn["start"], drawn["size"] if size is None else size) for item, drawn in pairs]
+        boxes[name] = gather_items(cuts, batch.device)
+    return batch.replace(boxes)
+
+
+def cut_window(array: Any, start: NDArray[Any], size: Any) -> Any:
+    """Cut a box out of an array, or out of a tensor; what lies outside of it is 0.
 
     Args:
         array: (channel, ...spatial).
@@ -347,11 +436,17 @@ def cut_window(array: NDArray[Any], start: NDArray[Any], size: Any) -> NDArray[A
     after = np.asarray(size) - (end - begin) - before
     if not before.any() and not after.any():
         return box
-    return np.pad(box, [(0, 0), *((int(b), int(a)) for b, a in zip(before, after, strict=True))])
+    widths = [(0, 0), *((int(b), int(a)) for b, a in zip(before, after, strict=True))]
+    if isinstance(box, np.ndarray):
+        return np.pad(box, widths)
+    from torch.nn.functional import pad
+
+    # torch names the last axis first.
+    return pad(box, [width for pair in reversed(widths) for width in pair])
 
 
-def crop_or_pad(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
-    """Crop or pad an array about its centre.
+def crop_or_pad(array: Any, size: tuple[int, ...]) -> Any:
+    """Crop or pad an array, or a tensor, about its centre.
 
     Args:
         array: (channel, ...spatial).

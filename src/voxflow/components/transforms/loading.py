@@ -10,7 +10,15 @@ import numpy as np
 from pydantic import PositiveInt  # noqa: TC002 (pydantic reads annotations at run time)
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
+from voxflow.components.transforms.base import (
+    Draw,
+    FieldNames,
+    FieldTransform,
+    Sample,
+    Transform,
+    get_field,
+    outline_fields,
+)
 from voxflow.components.transforms.grids import (
     NATIVE,
     SPACING,
@@ -24,6 +32,7 @@ from voxflow.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
     from numpy.typing import NDArray
 
     from voxflow.geometry import Geometry
@@ -156,6 +165,17 @@ class RepeatChannel(FieldTransform):
             (channel × repeat_times, ...spatial): each channel's copies stand beside it.
         """
         return np.repeat(array, self.repeat_times, axis=0)
+
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Repeat every channel."""
+        return tensor.repeat_interleave(self.repeat_times, 0)
+
+    def outline(self, sample: Sample, parameters: Draw) -> Sample:
+        """The fields have so many times the channels."""
+        del parameters
+        for name in self.fields:
+            sample = outline_fields(sample, (name,), channels=len(sample[name]) * self.repeat_times)
+        return sample
 
 
 def list_paths(value: Any) -> list[Path]:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxflow.components.transforms.base import is_mask
+from voxflow.components.transforms.tensors import bring_to_device, sample_tensors, upload
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
     from numpy.typing import NDArray
+
+    from voxflow.components.transforms.tensors import Items
+
+    Size = tuple[int, int, int]
+    Box = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def rotation_matrix(angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,3 +128,101 @@ def sample_at(array: NDArray[Any], points: NDArray[np.float32]) -> NDArray[Any]:
         align_corners=True,
     )
     return np.asarray(sampled[0].numpy().astype(array.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class PatchPose:
+    """Where a patch lies in its image.
+
+    Attributes:
+        matrix: 3×3, from an offset in the patch to one in the image, voxels.
+        centre: fractional voxel index (i, j, k) of the patch's centre.
+        bend: displacements at control points spread over the patch, (3, n, n, n), voxels; None: none.
+    """
+
+    matrix: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    bend: NDArray[np.float64] | None
+
+    @classmethod
+    def of_draw(cls, parameters: Mapping[str, Any]) -> PatchPose:
+        """Read what a crop has drawn: "centre", "angles", "factor", "bend" in mm, and the image's "spacing"."""
+        spacing, bend = parameters["spacing"], parameters["bend"]
+        matrix = patch_matrix(spacing, parameters["angles"], parameters["factor"])
+        return cls(matrix, parameters["centre"], None if bend is None else bend / spacing[:, None, None, None])
+
+    def find_box(self, size: Size, shape: Sequence[int]) -> Box:
+        """Find the voxels that a patch reads.
+
+        Args:
+            size: (i, j, k) of the patch.
+            shape: of the image.
+
+        Returns:
+            The first voxel, and the one after the last, inside the image.
+        """
+        reach = np.abs(self.matrix) @ ((np.array(size) - 1) / 2)
+        if self.bend is not None:
+            # Between control points a bend is a mean of theirs.
+            reach = reach + np.abs(self.bend).max((1, 2, 3))
+        last = np.array(shape) - 1
+        low = np.clip(np.floor(self.centre - reach).astype(int) - 1, 0, last)
+        return low, np.clip(np.ceil(self.centre + reach).astype(int) + 2, low + 1, last + 1)
+
+
+def sample_patches(items: Items, poses: Sequence[PatchPose], size: Size, device: torch.device) -> torch.Tensor:
+    """Read patches out of images of any shapes as :func:`sample_at` does, all in one interpolation on a device.
+
+    Only the box that a patch reads is brought to the device.
+
+    Args:
+        items: (channel, i, j, k) each, wherever they lie.
+        poses: of each item's patch.
+        size: (i, j, k) of the patches.
+        device: where to.
+
+    Returns:
+        (batch, channel, *size) of the items' type.
+    """
+    import torch
+
+    boxes = [pose.find_box(size, item.shape[1:]) for item, pose in zip(items, poses, strict=True)]
+    extent = np.max([high - low for low, high in boxes], axis=0)
+    room = torch.zeros((len(boxes), len(items[0]), *extent.tolist()), dtype=items[0].dtype, device=device)
+    for item, (low, high), place in zip(items, boxes, room, strict=True):
+        i, j, k = (slice(int(begin), int(end)) for begin, end in zip(low, high, strict=True))
+        box = bring_to_device(item[:, i, j, k], device)
+        place[:, : box.shape[1], : box.shape[2], : box.shape[3]].copy_(box)
+    return sample_tensors(room, _place_patches(poses, boxes, size, extent, device))
+
+
+def _place_patches(
+    poses: Sequence[PatchPose], boxes: Sequence[Box], size: Size, extent: NDArray[np.int64], device: torch.device
+) -> torch.Tensor:
+    """Where the patches' voxels lie in rooms of one extent that hold their boxes: (batch, *size, 3), as torch wants it.
+
+    The parameters are computed in double precision here; the device only adds and multiplies.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    scale = 2 / np.maximum(extent - 1, 1)
+    # An axis of one voxel has no outside: whatever lies along it reads that voxel.
+    is_flat = np.array([high - low == 1 for low, high in boxes])
+    scales = np.where(is_flat, 0, scale)
+    matrices = np.stack([pose.matrix for pose in poses]) * scales[:, :, None]
+    starts = np.stack([pose.centre - low for pose, (low, _) in zip(poses, boxes, strict=True)]) * scales - 1
+    # torch names the last axis first.
+    columns = upload(matrices[:, ::-1].astype(np.float32), device)[:, None, None, None]
+    grid = upload(starts[:, ::-1].astype(np.float32), device)[:, None, None, None]
+    for axis, n in enumerate(size):
+        shape = [1, 1, 1, 1, 1]
+        shape[axis + 1] = n
+        offsets = (torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2).reshape(shape)
+        grid = grid + offsets * columns[..., axis]
+    bends = [pose.bend for pose in poses]
+    if any(bend is not None for bend in bends):
+        controls = np.stack([b for b in bends if b is not None]) * scales[:, :, None, None, None]
+        field = upload(controls[:, ::-1].astype(np.float32), device)
+        grid = grid + interpolate(field, size=size, mode="trilinear", align_corners=True).permute(0, 2, 3, 4, 1)
+    return grid

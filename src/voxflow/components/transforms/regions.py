@@ -8,14 +8,17 @@ import numpy as np
 from pydantic import Field
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import LABEL, FieldNames, FieldTransform, Sample
+from voxflow.components.transforms.base import LABEL, Draw, FieldNames, FieldTransform, Sample, outline_fields
 from voxflow.components.unlabelled import UNKNOWN, UNLABELLED_REGIONS
 from voxflow.naming import name_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
+    import torch
     from numpy.typing import NDArray
+
+    from voxflow.components.transforms.tensors import TensorBatch
 
 
 @register("transform")
@@ -75,3 +78,44 @@ class ConvertToRegions(FieldTransform):
         marked = masks.astype(np.int8)
         marked[:, is_unknown] = UNKNOWN
         return marked
+
+    def draw_all(self, sample: Sample, rng: np.random.Generator) -> list[Draw]:
+        """Note the regions that were not labelled in the case, by number."""
+        del rng
+        names = name_classes(tuple(self.regions))
+        return [{"unlabelled": [names.index(name) for name in sample.get(UNLABELLED_REGIONS, ()) if name in names]}]
+
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Turn label values into masks; of a type with a sign, where UNKNOWN may be, int8."""
+        import torch
+
+        if len(tensor) != 1:
+            raise ValueError(f"a label map has one channel, received {len(tensor)}")
+        none = torch.zeros_like(tensor, dtype=torch.bool)
+        masks = torch.cat([sum((tensor == value for value in values), none) for values in self.regions.values()])
+        if not tensor.dtype.is_signed:
+            return masks.to(torch.uint8)
+        return masks.to(torch.int8).masked_fill_(tensor < 0, UNKNOWN)
+
+    def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:
+        """Make masks of every item, UNKNOWN in those of regions that were not labelled in its case."""
+        import torch
+
+        from voxflow.components.transforms.tensors import gather_items
+
+        fields = {}
+        for name in self.fields:
+            items = []
+            for item, drawn in zip(batch.gather(name), draws, strict=True):
+                masks = self.change_tensor(item)
+                for number in drawn["unlabelled"]:
+                    masks = masks.to(torch.int8)
+                    masks[number] = UNKNOWN
+                items.append(masks)
+            fields[name] = gather_items(items, batch.device)
+        return batch.replace(fields)
+
+    def outline(self, sample: Sample, parameters: Draw) -> Sample:
+        """The fields have one channel a region."""
+        del parameters
+        return outline_fields(sample, self.fields, channels=len(self.regions))

@@ -16,10 +16,15 @@ from voxflow.components.transforms.base import (
     RandomFieldTransform,
     Sample,
     is_mask,
+    outline_fields,
 )
 from voxflow.components.transforms.grids import rescale_affines
+from voxflow.components.transforms.tensors import is_mask_tensor, sample_tensors, upload
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
     from numpy.typing import NDArray
 
     from voxflow.components.fields import GridShape
@@ -64,6 +69,15 @@ class ScaleToShape(FieldTransform):
             raise ValueError(f"target_shape {self.target_shape} does not fit an image of shape {array.shape[1:]}")
         return resize_array(array, self.target_shape)
 
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`change` does to a tensor of any device."""
+        return resize_tensor(tensor, self.target_shape)
+
+    def outline(self, sample: Sample, parameters: Draw) -> Sample:
+        """The fields have the target shape."""
+        del parameters
+        return outline_fields(sample, self.fields, self.target_shape)
+
 
 @register("transform")
 class RandomAxisFlip(RandomFieldTransform):
@@ -91,6 +105,13 @@ class RandomAxisFlip(RandomFieldTransform):
             parameters: "axes": spatial axes, from 0.
         """
         return np.asarray(np.flip(array, tuple(axis + 1 for axis in parameters["axes"])))
+
+    def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+        """Mirror each item."""
+        import torch
+
+        pairs = zip(tensors, draws, strict=True)
+        return torch.stack([item.flip([axis + 1 for axis in drawn["axes"]]) for item, drawn in pairs])
 
 
 @register("transform")
@@ -146,6 +167,13 @@ class RandomRotate3D(RandomFieldTransform):
         """
         return np.rot90(array, parameters["turns"], axes=(1, 2))
 
+    def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+        """Turn each item."""
+        import torch
+
+        pairs = zip(tensors, draws, strict=True)
+        return torch.stack([torch.rot90(item, drawn["turns"], (1, 2)) for item, drawn in pairs])
+
 
 @register("transform")
 class RandomRotate2D(RandomFieldTransform):
@@ -190,6 +218,30 @@ class RandomRotate2D(RandomFieldTransform):
         order = 0 if is_mask(array) else 1
         turned = ndimage.rotate(array, parameters["angle"], axes=(1, 2), reshape=False, order=order, mode="nearest")
         return np.asarray(turned)
+
+    def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+        """Rotate each item."""
+        import torch
+
+        rows, columns = tensors.shape[2:4]
+        # Where the voxel of a unit of torch's grid, half the distance of the outermost centres, is read from.
+        half = np.maximum(np.array([rows - 1, columns - 1]) / 2, 0.5)
+        radians = np.deg2rad([drawn["angle"] for drawn in draws])
+        cos, sin = np.cos(radians), np.sin(radians)
+        turns = np.stack([np.stack([cos, sin], 1), np.stack([-sin, cos], 1)], 1) / half[:, None]
+        # torch names the last axis first.
+        by_row, by_column = upload(turns[:, ::-1].astype(np.float32), tensors.device)[:, None, None].unbind(-1)
+        row, column = (
+            torch.arange(n, dtype=torch.float32, device=tensors.device) - (n - 1) / 2 for n in (rows, columns)
+        )
+        grid = row[:, None, None] * by_row + column[:, None] * by_column
+        # All slices along the third axis are turned alike.
+        flat = tensors.movedim(4, 2).flatten(1, 2) if tensors.ndim == 5 else tensors
+        turned = sample_tensors(flat, grid, "border")
+        if tensors.ndim == 4:
+            return turned
+        batch, channels, *_, depth = tensors.shape
+        return turned.reshape(batch, channels, depth, rows, columns).movedim(2, 4)
 
 
 @register("transform")
@@ -257,6 +309,31 @@ class RandomZoom(RandomFieldTransform):
         zoomed = [ndimage.affine_transform(c, matrix, centre - matrix * centre, order=order) for c in array]
         return np.stack(zoomed)
 
+    @property
+    def takes_tensors(self) -> bool:
+        """Where the items of a batch keep one shape."""
+        return self.keep_size and super().takes_tensors
+
+    def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+        """Magnify each item about its centre."""
+        import torch
+
+        shape = tensors.shape[2:]
+        grid = torch.empty((len(tensors), *shape, len(shape)), dtype=torch.float32, device=tensors.device)
+        for axis, n in enumerate(shape):
+            centre = (n - 1) / 2
+            steps = 1 / np.array([drawn["factors"][axis] for drawn in draws])[:, None]
+            # SciPy blends nothing across an edge: what lies beyond the outermost centres is 0. The sums are rounded as
+            # in its NI_ZoomShift.
+            places = (np.arange(n) + (centre - steps * centre) / steps) * steps
+            is_outside = (places < 0) | (places > n - 1)
+            scaled = np.where(is_outside, -3, places * (2 / max(n - 1, 1)) - 1).astype(np.float32)
+            view = [1] * len(shape)
+            view[axis] = n
+            # torch names the last axis first.
+            grid[..., len(shape) - 1 - axis] = upload(scaled, tensors.device).reshape(-1, *view)
+        return sample_tensors(tensors, grid)
+
 
 def resize_array(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Bring an array to a spatial shape, outer edge to outer edge.
@@ -277,15 +354,26 @@ def resize_array(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if array.shape[1:] == shape:
         return array
     import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    answer = _interpolate(tensor, shape, is_mask=is_mask(array))
+    return np.asarray(answer.numpy().astype(array.dtype))
+
+
+def resize_tensor(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Do what :func:`resize_array` does to a tensor of any device."""
+    if tuple(tensor.shape[1:]) == shape:
+        return tensor
+    return _interpolate(tensor.float(), shape, is_mask=is_mask_tensor(tensor)).to(tensor.dtype)
+
+
+def _interpolate(tensor: torch.Tensor, shape: tuple[int, ...], *, is_mask: bool) -> torch.Tensor:
     from torch.nn.functional import interpolate
 
-    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
-    if is_mask(array):
+    if is_mask:
         # torch's mode "nearest" repeats an old error of OpenCV's and lies up to half a voxel off.
-        answer = interpolate(tensor, size=shape, mode="nearest-exact")
-    elif array.ndim == 3:
+        return interpolate(tensor[None], size=shape, mode="nearest-exact")[0]
+    if tensor.ndim == 3:
         # torch averages while it shrinks in two dimensions only.
-        answer = interpolate(tensor, size=shape, mode="bilinear", antialias=True)
-    else:
-        answer = interpolate(tensor, size=shape, mode="trilinear")
-    return np.asarray(answer[0].numpy().astype(array.dtype))
+        return interpolate(tensor[None], size=shape, mode="bilinear", antialias=True)[0]
+    return interpolate(tensor[None], size=shape, mode="trilinear")[0]
