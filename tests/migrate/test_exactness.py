@@ -61,6 +61,10 @@ CASES: list[Case] = [
     ("tlt2:CenterData", {"fields": "image"}, (4, 4, 4), TWO),
     ("tlt2:CenterData", {"fields": "image", "subtrahend": 5.0}, (4, 4, 4), TWO),
     ("NormalizeNonzeroIntensities", {"fields": "image"}, (4, 4, 4), TWO),
+    ("NormalizeChannels", {"fields": "image", "channels": [[90, 120, 101.5, 7.25], None]}, (4, 4, 4), TWO),
+    ("NormalizeChannels", {"fields": "image", "channels": [None, [90, 120, 101.5, 7.25]]}, (4, 4, 4), TWO),
+    ("NormalizeChannels", {"fields": "image", "channels": [[80, 95, 1, 2], [90, 120, 3, 0.5]]}, (4, 4, 4), TWO),
+    ("NormalizeChannels", {"fields": "image", "channels": [None, None]}, (4, 4, 4), TWO),
     ("ScaleIntensityRange", {"fields": "image", "a_min": 20, "a_max": 90, "b_min": 0, "b_max": 1}, (4, 4, 4), VOLUME),
     (
         "ScaleIntensityRange",
@@ -166,6 +170,18 @@ def test_an_exact_transform_makes_the_same_arrays(
             np.testing.assert_allclose(here[0][key], there[key], rtol=1e-5, atol=1e-3)
     else:
         assert collect_outcomes(here) == collect_outcomes(transform_there(name, args, sample, 200, facts))
+
+
+def test_zeros_count_by_the_channel_they_lie_in() -> None:
+    """A CT has air of 0 as any other value; in an MR 0 is no measurement."""
+    args = {"fields": "image", "channels": [[-20, 120, 50.5, 7.25], None]}
+    sample = make_sample((4, 4, 4), TWO)
+    sample["image"][:, :2] = 0
+    (here,) = transform_here("NormalizeChannels", args, sample, 1)
+    (there,) = transform_there("NormalizeChannels", args, sample, 1, TWO)
+    np.testing.assert_allclose(here["image"], there["image"], rtol=1e-6, atol=1e-5)
+    assert (there["image"][1, :2] == 0).all()
+    assert (there["image"][0, :2] < -6).all()
 
 
 @pytest.mark.parametrize(("key", "args"), DRAWN.items())

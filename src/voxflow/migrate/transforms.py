@@ -102,6 +102,27 @@ def _normalize(args: Args, facts: Facts) -> Translation:
     return exact(node("NormalizeIntensityd", keys=list_fields(args), nonzero=True, channel_wise=True))
 
 
+@translator("transform", "NormalizeChannels")
+def _normalize_channels(args: Args, facts: Facts) -> Translation:
+    """MONAI counts what is not 0 in all channels or in none, so that the two kinds of channels take a node each."""
+    del facts
+    keys, numbers = list_fields(args), args["channels"]
+    stated = [(0.0, 0.0, 0.0, 1.0) if values is None else values for values in numbers]
+    shifts, scales = [values[2] for values in stated], [values[3] for values in stated]
+    by_image = {
+        name: [None if values is None else n for values in numbers]
+        for name, n in (("subtrahend", 0.0), ("divisor", 1.0))
+    }
+    clips = [f"x[{n}]" + (f".clamp({values[0]}, {values[1]})" if values else "") for n, values in enumerate(numbers)]
+    nodes = []
+    if any(numbers):
+        nodes.append(node("Lambdad", keys=keys, func=f"$lambda x: torch.stack([{', '.join(clips)}])"))
+        nodes.append(node("NormalizeIntensityd", keys=keys, subtrahend=shifts, divisor=scales, channel_wise=True))
+    if not all(numbers):
+        nodes.insert(0, node("NormalizeIntensityd", keys=keys, **by_image, nonzero=True, channel_wise=True))
+    return exact(*nodes)
+
+
 @translator("transform", "ScaleIntensityOscillation")
 def _oscillate(args: Args, facts: Facts) -> Translation:
     del facts
