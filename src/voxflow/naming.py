@@ -28,6 +28,9 @@ RESERVED_FINDINGS = ("case", "image", "remark")
 PROBABILITY = "probability_"
 # What Windows takes in no file's name, control characters, and bytes that are no UTF-8.
 _NOT_IN_FILES = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+')
+MAX_CHANNEL = 64  # characters of a channel's name
+# Cells and keys join channels' names by ";", and files of channels are called after them.
+_NOT_IN_CHANNELS = re.compile(r"[;/\\]+")
 _LONG_PSEUDONYM = re.compile(r"^([0-9a-f]{8})[0-9a-f]{8,}(?=_|$)")
 _NOT_IN_METRICS = re.compile(r"[^\w\-. :/]")
 _NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -96,6 +99,56 @@ def make_distinct_names(
 def digest_name(name: str) -> str:
     """The SHA-256 digest of a name, in hexadecimal digits."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def check_channel_names(names: Sequence[str]) -> None:
+    r"""Refuse names of channels that tables and files could not have; for names that the user himself wrote.
+
+    Args:
+        names: in the model's order.
+
+    Raises:
+        ValueError: one is empty, too long, holds ``;``, ``/``, ``\`` or what is not printed, begins or ends with a
+            blank, or two are the same but for upper and lower case.
+    """
+    spellings: dict[str, str] = {}
+    for name in names:
+        if not name or name != _clean_channel(name):
+            raise ValueError(
+                f"a channel is named with 1 to {MAX_CHANNEL} printable letters, none of ; / \\, without blanks around "
+                f"them, got {name!r}"
+            )
+        other = spellings.setdefault(fold_name(name), name)
+        if other is not name:
+            raise ValueError(f"the channels {other!r} and {name!r} differ in upper and lower case alone")
+
+
+def clean_channel_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Make names that :func:`check_channel_names` takes of those that others' files have.
+
+    Args:
+        names: in the model's order.
+
+    Returns:
+        ``_`` in the place of letters that may not be; ``channel_N`` for an empty name, N from 0 as nnU-Net counts; a
+        number behind a name that stood before.
+
+    Example:
+        >>> clean_channel_names(["T1/Gd", "MRI", "mri", " "])
+        ('T1_Gd', 'MRI', 'mri 2', 'channel_3')
+    """
+    unique: dict[str, str] = {}
+    for place, name in enumerate(names):
+        plain = _clean_channel(name) or f"channel_{place}"
+        candidates = (plain, *(f"{plain[: MAX_CHANNEL - 5]} {number}" for number in range(2, len(names) + 2)))
+        clean = next(candidate for candidate in candidates if fold_name(candidate) not in unique)
+        unique[fold_name(clean)] = clean
+    return tuple(unique.values())
+
+
+def _clean_channel(name: str) -> str:
+    printable = "".join(letter if letter.isprintable() else ";" for letter in name.strip())
+    return _NOT_IN_CHANNELS.sub("_", printable)[:MAX_CHANNEL].strip()
 
 
 def make_file_name(name: str) -> str:

@@ -363,6 +363,21 @@ def test_classes_that_were_labelled_need_the_label_that_they_are_about(tmp_path:
         convert(source, None, cases="cases.csv")
 
 
+def test_rows_without_a_name_of_their_own_make_no_case_and_the_others_do(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for n in (1, 2, 3, 4):
+        make_study(source, n)
+    lines = ["a,p1/CT,p1/PET", "b,p2/CT,p2/PET", "b,p3/CT,p3/PET", ",p4/CT,p4/PET"]
+    write_table(source, "case,CT,PET", *lines)
+    cases, rows, _ = convert(source, None, cases="cases.csv", keep_names=True)
+    assert [row["case"] for row in cases] == ["a"]
+    assert [row["reason"] for row in rows if row["modality"] == "table"] == [
+        "line 3: 2 rows have the case 'b'; each needs a name of its own",
+        "line 4: 2 rows have the case 'b'; each needs a name of its own",
+        "line 5: its cell of 'case' is empty",
+    ]
+
+
 def test_a_table_joins_no_two_patients_and_uses_no_series_twice(tmp_path: Path) -> None:
     source = tmp_path / "in"
     for n in (1, 2, 3, 4):
@@ -383,8 +398,8 @@ def test_a_table_joins_no_two_patients_and_uses_no_series_twice(tmp_path: Path) 
         (["case", "a"], None, "no column for the channel"),
         (["case,CT,PTE", "a,x,y"], PET_CT, "no column for the channel 'PET'; did you mean 'PTE'"),
         (["case,CT,PET,X", "a,x,y,z"], PET_CT, "'X' is none of `channels`"),
-        (["case,CT,PET", "a,x,y", "a,v,w"], PET_CT, "2 rows have the case 'a'"),
         (["case,CT,ct", "a,x,y"], None, "differ in upper and lower case alone"),
+        (["case,CT,P/T", "a,x,y"], None, "none of ; /"),
     ],
 )
 def test_a_table_that_can_t_be_followed_is_refused(tmp_path: Path, lines: list[str], rules: Any, message: str) -> None:

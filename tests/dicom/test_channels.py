@@ -178,6 +178,12 @@ def test_words(text: str, word: str, is_there: bool) -> None:
         ({"T1": {"description": [1]}}, "expected a word"),
         ({}, "at least 1"),
         ({"a\nb": {"description": "t1"}}, "printable"),
+        ({"T1;T2": {"description": "t1"}}, "none of ; / \\, without blanks around them, got 'T1;T2'"),
+        ({"T1/T2": {"description": "t1"}}, "got 'T1/T2'"),
+        ({"T1\\T2": {"description": "t1"}}, "got 'T1\\\\T2'"),
+        ({" T1": {"description": "t1"}}, "got ' T1'"),
+        ({"": {"description": "t1"}}, "got ''"),
+        ({"u\u0308": {"description": "t1"}, "\u00fc": {"description": "x"}}, "differ in upper and lower case alone"),
     ],
 )
 def test_a_wrong_rule_is_told_with_what_would_be_right(rules: Any, message: str) -> None:

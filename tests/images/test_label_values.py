@@ -52,12 +52,69 @@ def test_values_become_what_the_option_says(values: list[float], labels: Any, ex
             "[255] have no name in the option labels, which names [1]; name them, too",
         ),
         ([0, 1, 255], {255: "tumour"}, "[1] have no name in the option labels, which names [255]"),
-        ([0, 0.2, 1], {"liver": 1}, "a probability map, or a mask resampled by interpolation: save it as 0 and 1"),
+        (
+            [0, 0.2, 1],
+            {"liver": 1},
+            "a probability map, or a mask resampled by interpolation: convert.label_threshold: 0.5 takes voxels from "
+            "0.5 on as the class, or save it as 0 and 1",
+        ),
     ],
 )
 def test_value_without_a_name_is_refused_with_a_proposal(values: list[float], labels: Any, reason: str) -> None:
     with pytest.raises(DataError, match=re.escape(reason)):
         read_values(values, labels)
+
+
+@pytest.mark.parametrize(
+    ("values", "threshold", "expected"),
+    [
+        ([0, 0.49, 0.5, 0.51, 1], 0.5, [0, 0, 1, 1, 1]),
+        ([0.05, 0.3, 0.31], 0.3, [0, 1, 1]),
+        ([0, 1], 0.5, [0, 1]),
+        ([0, 1, 2], 0.5, [0, 1, 2]),  # no probabilities
+    ],
+)
+def test_a_probability_map_is_cut_where_the_option_says(
+    values: list[float], threshold: float, expected: list[int]
+) -> None:
+    options = ImageOptions.model_validate({"label_threshold": threshold})
+    array, _, remark = LabelValues.of(options).convert(np.array(values, np.float32))
+    assert array.tolist() == expected
+    assert bool(remark) == (set(values) != {*map(int, values)})
+
+
+@pytest.mark.parametrize("values", [[0, 0.5, 2], [-0.5, 0.5], [0.2, float("nan")]])
+def test_what_is_no_probability_map_is_refused_all_the_same(values: list[float]) -> None:
+    options = ImageOptions.model_validate({"label_threshold": 0.5})
+    with pytest.raises(DataError, match="label values are no whole numbers from 0"):
+        LabelValues.of(options).convert(np.array(values))
+
+
+def write_maps(folder: Path, layout: str) -> None:
+    generator = np.random.default_rng(0)
+    for case in ("a", "b"):
+        image, maps = generator.integers(0, 99, (5, 4, 3)).astype(np.int16), generator.random((2, 5, 4, 3))
+        names = (f"{case}/liver", f"{case}/tumour") if layout else (f"labels/{case}",)
+        write_array(folder / (f"{case}/image.nii.gz" if layout else f"images/{case}.nii.gz"), image)
+        for name, probabilities in zip(names, maps.astype(np.float32), strict=False):
+            write_array(folder / f"{name}.nii.gz", probabilities)
+
+
+@pytest.mark.parametrize("layout", ["", "masks"])
+def test_probability_maps_become_labels_by_a_stated_threshold(tmp_path: Path, layout: str) -> None:
+    write_maps(tmp_path / "in", layout)
+    block = {"keep_names": True, "pseudonym_key": "k", "mapping": False, "workers": 1, "layout": layout or None}
+    with pytest.raises(DataError, match=r"label_threshold: 0\.5 takes voxels from 0\.5 on"):
+        convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions.model_validate(block))
+    options = ConvertOptions.model_validate({**block, "label_threshold": 0.25})
+    convert_folder(tmp_path / "in", tmp_path / "out", options)
+    last = "tumour" if layout else "a"
+    path = tmp_path / "in" / (f"a/{last}.nii.gz" if layout else "labels/a.nii.gz")
+    expected = read_volume(path).array >= 0.25
+    label = read_volume(tmp_path / "out/labels/a.nii.gz").array
+    assert ((label == (2 if layout else 1)) == expected).all()
+    (reason, _) = [row["reason"] for row in read_rows(tmp_path / "out/conversion.csv") or []]
+    assert "a probability map: voxels from 0.25 on are of the class" in reason
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,15 @@ from tests.layouts.datasets import (
     Patient,
     make_patients,
     write_array,
+    write_listing,
     write_nnunet,
     write_slicer,
 )
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
-from voxflow.images import merge_masks
+from voxflow.images import list_files, merge_masks, read_channel_rules
+from voxflow.layouts import recognise_layout
 from voxflow.tables import read_rows
 
 if TYPE_CHECKING:
@@ -129,6 +131,26 @@ def test_combinations_have_one_value_in_all_cases(tmp_path: Path) -> None:
     assert regions == {"x": [1, 4], "y": [2, 4, 5], "z": [3, 5]}
 
 
+def test_names_of_channels_that_no_table_could_have_are_cleaned_and_said(tmp_path: Path) -> None:
+    write_nnunet(tmp_path / "in", make_patients(2), ("T1/Gd; post", "t1_gd_ POST"))
+    names = ["T1_Gd_ post", "t1_gd_ POST 2"]
+    layout = recognise_layout(tmp_path / "in", list_files(tmp_path / "in"))
+    assert layout is not None
+    assert list(layout.channels) == names
+    remark = "  channels are called otherwise here: 'T1/Gd; post' → 'T1_Gd_ post', 't1_gd_ POST' → 't1_gd_ POST 2'"
+    assert remark in layout.format_lines()
+    convert(tmp_path / "in", tmp_path / "out", "nnunet", overlap="regions")
+    assert read_form(tmp_path / "out")["channels"] == names
+    assert list(read_channel_rules(tmp_path / "out")) == names
+
+
+@pytest.mark.parametrize("names", [["T1", "T1;T2"], ["a/b", "c"], ["", "c"], ["T1", "t1"], ["a", "b\x1b"]])
+def test_names_of_channels_are_checked_where_the_form_is_read(tmp_path: Path, names: list[str]) -> None:
+    (tmp_path / "case_form.json").write_text(json.dumps({"channels": names}))
+    with pytest.raises(DataError, match=r"case_form\.json: channels: .*; run the stage convert again"):
+        read_channel_rules(tmp_path)
+
+
 def test_exclusive_classes_need_no_form(tmp_path: Path) -> None:
     write_array(tmp_path / "in" / "a" / "ct.nii.gz", np.ones((4, 4, 4), np.int16))
     for number, name in enumerate(("liver", "spleen")):
@@ -150,6 +172,22 @@ def test_case_without_a_channel_is_a_row_and_the_others_go_on(tmp_path: Path) ->
     cases = convert(tmp_path / "in", tmp_path / "out", "nnunet")
     assert sorted(cases) == ["ann", "cid"]
     assert "lacks the channel FLAIR of T1w, FLAIR" in list_reasons(tmp_path / "out")
+
+
+def test_rows_of_a_table_that_make_no_case_are_rows_and_the_others_go_on(tmp_path: Path) -> None:
+    patients = make_patients(2)
+    write_listing(tmp_path / "in", patients, TWO)
+    (tmp_path / "in/store/1/1.nii.gz").unlink()
+    (tmp_path / "in/store/2/0.nii.gz").write_bytes(b"no image")
+    with (tmp_path / "in/paths.csv").open("a") as table:
+        table.write("dan,dan,,,,train\n")
+    cases = convert(tmp_path / "in", tmp_path / "out", "table")
+    assert list(cases) == ["ann"]
+    rows = read_rows(tmp_path / "out/conversion.csv") or []
+    assert [row["verdict"] for row in rows] == ["converted", "quarantined", "quarantined", "quarantined"]
+    assert rows[1]["reason"] == "line 3, column image:FLAIR: 'store/1/1.nii.gz' is not there"
+    assert rows[2]["reason"].startswith("unreadable")
+    assert (rows[3]["source"], rows[3]["reason"]) == ("paths.csv", "line 5, names no image")
 
 
 def test_value_of_no_class_is_a_row(tmp_path: Path) -> None:

@@ -371,13 +371,21 @@ def test_table_as_people_fill_it_in(tmp_path: Path) -> None:
     [
         (("image,part", "a.nii.gz,holdout"), "line 2, column part: expected train, val or test, received 'holdout'"),
         (("image,label,mask", "a.nii.gz,a_label.nii.gz,b_label.nii.gz"), "has the columns label, mask; a label is one"),
-        (("case,image", "1,a.nii.gz", "2"), "line 3: names no image"),
     ],
 )
 def test_table_that_is_not_clear_is_refused(tmp_path: Path, rows: tuple[str, ...], reason: str) -> None:
     write_rows(tmp_path, *rows)
     with pytest.raises(DataError, match=reason):
         recognise(tmp_path)
+
+
+def test_rows_that_are_not_clear_make_no_case(tmp_path: Path) -> None:
+    write_rows(tmp_path, "case,image,part", "1", "2,a.nii.gz", "3,b.nii.gz,holdout")
+    assert [case.fault for case in recognise(tmp_path).cases] == [
+        "line 2, names no image",
+        "",
+        "line 4, column part: expected train, val or test, received 'holdout'",
+    ]
 
 
 def test_short_first_row_is_no_table_of_paths(tmp_path: Path) -> None:

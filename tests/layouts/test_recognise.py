@@ -236,17 +236,47 @@ def test_table_of_paths_in_excel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        ("store/9/drawn.nii.gz", r"line 2, column label: 'store/9/drawn.nii.gz' is not there"),
-        ("../drawn.nii.gz", r"leads out of the source"),
-        ("/etc/passwd", r"leads out of the source"),
+        ("store/9/drawn.nii.gz", "line 2, column label: 'store/9/drawn.nii.gz' is not there"),
+        ("store/0", "line 2, column label: 'store/0' is a folder"),
+        ("empty.nii.gz", "line 2, column label: 'empty.nii.gz' is empty"),
+        ("link.nii.gz", "line 2, column label: 'link.nii.gz' is not there"),
+        ("../drawn.nii.gz", "line 2, column label: '../drawn.nii.gz' leads out of the source, write paths below it"),
+        ("/etc/passwd", "line 2, column label: '/etc/passwd' leads out of the source, write paths below it"),
     ],
 )
-def test_table_names_the_cell_that_is_wrong(tmp_path: Path, cell: str, reason: str) -> None:
+def test_a_wrong_cell_costs_its_row_alone(tmp_path: Path, cell: str, reason: str) -> None:
     write_listing(tmp_path, make_patients(2), TWO)
+    (tmp_path / "empty.nii.gz").touch()
+    (tmp_path / "link.nii.gz").symlink_to("nowhere.nii.gz")
     path = tmp_path / "paths.csv"
     path.write_text(path.read_text().replace("store/0/drawn.nii.gz", cell))
-    with pytest.raises(DataError, match=reason):
+    layout = recognise(tmp_path)
+    assert [case.fault for case in layout.cases] == [reason, "", ""]
+    lines = layout.format_lines()
+    assert f"  1 row(s) of paths.csv make no case: {reason}" in lines
+    assert lines[1].startswith("  2 cases of 2 patients, 2 labelled")
+
+
+def test_a_table_whose_rows_are_all_wrong_is_refused_in_one_line(tmp_path: Path) -> None:
+    write_listing(tmp_path, make_patients(2), TWO)
+    path = tmp_path / "paths.csv"
+    path.write_text(path.read_text().replace("store/", "stored/"))
+    with pytest.raises(
+        DataError, match=r"paths\.csv: no row makes a case: line 2, column image:T1w: .* is not there"
+    ) as error:
         recognise(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_rows_of_one_name_are_refused_and_the_others_count(tmp_path: Path) -> None:
+    write_listing(tmp_path, make_patients(2), TWO)
+    path = tmp_path / "paths.csv"
+    path.write_text(path.read_text().replace("bob", "ann"))
+    layout = recognise(tmp_path)
+    faults = {case.name: case.fault for case in layout.cases}
+    assert faults["cid"] == ""
+    assert faults["ann, line 2"] == "line 2, column case: 2 rows are called 'ann'"
+    assert len(faults) == len(CASES)
 
 
 @pytest.mark.parametrize(

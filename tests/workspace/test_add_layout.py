@@ -107,3 +107,28 @@ def test_rows_of_a_table_of_paths_are_joined(root: Path, capsys: pytest.CaptureF
     (arrived / "more.csv").rename(arrived / "cases.csv")
     assert main(["add", str(arrived)]) == 0
     assert len(convert()) == 5
+
+
+def test_a_row_whose_file_is_missing_is_named_and_the_others_are_added(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "params.yaml").write_text(PARAMS.format("table"))
+    source, arrived = root / "data/raw/demo", root.parent / "arrived"
+    write_table(source, make_patients(2))
+    write_table(arrived, make_others())
+    (arrived / "img/eve.nii.gz").unlink()
+    assert main(["add", str(arrived)]) == 0
+    assert "(volume, img/eve.nii.gz): line 3, column image: 'img/eve.nii.gz' is not there" in capsys.readouterr().err
+    assert len(convert()) == 4
+
+
+def test_a_row_that_is_called_as_one_of_the_source_adds_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "params.yaml").write_text(PARAMS.format("table"))
+    source, arrived = root / "data/raw/demo", root.parent / "arrived"
+    write_table(source, make_patients(2))
+    write_table(arrived, make_others())
+    (arrived / "cases.csv").write_text((arrived / "cases.csv").read_text().replace("dan;", "ann;"))
+    assert main(["add", str(arrived)]) == 2
+    said = capsys.readouterr().err
+    assert "img/dan.nii.gz would be of no case there (line 5, column case: 2 rows are called 'ann')" in said
+    assert len(convert()) == 3

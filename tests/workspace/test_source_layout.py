@@ -29,6 +29,17 @@ def test_layout_stands_in_the_block(root: Path, layout: str, capsys: pytest.Capt
     assert "classes: " in said
 
 
+def test_rows_that_make_no_case_are_counted_before_anything_is_copied(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    LAYOUTS["table"][1](root / "raw", make_patients(2))
+    (root / "raw/store/1/0.nii.gz").unlink()
+    assert main(["new", "mine", "--source", "raw", "--template", "auto"]) == 0
+    said = capsys.readouterr().err
+    assert "  2 cases of 2 patients" in said
+    assert "1 row(s) of paths.csv make no case: line 3, column image:T1w: 'store/1/0.nii.gz' is not there" in said
+
+
 def test_plain_pairs_have_no_layout(root: Path) -> None:
     image = make_patients(1)[0].images[0]
     write_array(root / "raw" / "images" / "a.nii.gz", image)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voxflow.naming import clean_channel_names
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,7 +18,8 @@ def parse_channels(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[
             ``modality`` of the Decathlon's, which names each channel by its number.
 
     Returns:
-        Names in the network's order, and the rule of each, if any has one; both empty for cases of one image.
+        Names in the network's order, cleaned where others' files chose them freely, and the rule of each, if any has
+        one; both empty for cases of one image.
 
     Example:
         >>> parse_channels({"modality": {"0": "FLAIR", "1": "T1w"}})
@@ -33,4 +36,4 @@ def parse_channels(metadata: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[
     names = tuple(str(name) for name in channels) if isinstance(channels, (dict, list)) else ()
     if len(names) < 2 or len(set(names)) < len(names):
         return (), ()
-    return names, tuple(rules) if any(rules) else ()
+    return clean_channel_names(names), tuple(rules) if any(rules) else ()

@@ -59,21 +59,18 @@ def join_by_table(parts: Sequence[SeriesPart], source: Path, options: ConvertOpt
         options: with the table's path, and the channels' names where ``channels`` gives their order.
 
     Raises:
-        DataError: the table is missing, has other columns, or names two cases alike.
+        DataError: the table is missing, or has other columns.
     """
     path = source / (options.cases or "")
     table = read_rows(path)
     if table is None:
         raise DataError("file not found: `cases` names a table below the source", path=path)
     channels = _find_channels(list(table[0]) if table else [], options, path)
-    names = [(row.get(CASE) or "").strip() for row in table]
-    name, count = Counter(names).most_common(1)[0] if names else ("", 1)
-    if count > 1 or not name:
-        raise DataError(f"{count} rows have the case {name!r}; each needs a name of its own", path=path, where=CASE)
     finder = _SeriesFinder(parts, source)
     rows = [_read_row(row, n, channels, finder, options) for n, row in enumerate(table, start=2)]
     uses = Counter(part.key for row in rows for part in row.parts)
-    rows = [_refuse_shared(row, uses) for row in rows]
+    counts = Counter(row.name for row in rows)
+    rows = [_refuse_shared(row, uses, counts[row.name]) for row in rows]
     cases = [
         ChannelCase(row.parts, name=row.name, labels=row.labels, labelled=row.labelled)
         for row in rows
@@ -137,11 +134,18 @@ def _read_row(
     return _TableRow(line, (row.get(CASE) or "").strip(), tuple(parts.values()), labels, labelled, "; ".join(reasons))
 
 
-def _refuse_shared(row: _TableRow, uses: Mapping[tuple[str, int, str], int]) -> _TableRow:
-    """A row that names a series twice, or one that another row names, too."""
+def _refuse_shared(row: _TableRow, uses: Mapping[tuple[str, int, str], int], name_count: int) -> _TableRow:
+    """A row that names a series twice, or one that another row names, too; or whose case has no name of its own."""
     is_shared = any(uses[part.key] > 1 for part in row.parts)
-    reason = "one of its series stands in several cells of the table" if is_shared else ""
-    return replace(row, reason="; ".join(text for text in (row.reason, reason) if text))
+    reasons = (
+        row.reason,
+        "one of its series stands in several cells of the table" if is_shared else "",
+        "" if row.name else f"its cell of {CASE!r} is empty",
+        f"{name_count} rows have the case {row.name!r}; each needs a name of its own"
+        if row.name and name_count > 1
+        else "",
+    )
+    return replace(row, reason="; ".join(filter(None, reasons)))
 
 
 def _leave_out(part: SeriesPart, reason: str) -> SeriesPart:

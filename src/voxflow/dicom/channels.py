@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from voxflow.errors import join_names
 from voxflow.findings import suggest
+from voxflow.naming import check_channel_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from voxflow.dicom.traits import SeriesTraits
 
 CHANNEL_MODALITIES = ("CT", "MR", "PT")
-LONGEST_CHANNEL_NAME = 64
 # Parts of ImageType (0008,0008) of what was computed from another series (PS3.3 C.8.13.3.1, C.8.16.1, vendors' own): no
 # channel, unless its rule names the word.
 COMPUTED = (
@@ -173,15 +173,9 @@ def check_channels(rules: dict[str, Rule]) -> dict[str, Rule]:
     """Check the names of channels.
 
     Raises:
-        ValueError: one is empty or too long, or two are alike.
+        ValueError: one can't be a channel's, or two are alike; see :func:`voxflow.naming.check_channel_names`.
     """
-    spellings: dict[str, str] = {}
-    for name in rules:
-        if not name.strip() or name != name.strip() or len(name) > LONGEST_CHANNEL_NAME or not name.isprintable():
-            raise ValueError(f"a channel is named with 1 to {LONGEST_CHANNEL_NAME} printable letters, got {name!r}")
-        other = spellings.setdefault(name.casefold(), name)
-        if other != name:
-            raise ValueError(f"the channels {other!r} and {name!r} differ in upper and lower case alone")
+    check_channel_names(list(rules))
     suffixes = [rule.suffix.casefold() for rule in rules.values() if isinstance(rule, ChannelRule) and rule.suffix]
     if suffixes and (len(suffixes) < len(rules) or len(set(suffixes)) < len(suffixes)):
         raise ValueError("each channel needs a `suffix` of its own, or none has one")

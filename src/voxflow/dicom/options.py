@@ -94,9 +94,7 @@ class ConvertOptions(ImageOptions):
         values = self.model_dump(mode="json", include=set(IMAGE_KEYS), exclude_defaults=True)
         if self.channels and len(self.channels) == 1:
             ((name, rule),) = self.channels.items()
-            content = rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-            if content.keys() - {"suffix"}:  # of files alone, which no series fits
-                values["channels"] = {name: content}
+            values["channels"] = {name: rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
         return values
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import DataError
 from voxflow.files import read_text, write_json
 from voxflow.layouts import IGNORE
+from voxflow.naming import check_channel_names
 from voxflow.texts import parse_json
 
 if TYPE_CHECKING:
@@ -83,10 +84,16 @@ def read_channel_rules(folder: Path) -> dict[str, dict[str, Any]]:
     """
     form = _read_form(folder)
     try:
-        rules = form.get("rules", {})
-        return {str(name): dict(rules.get(name, {})) for name in form.get("channels", [])}
+        names, rules = [str(name) for name in form.get("channels", [])], form.get("rules", {})
+        channels = {name: dict(rules.get(name, {})) for name in names}
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError("expected names of channels, and rules by name", path=folder / CASE_FORM) from error
+    try:
+        check_channel_names(names)
+    except ValueError as error:
+        message = f"{error}; run the stage convert again"
+        raise DataError(message, path=folder / CASE_FORM, where="channels") from error
+    return channels
 
 
 def read_ignore(folder: Path) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from voxflow.errors import DataError, join_names
 from voxflow.layouts import IGNORE, IGNORE_VALUE
-from voxflow.volumes import renumber_labels, round_labels
+from voxflow.volumes import holds_probabilities, renumber_labels, round_labels
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -35,18 +35,20 @@ class LabelValues:
         ignore: of voxels that nobody labelled, as it is written; None where there is none.
         remap: the value to write by that of the file, for all values but 0; empty: they stay.
         is_option: the option ``labels`` names them, not the data set itself.
+        threshold: from which on a voxel of a probability map is of the class; None: such a map is refused.
     """
 
     allowed: frozenset[int] = frozenset()
     ignore: int | None = None
     remap: Mapping[int, int] = field(default_factory=dict)
     is_option: bool = False
+    threshold: float | None = None
 
     @classmethod
     def of(cls, options: ImageOptions) -> LabelValues:
         """Those that the option ``labels`` names."""
         allowed = frozenset((options.class_labels or {}).values())
-        return cls(allowed, options.ignore, options.remap, is_option=True)
+        return cls(allowed, options.ignore, options.remap, is_option=True, threshold=options.label_threshold)
 
     def convert(self, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[int, ...], str]:
         """Turn a file's values into those that are written.
@@ -55,11 +57,13 @@ class LabelValues:
             array: (i, j, k), of any type.
 
         Returns:
-            uint8 or uint16; the values that occur in it; and how many voxels nobody labelled, in words.
+            uint8 or uint16; the values that occur in it; and in words what the user should know: that it was a
+            probability map, how many voxels nobody labelled.
 
         Raises:
             DataError: a value is no whole number or has no name; the message proposes what would be right.
         """
+        array, remark = cut_probabilities(array, self.threshold)
         array = round_labels(array)
         stored = [int(value) for value in np.unique(array)]
         allowed = self.remap.keys() if self.remap else self.allowed | {self.ignore} if self.allowed else set(stored)
@@ -71,7 +75,27 @@ class LabelValues:
         if self.remap:
             array = renumber_labels(array, self.remap)
         values = tuple(int(value) for value in np.unique(array))
-        return array, values, describe_ignored(array, self.ignore)
+        return array, values, "; ".join(filter(None, (remark, describe_ignored(array, self.ignore))))
+
+
+def cut_probabilities(array: NDArray[Any], threshold: float | None) -> tuple[NDArray[Any], str]:
+    """Make a mask of a probability map; any other label stays as it is.
+
+    Args:
+        array: (i, j, k), of any type.
+        threshold: from which on a voxel is of the class; None: leave the map, too.
+
+    Returns:
+        The label, and what was done to it in words; empty where nothing was.
+
+    Example:
+        >>> mask, text = cut_probabilities(np.array([0.0, 0.4, 0.5, 1.0]), 0.5)
+        >>> mask.tolist(), text
+        ([0, 0, 1, 1], 'a probability map: voxels from 0.5 on are of the class')
+    """
+    if threshold is None or not holds_probabilities(array):
+        return array, ""
+    return (array >= threshold).astype(np.uint8), f"a probability map: voxels from {threshold:g} on are of the class"
 
 
 def describe_ignored(array: NDArray[Any], ignore: int | None) -> str:

@@ -146,6 +146,8 @@ def convert_layout(
 def convert_layout_case(job: LayoutJob) -> ConversionOutcome:
     """Write one case's channels and label."""
     row = _describe_quarantined(job)
+    if job.case.fault:
+        return ConversionOutcome((replace(row, reason=job.case.fault),))
     try:
         return _write_case(job, row)
     except InputError as error:
@@ -246,7 +248,9 @@ def _plan_jobs(
     names = pseudonyms.assign(patients)
     # A table of maps has no names of its own, so that those of the option count.
     allowed = frozenset(value for members in layout.classes.values() for value in members)
-    values = LabelValues(allowed, layout.ignore) if layout.classes else LabelValues.of(options)
+    values = LabelValues.of(options)
+    if layout.classes:
+        values = LabelValues(allowed, layout.ignore, threshold=options.label_threshold)
     ids = choose_case_ids([case.name for case in layout.cases]) if options.keep_names else number_cases(patients, names)
     return [
         LayoutJob(
@@ -255,7 +259,7 @@ def _plan_jobs(
             classes=layout.classes or {name: (value,) for name, value in (options.class_labels or {}).items()},
             values=values,
             absent=options.absent_labels,
-            source_name=namer.name_file(case.files[0]),
+            source_name=namer.name_file(_list_files(case)[0]),
             case_id=case_id,
             patient=names[patient],
             target=target,
@@ -266,8 +270,13 @@ def _plan_jobs(
     ]
 
 
+def _list_files(case: LayoutCase) -> tuple[Path, ...]:
+    """The files that a row tells of: those of the case, else the table that lists it."""
+    return case.files or ((case.table,) if case.table else ())
+
+
 def _describe_quarantined(job: LayoutJob) -> ConversionRow:
-    path, *other_paths = job.case.files
+    path, *other_paths = _list_files(job.case)
     return ConversionRow(
         verdict="quarantined",
         modality="volume",

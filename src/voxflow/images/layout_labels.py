@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from voxflow.errors import DataError, join_names
-from voxflow.images.label_values import describe_ignored
+from voxflow.images.label_values import cut_probabilities, describe_ignored
 from voxflow.layouts import IGNORE
 from voxflow.volumes import (
     Volume,
@@ -85,7 +85,7 @@ def read_layout_label(
     absent = [] if labelled is None else sorted(classes.keys() - set(labelled))
     unknown: list[str] = []
     if sources[0].class_name:
-        label = _read_masks(sources, grid, classes, ignore=values.ignore, overlap=overlap)
+        label = _read_masks(sources, grid, classes, values=values, overlap=overlap)
         unknown = sorted(classes.keys() - {source.class_name for source in sources} - set(absent))
     else:
         label = _read_map(sources[0], grid, values)
@@ -106,21 +106,22 @@ def _read_masks(
     grid: Geometry,
     classes: Mapping[str, tuple[int, ...]],
     *,
-    ignore: int | None,
+    values: LabelValues,
     overlap: Overlap,
 ) -> LayoutLabel:
     """Make one map of the masks of classes and of those that say what nobody labelled."""
     remarks: list[str] = []
+    ignore = values.ignore
 
     def read_masks() -> Iterator[tuple[int, NDArray[np.bool_]]]:
         of_classes = [source for source in sources if source.class_name != IGNORE]
         for source in sorted(of_classes, key=lambda source: classes[source.class_name]):
-            mask, remark = _read_mask(source, grid)
+            mask, remark = _read_mask(source, grid, values.threshold)
             remarks.append(remark)
             yield classes[source.class_name][0], mask
 
     label = merge_masks(read_masks(), grid, max((members[0] for members in classes.values()), default=0), overlap)
-    unlabelled = [_read_mask(source, grid)[0] for source in sources if source.class_name == IGNORE]
+    unlabelled = [_read_mask(source, grid, values.threshold)[0] for source in sources if source.class_name == IGNORE]
     if unlabelled and ignore is not None:
         if ignore in label.values:
             raise DataError(f"classes overlap in so many ways that one takes the value {ignore}, which means ignore")
@@ -179,7 +180,8 @@ def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
                 array = _read_layer(label).array
             except DataError:  # which the conversion of its case will tell
                 continue
-            mask = array != 0 if label.value is None else array == label.value
+            # From 0.5 on, since it may be a probability map.
+            mask = array >= 0.5 if label.value is None else array == label.value
             if covered is not None and covered.shape == mask.shape and bool((covered & mask).any()):
                 return True
             covered = mask if covered is None or covered.shape != mask.shape else covered | mask
@@ -188,17 +190,19 @@ def masks_overlap(layout: Layout, most_cases: int = 5) -> bool:
 
 def _read_map(source: LabelSource, grid: Geometry, values: LabelValues) -> LayoutLabel:
     volume, remark = _read_on_grid(source, grid)
-    array = volume.array
+    array, cut = cut_probabilities(volume.array, values.threshold)
     if source.numbers:
         array = renumber_labels(round_labels(array), source.numbers)
     array, present_values, ignored = values.convert(array)
-    remarks = "; ".join(text for text in (remark, ignored) if text)
+    remarks = "; ".join(text for text in (remark, cut, ignored) if text)
     return LayoutLabel(Volume(array, grid), present_values, remark=remarks)
 
 
-def _read_mask(source: LabelSource, grid: Geometry) -> tuple[NDArray[np.bool_], str]:
-    volume, remark = _read_on_grid(source, grid)
-    array = round_labels(volume.array)
+def _read_mask(source: LabelSource, grid: Geometry, threshold: float | None) -> tuple[NDArray[np.bool_], str]:
+    volume, turn = _read_on_grid(source, grid)
+    array, cut = cut_probabilities(volume.array, threshold)
+    remark = "; ".join(filter(None, (turn, f"{source.class_name}: {cut}" if cut else "")))
+    array = round_labels(array)
     if source.value is None and len(values := np.unique(array)) > 2:
         raise DataError(f"the mask of {source.class_name} has {len(values)} values; expected 0 and one other")
     return array != 0 if source.value is None else array == source.value, remark

@@ -32,6 +32,8 @@ class ImageOptions(BaseModel):
             all cases. For NIfTI labels, the names of the values that the files hold. The name ``ignore`` is of no
             class: it marks voxels that nobody labelled, which training and scores leave out.
             ``{255: tumour}``, names by the values of the files, numbers the names from 1 and writes these numbers.
+        label_threshold: from which value on a voxel of a label file that holds probabilities (0 to 1) is of the class;
+            None refuses such a file. Other label files stay as they are.
         pseudonym_key: the secret that pseudonyms are made with. None takes ``VOXFLOW_PSEUDONYM_KEY``, else
             ``.voxflow/pseudonym.key``, which is made when it is not there.
         patient_pattern: for NIfTI and PNG, a regular expression whose first group, found in the file's path
@@ -49,6 +51,7 @@ class ImageOptions(BaseModel):
 
     findings: str | None = None
     labels: dict[str, LabelValue] | None = Field(default=None, min_length=1)
+    label_threshold: float | None = Field(default=None, gt=0, le=1)
     pseudonym_key: str | None = Field(default=None, min_length=1)
     patient_pattern: str | None = None
     absent_labels: Literal["empty", "unlabelled"] = "empty"

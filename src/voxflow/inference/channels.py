@@ -136,6 +136,8 @@ def _take_layout_case(case: LayoutCase, layout: Layout, selection: Sequence[int]
     images = tuple(dict.fromkeys(source.path for source in sources if source))
     missing = [name for name, source in zip(names, sources, strict=True) if source is None]
     place = layout.root / case.name
+    if case.fault:
+        return ChannelFiles(place, images, reason=case.fault)
     if missing:
         return ChannelFiles(place, images, reason=_describe_missing(missing, names))
     if len(images) == len(sources):

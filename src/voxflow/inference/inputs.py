@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxflow.datalist import Datalist, parse_channels
 from voxflow.dicom import ConvertOptions, convert_folder
@@ -12,12 +12,13 @@ from voxflow.errors import ConfigError, DataError
 from voxflow.images import list_files
 from voxflow.inference.cases import InferenceCase, attach_sources, find_native_cases
 from voxflow.inference.channels import find_channel_files, find_siblings, match_channels
+from voxflow.inference.single_channel import SingleImages, choose_single_images
 from voxflow.naming import fold_name, name_cases
 from voxflow.tables import read_rows
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from voxflow.datalist import Case
@@ -85,7 +86,10 @@ def find_file_cases(folder: Path, files: Sequence[Path], spec: ModelSpec, *, is_
         DataError: the folder's own description is wrong, or its channels are others than the model's.
     """
     if not spec.has_several_images:
-        return InputCases(_name_files(folder, files))
+        # A file that is named is meant, whatever lies beside it.
+        is_chosen = is_alone or spec.task != "segmentation"
+        images = SingleImages(tuple(files), ()) if is_chosen else choose_single_images(folder, files, spec)
+        return InputCases(_name_files(folder, images.files), images.refused)
     groups = [find_siblings(files[0], spec)] if is_alone else find_channel_files(folder, files, spec)
     names = _choose_names([group.place for group in groups], folder)
     return InputCases(
@@ -190,7 +194,7 @@ def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOpt
         DataError: the model takes several channels, and nothing says which series they are.
     """
     learned = {key: value for key, value in spec.convert.items() if key not in options.model_fields_set}
-    if options.cases or options.channels:
+    if options.cases or options.channels or _says_of_files_alone(learned):
         learned.pop("channels", None)
     if learned:
         options = ConvertOptions.model_validate(options.model_dump(exclude_unset=True) | learned)
@@ -209,6 +213,11 @@ def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOpt
         )
     rules = dict(zip(spec.channels, spec.rules, strict=True))
     return ConvertOptions.model_validate(options.model_dump(exclude={"channels", "cases"}) | {"channels": rules})
+
+
+def _says_of_files_alone(learned: Mapping[str, Any]) -> bool:
+    """Whether the model's rule of its one channel is the end of its files' names, which fits no series."""
+    return all(rule.keys() <= {"suffix"} for rule in learned.get("channels", {}).values())
 
 
 def _list_images(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

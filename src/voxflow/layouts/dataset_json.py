@@ -18,7 +18,6 @@ from voxflow.layouts.model import (
     LayoutCase,
     LayoutName,
     Part,
-    make_unique,
     sort_cases,
 )
 from voxflow.texts import parse_json
@@ -159,7 +158,7 @@ class _Description:
             raise self._fail('expected names of the channels, such as {"0": "CT"}', key)
         if {str(number) for number in names} != {str(number) for number in range(len(names))}:
             raise self._fail(f"channels are numbered from 0 without a gap, received {', '.join(names)}", key)
-        return make_unique([str(names[str(number)]) for number in range(len(names))])
+        return tuple(str(names[str(number)]) for number in range(len(names)))
 
     def read_classes(self) -> tuple[dict[str, tuple[int, ...]], int | None]:
         """Values by class without the background, and the value to leave out; ``{"1": "spleen"}`` is read, too."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from voxflow.files import describe_special_file
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
@@ -54,6 +57,23 @@ class FolderFiles:
         taken = set(placed)
         volumes = (file for files in self.by_folder.values() for file in files)
         return {file: (reasons or {}).get(file, NO_PLACE) for file in sorted(volumes) if file not in taken}
+
+
+def describe_unusable(path: Path) -> str:
+    """Say why a file that a table lists can't be read; empty where it may be. It is not opened."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "is not there"
+    except (OSError, ValueError) as error:
+        return f"can't be read ({getattr(error, 'strerror', None) or error})"
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder"
+    if special := describe_special_file(path):
+        return f"is {special}"
+    if status.st_size == 0:
+        return "is empty"
+    return "" if os.access(path, os.R_OK) else "may not be read"
 
 
 def is_volume(path: Path) -> bool:

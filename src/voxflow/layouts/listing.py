@@ -6,14 +6,13 @@ import zipfile
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from voxflow.errors import DataError, MissingDependencyError
+from voxflow.errors import DataError, MissingDependencyError, join_names
 from voxflow.files import require_regular_file
 from voxflow.findings import suggest
-from voxflow.layouts.folder import is_volume
+from voxflow.layouts.folder import describe_unusable, is_volume
 from voxflow.layouts.masks import build_mask_layout
 from voxflow.layouts.model import ChannelSource, LabelSource, Layout, LayoutCase, Part
 from voxflow.tables import LABELLED, read_rows
@@ -28,6 +27,7 @@ CASE, PATIENT, PART = "case", "patient", "part"
 SEPARATOR = ":"
 MOST_WORKBOOK_BYTES = 1 << 25  # unpacked: a table of 100,000 rows; openpyxl takes 50 times as much
 MOST_ROWS, MOST_COLUMNS = 100_000, 1_000  # of a workbook
+MOST_FAULTS = 3  # that are named of all
 EXCEL = (".xlsx", ".xlsm")
 ENDINGS = (".csv", ".tsv", *EXCEL)
 PARTS: Mapping[str, Part] = {
@@ -44,18 +44,22 @@ def recognise_table(folder: FolderFiles) -> Layout | None:
     ``case``, ``patient``, ``part`` (training, testing) and ``labelled`` (names of classes, ";" between) where the
     table has them.
 
+    A row that names no image, a file that is not there, or one out of the source has a fault, and the others count.
+
     Returns:
-        None where no table has a column ``image`` with a volume in its first row.
+        None where no table has a column ``image`` with a volume in any row.
 
     Raises:
-        DataError: two tables have one, a row names no image or a file that is not there, or leads out of the source.
+        DataError: two tables have one, no row makes a case, or the columns contradict each other.
     """
     tables = []
     for file in folder.files:
         if file.parent == folder.source and file.suffix.lower() in ENDINGS:
             rows = _read_table(file)
-            if rows and any(
-                _split_column(column)[0] == IMAGE and is_volume(Path(text)) for column, text in rows[0].items()
+            if any(
+                _split_column(column)[0] == IMAGE and is_volume(Path(text))
+                for row in rows
+                for column, text in row.items()
             ):
                 tables.append((file, rows))
     if len(tables) > 1:
@@ -123,30 +127,69 @@ def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFil
     columns = {column: _split_column(column) for column in rows[0]}
     images = [(column, name or IMAGE) for column, (kind, name) in columns.items() if kind == IMAGE]
     masks = [(column, name) for column, (kind, name) in columns.items() if kind in (LABEL, MASK)]
-    cases = []
-    for number, row in enumerate(rows, start=2):
-        find_file = partial(_find_file, row, path, f"line {number}", folder.source)
-        channels = tuple(ChannelSource(file) if (file := find_file(column)) else None for column, _ in images)
-        labels = tuple(LabelSource(file, name) for column, name in masks if (file := find_file(column)))
-        name = row.get("case") or f"row_{number}"
-        if not any(channels):
-            raise DataError("names no image", path=path, where=f"line {number}")
-        part = row.get("part", "").lower()
-        if part not in PARTS:
-            raise DataError(
-                f"expected train, val or test, received {part!r}", path=path, where=f"line {number}, column part"
-            )
-        patient = row.get("patient") or name
-        cases.append(LayoutCase(name, patient, channels, labels, PARTS[part], _read_labelled(row)))
-    name, count = Counter(case.name for case in cases).most_common(1)[0]
-    if count > 1:
-        raise DataError(f"{count} rows are called {name!r}", path=path, where="case")
     if len({bool(name) for _, name in masks}) > 1 or sum(not name for _, name in masks) > 1:
         names = ", ".join(column for column, _ in masks)
         raise DataError(f"has the columns {names}; a label is one map ({LABEL}) or masks ({MASK}:NAME)", path=path)
+    cases = [
+        _read_case(row, number, path, source=folder.source, images=[column for column, _ in images], masks=masks)
+        for number, row in enumerate(rows, start=2)
+    ]
+    cases = _refuse_repeated(cases)
+    faults = [case.fault.partition("; ")[0] for case in cases if case.fault]
+    if len(faults) == len(cases):
+        raise DataError(f"no row makes a case: {join_names(faults, MOST_FAULTS)}", path=path)
     layout = build_mask_layout("table", folder, tuple(name for _, name in images), cases)
-    layout = replace(layout, remarks=layout.remarks + _list_unread_columns(path, columns))
+    remarks = (f"{len(faults)} row(s) of {path.name} make no case: {join_names(faults, MOST_FAULTS)}",)
+    layout = replace(layout, remarks=(remarks if faults else ()) + layout.remarks + _list_unread_columns(path, columns))
     return layout if any(name for _, name in masks) else replace(layout, classes={})
+
+
+def _read_case(
+    row: Mapping[str, str],
+    number: int,
+    table: Path,
+    *,
+    source: Path,
+    images: Sequence[str],
+    masks: Sequence[tuple[str, str]],
+) -> LayoutCase:
+    """One row; what is wrong with it is its fault, with the files that are clear all the same."""
+    faults: list[str] = []
+
+    def find_file(column: str) -> Path | None:
+        file, fault = _find_file(row.get(column, ""), source)
+        faults.extend([f"column {column}: {fault}"] if fault else [])
+        return file
+
+    channels = tuple(ChannelSource(file) if (file := find_file(column)) else None for column in images)
+    labels = tuple(LabelSource(file, name) for column, name in masks if (file := find_file(column)))
+    part = row.get(PART, "").lower()
+    if part not in PARTS:
+        faults.append(f"column {PART}: expected train, val or test, received {part!r}")
+    if not any(channels) and not faults:
+        faults.append("names no image")
+    name = row.get(CASE) or f"row_{number}"
+    return LayoutCase(
+        name=name,
+        patient=row.get(PATIENT) or name,
+        channels=channels,
+        labels=labels,
+        part=PARTS.get(part, ""),
+        labelled=_read_labelled(row),
+        fault=f"line {number}, {'; '.join(faults)}" if faults else "",
+        table=table,
+    )
+
+
+def _refuse_repeated(cases: Sequence[LayoutCase]) -> list[LayoutCase]:
+    """Refuse each of several rows that have one name, since nobody can tell which one is meant."""
+    counts = Counter(case.name for case in cases)
+
+    def refuse(case: LayoutCase, number: int) -> LayoutCase:
+        fault = f"line {number}, column {CASE}: {counts[case.name]} rows are called {case.name!r}"
+        return replace(case, name=f"{case.name}, line {number}", fault=case.fault or fault)
+
+    return [refuse(case, n) if counts[case.name] > 1 else case for n, case in enumerate(cases, start=2)]
 
 
 def _list_unread_columns(path: Path, columns: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
@@ -163,19 +206,17 @@ def _list_unread_columns(path: Path, columns: Mapping[str, tuple[str, str]]) -> 
     return (f"columns of {path.name} that are not read: {', '.join(unread)}{alone}",)
 
 
-def _find_file(row: Mapping[str, str], table: Path, line: str, source: Path, column: str) -> Path | None:
-    """The file that a cell names; None where the cell is empty."""
-    text = row.get(column, "").replace("\\", "/")
+def _find_file(text: str, source: Path) -> tuple[Path | None, str]:
+    """The file that a cell names, and why it can't be; None where the cell is empty, or leads elsewhere."""
+    text = text.replace("\\", "/")
     if not text:
-        return None
+        return None, ""
     # An absolute path may lie below the source, too.
     file = source / text
     if ".." in PurePosixPath(text).parts or not file.absolute().is_relative_to(source.absolute()):
-        message = f"{text!r} leads out of the source; write paths below it"
-        raise DataError(message, path=table, where=f"{line}, column {column}")
-    if not file.is_file():
-        raise DataError(f"{text!r} is not there", path=table, where=f"{line}, column {column}")
-    return file
+        return None, f"{text!r} leads out of the source, write paths below it"
+    fault = describe_unusable(file)
+    return file, f"{text!r} {fault}" if fault else ""
 
 
 def _read_labelled(row: Mapping[str, str]) -> tuple[str, ...] | None:

@@ -108,7 +108,9 @@ def build_mask_layout(
     values = {class_name: number for number, class_name in enumerate(names, start=1)}
     has_ignore = any(label.class_name == IGNORE for case in cases for label in case.labels)
     lacking = [
-        case.name for case in cases if case.labels and not set(names) <= {label.class_name for label in case.labels}
+        case.name
+        for case in cases
+        if case.labels and not case.fault and not set(names) <= {label.class_name for label in case.labels}
     ]
     remarks = (
         (f"{len(lacking)} labelled case(s) lack a mask of some class, which is taken as empty",) if lacking else ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from voxflow.errors import DataError, join_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 IGNORE = "ignore"  # the name, as nnU-Net has it, of the value of voxels that nobody labelled
@@ -61,6 +61,8 @@ class LayoutCase:
         labels: a map, or masks of classes; empty where the case has none.
         part: what the data set itself uses the case for; empty where it does not say.
         labelled: names of the classes that were labelled in it; None where the data set does not say.
+        fault: why the table that lists it makes no case of it, with the line; empty where it does.
+        table: that lists it, where one does.
     """
 
     name: str
@@ -69,6 +71,8 @@ class LayoutCase:
     labels: tuple[LabelSource, ...] = ()
     part: Part = ""
     labelled: tuple[str, ...] | None = None
+    fault: str = ""
+    table: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -130,13 +134,14 @@ class Layout:
 
     def format_lines(self) -> list[str]:
         """Say in a few lines what the folder is taken for: cases, channels, classes, and what has no place."""
-        labelled = sum(bool(case.labels) for case in self.cases)
-        patients = len({case.patient for case in self.cases})
+        cases = [case for case in self.cases if not case.fault]
+        labelled = sum(bool(case.labels) for case in cases)
+        patients = len({case.patient for case in cases})
         lines = [f"{self.root}: {TITLES[self.name]}"]
-        lines.append(f"  {len(self.cases)} cases of {patients} patients, {labelled} labelled{_count_parts(self.cases)}")
+        lines.append(f"  {len(cases)} cases of {patients} patients, {labelled} labelled{_count_parts(cases)}")
         lines.append(f"  channels: {', '.join(self.channels)}")
         lines += self._list_incomplete()
-        unlabelled = [case.name for case in self.cases if case.part == "training" and not case.labels]
+        unlabelled = [case.name for case in cases if case.part == "training" and not case.labels]
         if labelled and unlabelled:
             lines.append(f"  cases for training without a label: {join_names(unlabelled)}")
         lines.append(f"  classes: {_format_classes(self.classes)}")
@@ -150,7 +155,7 @@ class Layout:
             channel
             for case in self.cases
             for channel, file in zip(self.channels, case.channels, strict=True)
-            if not file
+            if not file and not case.fault
         )
         return [f"  {count} case(s) lack the channel {channel}" for channel, count in counts.items()]
 
@@ -171,20 +176,6 @@ MAX_UNPLACED = 5
 def sort_cases(cases: Iterable[LayoutCase]) -> tuple[LayoutCase, ...]:
     """Order cases by their names, so that equal folders give equal tables."""
     return tuple(sorted(cases, key=lambda case: case.name))
-
-
-def make_unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Number names that stand several times, as in the channels MRI, MRI.
-
-    Example:
-        >>> make_unique(["MRI", "CT", "MRI"])
-        ('MRI', 'CT', 'MRI 2')
-    """
-    unique: list[str] = []
-    for name in names:
-        candidates = (name, *(f"{name} {number}" for number in range(2, len(names) + 2)))
-        unique.append(next(candidate for candidate in candidates if candidate not in unique))
-    return tuple(unique)
 
 
 def _count_parts(cases: Iterable[LayoutCase]) -> str:

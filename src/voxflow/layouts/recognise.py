@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from voxflow.errors import DataError
+from voxflow.errors import DataError, join_names
 from voxflow.layouts.bids import recognise_bids
 from voxflow.layouts.brats import recognise_brats
 from voxflow.layouts.dataset_json import recognise_msd, recognise_nnunet
@@ -16,6 +16,7 @@ from voxflow.layouts.listing import recognise_table
 from voxflow.layouts.masks import recognise_masks, recognise_totalsegmentator
 from voxflow.layouts.model import TITLES, sort_cases
 from voxflow.layouts.slicer import recognise_slicer
+from voxflow.naming import clean_channel_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -55,7 +56,15 @@ def recognise_layout(source: Path, files: Iterable[Path], name: LayoutName | Non
     layout = next((layout for read in readers.values() if (layout := read(folder))), None)
     if layout is None and name is not None:
         raise DataError(f"does not look like {TITLES[name]}", path=source)
-    return _name_apart(layout, folder) if layout else None
+    return _name_channels(_name_apart(layout, folder)) if layout else None
+
+
+def _name_channels(layout: Layout) -> Layout:
+    """Clean the names of channels, which others' files choose freely; a remark says what was changed."""
+    names = clean_channel_names(layout.channels)
+    changed = [f"{old!r} → {new!r}" for old, new in zip(layout.channels, names, strict=True) if old != new]
+    remark = f"channels are called otherwise here: {join_names(changed)}"
+    return replace(layout, channels=names, remarks=(*layout.remarks, *([remark] if changed else [])))
 
 
 def _name_apart(layout: Layout, folder: FolderFiles) -> Layout:

@@ -2,6 +2,7 @@ from .alignment import HIGHEST_LABEL as HIGHEST_LABEL
 from .alignment import align as align
 from .alignment import describe_mismatch as describe_mismatch
 from .alignment import describe_turn as describe_turn
+from .alignment import holds_probabilities as holds_probabilities
 from .alignment import renumber_labels as renumber_labels
 from .alignment import round_labels as round_labels
 from .channel_profile import ChannelFeatures as ChannelFeatures

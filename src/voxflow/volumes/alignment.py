@@ -109,8 +109,11 @@ def round_labels(array: NDArray[Any], path: Path | None = None) -> NDArray[Any]:
         if not (np.abs(values - array) <= LABEL_TOLERANCE).all():
             wrong = np.unique(array)[:MOST_VALUES].tolist()
             message = f"label values are no whole numbers from 0: {wrong}"
-            if array.min() >= 0 and array.max() <= 1:
-                message += "; a probability map, or a mask resampled by interpolation: save it as 0 and 1 above 0.5"
+            if holds_probabilities(array):
+                message += (
+                    "; a probability map, or a mask resampled by interpolation: convert.label_threshold: 0.5 takes "
+                    "voxels from 0.5 on as the class, or save it as 0 and 1"
+                )
             raise DataError(message, path=path)
     else:
         values = array
@@ -118,3 +121,16 @@ def round_labels(array: NDArray[Any], path: Path | None = None) -> NDArray[Any]:
     if least < 0 or most > HIGHEST_LABEL:
         raise DataError(f"label values lie between {least} and {most}, expected 0 to {HIGHEST_LABEL}", path=path)
     return np.asarray(values.astype(np.uint8 if most < 256 else np.uint16, copy=False))
+
+
+def holds_probabilities(array: NDArray[Any]) -> bool:
+    """Whether an array has values from 0 to 1 that are neither, as a probability map and no label has.
+
+    Example:
+        >>> holds_probabilities(np.array([0.0, 0.4, 1.0])), holds_probabilities(np.array([0.0, 1.0]))
+        (True, False)
+    """
+    if array.dtype.kind != "f" or not array.size:
+        return False
+    lies_within = bool(((array >= -LABEL_TOLERANCE) & (array <= 1 + LABEL_TOLERANCE)).all())
+    return lies_within and bool((np.abs(np.rint(array) - array) > LABEL_TOLERANCE).any())

@@ -262,7 +262,7 @@ def _move_path(cell: str, folder: Path, prefix: Path) -> str:
 
 
 def _require_new_names(header: list[str], rows: list[list[str]], new_rows: list[list[str]], path: Path) -> None:
-    """No case of the new rows may be called as one that is there: the whole table would be refused."""
+    """No case of the new rows may be called as one that is there: both rows would be refused."""
     column = header.index("case")
     names = {row[column].strip() for row in rows if row and row not in new_rows}
     repeated = sorted(names & {row[column].strip() for row in new_rows if row})

@@ -55,10 +55,14 @@ class LayoutAddition:
         except DataError as error:
             message = f"with these files it would not be {TITLES[self.name]}: {error.message}; nothing was added"
             raise DataError(message, path=self.source) from error
-        lacking = self.images - {file for case in layout.cases for file in case.files} if layout else self.images
+        cases = sorted(layout.cases if layout else (), key=lambda case: not case.fault)
+        faults = {file: case.fault for case in cases for file in case.files}
+        lacking = {file for file in self.images if faults.get(file, "of no case")}
         if lacking:
-            file = min(lacking).relative_to(self.source).as_posix()
-            raise DataError(f"{file} would be of no case there; nothing was added", path=self.source)
+            file = min(lacking)
+            why = f" ({faults[file]})" if file in faults else ""
+            name = file.relative_to(self.source).as_posix()
+            raise DataError(f"{name} would be of no case there{why}; nothing was added", path=self.source)
 
 
 def plan_layout_addition(source: Path, folder: Path, name: LayoutName) -> LayoutAddition:
@@ -88,7 +92,7 @@ def plan_layout_addition(source: Path, folder: Path, name: LayoutName) -> Layout
         if not filecmp.cmp(origin, target, shallow=False)
         if (text := _join_descriptions(target, origin, present, arrived)) is not None
     }
-    images = frozenset(find_target(file) for case in arrived.cases for file in case.files)
+    images = frozenset(find_target(file) for case in arrived.cases if not case.fault for file in case.files)
     return LayoutAddition(pairs, texts, source, name, images)
 
 
