@@ -9,7 +9,8 @@ import pytest
 from scipy import ndimage
 
 from voxflow.components import Component, build_transform
-from voxflow.components.transforms.cropping import FOREGROUND, crop_or_pad, cut_window
+from voxflow.components.transforms.boxes import crop_or_pad, cut_window
+from voxflow.components.transforms.cropping import FOREGROUND
 from voxflow.components.transforms.patches import patch_points, rotation_matrix, sample_at
 
 

@@ -115,15 +115,15 @@ class Chain:
         Returns:
             The parameters of each transform of the tail, for each sample that ``run_tail`` would return.
         """
-        drawn: list[tuple[Sample, tuple[Draw, ...]]] = [(sample, ())]
+        outlines: list[tuple[Sample, tuple[Draw, ...]]] = [(sample, ())]
         for transform in self.tail:
             now = transform.at_epoch(epoch)
-            drawn = [
+            outlines = [
                 (now.outline(outline, parameters), (*earlier, parameters))
-                for outline, earlier in drawn
+                for outline, earlier in outlines
                 for parameters in now.draw_all(outline, rng)
             ]
-        return [parameters for _, parameters in drawn]
+        return [parameters for _, parameters in outlines]
 
     def apply_tail(self, batch: TensorBatch, draws: Sequence[tuple[Draw, ...]], epoch: int = 1) -> TensorBatch:
         """Apply to a batch of tensors what was drawn for each of its items.

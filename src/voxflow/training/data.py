@@ -8,10 +8,11 @@ what it would have.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,14 +21,16 @@ from voxflow.errors import DataError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
 
     from voxflow.components import Chain, Pipeline, Sample
+    from voxflow.training.device_batches import DeviceAugmenter
 
 FIELDS = ("image", "label")
+Drawn = TypeVar("Drawn")
 
 
 class SampleStore(Protocol):
@@ -48,11 +51,31 @@ class Batch:
         image: (batch, channel, ...spatial), float32.
         label: masks (batch, 1, i, j, k), integers; findings (batch, finding), float32.
         cases: the case of each item.
+        ready: of a batch that a GPU makes: the event after which it is there.
     """
 
     image: torch.Tensor
     label: torch.Tensor
     cases: tuple[str, ...]
+    ready: Any = None
+
+    def copy_to(self, device: torch.device, memory_format: torch.memory_format) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy image and label to a device in the background.
+
+        Args:
+            device: where the network is.
+            memory_format: of the image.
+        """
+        if self.ready is not None:
+            import torch
+
+            stream = torch.cuda.current_stream(device)
+            stream.wait_event(self.ready)
+            # Made in another stream, whose later batches must not take this memory before the step has used it.
+            for tensor in (self.image, self.label):
+                tensor.record_stream(stream)
+        image = self.image.to(device, memory_format=memory_format, non_blocking=True)
+        return image, self.label.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -72,6 +95,7 @@ class Batches:
         world_size: number of processes that share an epoch.
         skip: a case whose transforms fail is named and replaced by the next one, instead of an error.
         pin: page-locked memory, from which a GPU copies in the background.
+        augmenter: makes the batches on a device, of what is drawn here; None: they are made here.
     """
 
     store: SampleStore
@@ -83,6 +107,7 @@ class Batches:
     world_size: int = 1
     skip: bool = False
     pin: bool = False
+    augmenter: DeviceAugmenter | None = None
 
     @property
     def steps(self) -> int:
@@ -131,33 +156,58 @@ class Batches:
                 yield ahead.popleft().result()
 
     def _make_batch(self, cases: list[int], seed: tuple[int, ...], first_place: int) -> Batch:
-        samples = [
-            sample
-            for place, case in enumerate(cases, first_place)
-            for sample in self._draw_patches(case, (*seed, place))
-        ]
+        seeds = [(case, (*seed, place)) for place, case in enumerate(cases, first_place)]
+        if self.augmenter is not None:
+            return self._make_on_device(self.augmenter, seeds)
+        samples = [sample for case, place in seeds for sample in self._try_case(case, place, self._draw_patches)]
         batch = collate(samples, self.pipeline.output_crop_size)
         if not self.pin:
             return batch
         return Batch(batch.image.pin_memory(), batch.label.pin_memory(), batch.cases)
 
-    def _draw_patches(self, index: int, seed: tuple[int, ...]) -> list[Sample]:
-        """Run the chain's random transforms on one case; on the next one where they fail and that is allowed.
+    def _make_on_device(self, augmenter: DeviceAugmenter, seeds: list[tuple[int, tuple[int, ...]]]) -> Batch:
+        import torch
+
+        drawn = [self._try_case(case, seed, augmenter.draw) for case, seed in seeds]
+        names = tuple(case.name for case in drawn for _ in case.draws)
+        try:
+            fields, ready = augmenter.apply(drawn, epoch=seeds[0][1][1])
+        except (torch.OutOfMemoryError, DataError):
+            raise
+        except Exception as error:
+            cases = ", ".join(dict.fromkeys(names))
+            raise DataError(f"case(s) {cases}: {type(error).__name__}: {error}") from error
+        for name, items in fields.items():
+            _require_one_shape(name, {tuple(item.shape) for item in items}, names)
+        return Batch(fields["image"], fields["label"], names, ready)
+
+    def _draw_patches(self, index: int, rng: np.random.Generator, epoch: int) -> list[Sample]:
+        return self.chain.run_tail(self.store[index], rng, epoch)
+
+    def _try_case(
+        self, index: int, seed: tuple[int, ...], draw: Callable[[int, np.random.Generator, int], Drawn]
+    ) -> Drawn:
+        """Draw from one case; from the next one where that fails and it is allowed.
 
         The seed is the training's own, then the epoch.
         """
         fault = ""
         for case in range(index, index + len(self.store)):
-            sample: Sample = {"case": case}
+            number = case % len(self.store)
             try:
-                sample = self.store[case % len(self.store)]
-                return self.chain.run_tail(sample, np.random.default_rng(seed), epoch=seed[1])
+                return draw(number, np.random.default_rng(seed), seed[1])
             except Exception as error:
-                fault = f"case {sample['case']}: {type(error).__name__}: {error}"
+                fault = f"case {self._name_case(number)}: {type(error).__name__}: {error}"
                 if not self.skip:
                     raise DataError(f"{fault} (on_bad_case: skip goes on without it)") from error
                 say(f"warning: {fault}; another case takes its place")
         raise DataError(f"no case is left that can be transformed; the last one: {fault}")
+
+    def _name_case(self, index: int) -> Any:
+        """The case's id; its number where it can't be read."""
+        with contextlib.suppress(Exception):
+            return self.store[index]["case"]
+        return index
 
 
 def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:
@@ -174,14 +224,16 @@ def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:
 
     arrays = {name: [_fit_to_size(sample[name], size) for sample in samples] for name in FIELDS}
     for name, parts in arrays.items():
-        shapes = {part.shape for part in parts}
-        if len(shapes) > 1:
-            cases = ", ".join(str(sample["case"]) for sample in samples)
-            raise DataError(
-                f"{name}s of one batch differ in shape: {sorted(shapes)} (cases {cases}); crop or scale them"
-            )
+        _require_one_shape(name, {part.shape for part in parts}, [str(sample["case"]) for sample in samples])
     image, label = (torch.from_numpy(np.ascontiguousarray(np.stack(arrays[name]))) for name in FIELDS)
     return Batch(image, label, tuple(str(sample["case"]) for sample in samples))
+
+
+def _require_one_shape(name: str, shapes: set[tuple[int, ...]], cases: Iterable[str]) -> None:
+    if len(shapes) > 1:
+        raise DataError(
+            f"{name}s of one batch differ in shape: {sorted(shapes)} (cases {', '.join(cases)}); crop or scale them"
+        )
 
 
 def _fit_to_size(array: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:

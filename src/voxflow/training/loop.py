@@ -227,8 +227,7 @@ class TrainingLoop:
             parameters["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         for number, batch in enumerate(group, 1):
-            image = batch.image.to(self.fabric.device, memory_format=self.memory_format, non_blocking=True)
-            label = batch.label.to(self.fabric.device, non_blocking=True)
+            image, label = batch.copy_to(self.fabric.device, self.memory_format)
             with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
                 loss = self.loss(self.network(image), label)
                 # A SegResNet with a VAE branch adds what its reconstruction of the image costs.

@@ -53,7 +53,11 @@ class TrainOptions(BaseModel):
             configuration says ``use_amp: false``.
         accelerator: "auto" takes a GPU where there is one.
         threads: number of CPU threads; None: all that this process may use.
-        workers: threads that prepare batches ahead; None: one where a second core is free.
+        workers: threads that prepare batches ahead; None: one where a second core is free, four for a GPU.
+        augment_on: where random transforms are applied as they were drawn: "auto" on the GPU where one trains, and
+            else on the processor.
+        gpu_cache_mb: memory of the GPU that prepared cases may take; None: four tenths of what is free when the
+            training begins. Those that find no room are copied patch by patch.
         max_minutes: the training ends cleanly after this long, whatever ``epochs`` says.
         schedule: what the learning-rate policy goes by: the epochs, or "minutes": its whole course fits into
             ``max_minutes``, however fast the machine is.
@@ -91,6 +95,8 @@ class TrainOptions(BaseModel):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
     workers: NonNegativeInt | None = None
+    augment_on: Literal["auto", "processor", "device"] = "auto"
+    gpu_cache_mb: NonNegativeInt | None = None
     max_minutes: PositiveFloat | None = None
     schedule: Literal["epochs", "minutes"] = "epochs"
     checkpoint: Path | None = None

@@ -21,6 +21,7 @@ from voxflow.training.device import (
     seed_everything,
     share_cores,
 )
+from voxflow.training.device_batches import place_batches
 from voxflow.training.digests import digest_training
 from voxflow.training.distributed import World
 from voxflow.training.interruption import Interruption
@@ -89,7 +90,7 @@ def train(
         state, start = _choose_start(out, identity, options, world)
         seed = seed_everything(options.seed, workflow.globals.determinism, deterministic=options.deterministic)
         batches, validation_store = prepare_data(plan, (training, validation), options, world, seed=seed)
-        batches = replace(batches, pin=fabric.device.type == "cuda")
+        batches = place_batches(batches, options, fabric.device, count_threads(options))
         interruption, recorder = stack.enter_context(Interruption()), None
         if world.is_first:
             rows = state["rows"] if state else None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from voxflow.machine import has_gpu
-from voxflow.training.device import choose_precision, keep_memory, open_fabric, share_cores
+from voxflow.training.device import choose_precision, count_threads, keep_memory, open_fabric, share_cores
+from voxflow.training.device_batches import place_batches
 from voxflow.training.distributed import World
 from voxflow.training.loop import TrainingLoop
 from voxflow.training.session import plan_training_data, prepare_data
@@ -87,7 +88,7 @@ def try_steps(
     fabric, world = open_fabric(options, precision), World()
     trial_cases = training[: max(CASES, plan.train_pipeline.cases_per_step)]
     batches, validation_store = prepare_data(plan, (trial_cases, []), options, world, seed=0)
-    batches = replace(batches, pin=fabric.device.type == "cuda")
+    batches = place_batches(batches, options, fabric.device, count_threads(options))
     with tempfile.TemporaryDirectory() as out:
         loop = TrainingLoop(
             plan,

@@ -10,12 +10,12 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from voxflow.components.registry import register
 from voxflow.components.tlt.loading import DataFormat  # noqa: TC001 (pydantic reads annotations at run time)
 from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
+from voxflow.components.transforms.boxes import cut_fields
 from voxflow.components.transforms.cropping import (
     CropFixedSizeRandomCenter,
     CropRandomSizeWithDisplacement,
     FastCropByPosNegRatio,
     FastPosNegRatioCropROI,
-    cut_fields,
 )
 from voxflow.components.transforms.grids import rescale_affines
 from voxflow.components.transforms.spatial import resize_array

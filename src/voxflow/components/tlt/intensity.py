@@ -62,7 +62,7 @@ class TltIntensityShift(RandomFieldTransform):
 
     def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         """Add each item's shift."""
-        return tensors.float() + spread([drawn["shift"] for drawn in draws], tensors)
+        return tensors.float() + spread([parameters["shift"] for parameters in draws], tensors)
 
 
 @register("transform", dialect="tlt2", name="AddGaussianNoise")
@@ -122,6 +122,6 @@ class AdjustContrast(RandomFieldTransform):
         axes = tuple(range(2, tensors.ndim))
         values = tensors.double()
         mean = values.mean(axes, keepdim=True)
-        stretched = (values - mean) * spread([drawn["factors"] for drawn in draws], tensors) + mean
+        stretched = (values - mean) * spread([parameters["factors"] for parameters in draws], tensors) + mean
         low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
         return stretched.clamp(low, high).float()

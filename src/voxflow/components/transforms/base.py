@@ -283,16 +283,17 @@ class RandomFieldTransform(RandomTransform):
     def _change_drawn(self, items: Any, draws: Sequence[Draw]) -> Any:
         import torch
 
-        drawn = [number for number, parameters in enumerate(draws) if parameters]
+        numbers = [number for number, parameters in enumerate(draws) if parameters]
         if not isinstance(items, torch.Tensor):
             changed = list(items)
-            for number in drawn:
+            for number in numbers:
                 changed[number] = self.change_tensors(items[number][None], [draws[number]])[0]
             return changed
-        if len(drawn) == len(draws):
+        if len(numbers) == len(draws):
             return self.change_tensors(items, draws)
-        some = self.change_tensors(torch.stack([items[n] for n in drawn]), [draws[n] for n in drawn])
-        return torch.stack([some[drawn.index(n)] if n in drawn else items[n] for n in range(len(draws))])
+        changed_items = self.change_tensors(torch.stack([items[n] for n in numbers]), [draws[n] for n in numbers])
+        by_number = dict(zip(numbers, changed_items, strict=True))
+        return torch.stack([by_number.get(number, item) for number, item in enumerate(items)])
 
     def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         """Do to tensors of any device what :meth:`change` does to arrays, within rounding.

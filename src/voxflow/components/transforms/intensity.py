@@ -242,7 +242,7 @@ class ScaleIntensityOscillation(RandomFieldTransform):
 
     def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         """Multiply each item by its factor."""
-        return tensors.float() * spread([drawn["factor"] for drawn in draws], tensors)
+        return tensors.float() * spread([parameters["factor"] for parameters in draws], tensors)
 
 
 @register("transform")
@@ -293,9 +293,9 @@ class AddGaussianNoise(RandomFieldTransform):
         ones, and 96³ voxels take 5 ms.
         """
         noise = np.empty(tensors.shape, dtype=np.float32)
-        for out, drawn in zip(noise, draws, strict=True):
-            np.random.default_rng(drawn["seed"]).standard_normal(out=out, dtype=np.float32)
-        deviations = spread([drawn["deviation"] for drawn in draws], tensors)
+        for out, parameters in zip(noise, draws, strict=True):
+            np.random.default_rng(parameters["seed"]).standard_normal(out=out, dtype=np.float32)
+        deviations = spread([parameters["deviation"] for parameters in draws], tensors)
         return tensors.float() + upload(noise, tensors.device) * deviations
 
 
@@ -344,8 +344,8 @@ class ScaleShiftIntensity(RandomFieldTransform):
         count = is_inside.sum(axes, keepdim=True).clamp(min=1)
         mean = values.sum(axes, keepdim=True) / count
         deviation = (((values - mean) * is_inside).square().sum(axes, keepdim=True) / count).sqrt()
-        shifts = spread([drawn["shifts"] for drawn in draws], tensors) * deviation
-        return tensors.float() * spread([drawn["factors"] for drawn in draws], tensors) + shifts.float()
+        shifts = spread([parameters["shifts"] for parameters in draws], tensors) * deviation
+        return tensors.float() * spread([parameters["factors"] for parameters in draws], tensors) + shifts.float()
 
 
 def _spread(channel: NDArray[Any]) -> float:

@@ -106,9 +106,9 @@ class ConvertToRegions(FieldTransform):
         fields = {}
         for name in self.fields:
             items = []
-            for item, drawn in zip(batch.gather(name), draws, strict=True):
+            for item, parameters in zip(batch.gather(name), draws, strict=True):
                 masks = self.change_tensor(item)
-                for number in drawn["unlabelled"]:
+                for number in parameters["unlabelled"]:
                     masks = masks.to(torch.int8)
                     masks[number] = UNKNOWN
                 items.append(masks)

@@ -111,7 +111,7 @@ class RandomAxisFlip(RandomFieldTransform):
         import torch
 
         pairs = zip(tensors, draws, strict=True)
-        return torch.stack([item.flip([axis + 1 for axis in drawn["axes"]]) for item, drawn in pairs])
+        return torch.stack([item.flip([axis + 1 for axis in parameters["axes"]]) for item, parameters in pairs])
 
 
 @register("transform")
@@ -172,7 +172,7 @@ class RandomRotate3D(RandomFieldTransform):
         import torch
 
         pairs = zip(tensors, draws, strict=True)
-        return torch.stack([torch.rot90(item, drawn["turns"], (1, 2)) for item, drawn in pairs])
+        return torch.stack([torch.rot90(item, parameters["turns"], (1, 2)) for item, parameters in pairs])
 
 
 @register("transform")
@@ -226,7 +226,7 @@ class RandomRotate2D(RandomFieldTransform):
         rows, columns = tensors.shape[2:4]
         # Where the voxel of a unit of torch's grid, half the distance of the outermost centres, is read from.
         half = np.maximum(np.array([rows - 1, columns - 1]) / 2, 0.5)
-        radians = np.deg2rad([drawn["angle"] for drawn in draws])
+        radians = np.deg2rad([parameters["angle"] for parameters in draws])
         cos, sin = np.cos(radians), np.sin(radians)
         turns = np.stack([np.stack([cos, sin], 1), np.stack([-sin, cos], 1)], 1) / half[:, None]
         # torch names the last axis first.
@@ -322,7 +322,7 @@ class RandomZoom(RandomFieldTransform):
         grid = torch.empty((len(tensors), *shape, len(shape)), dtype=torch.float32, device=tensors.device)
         for axis, n in enumerate(shape):
             centre = (n - 1) / 2
-            steps = 1 / np.array([drawn["factors"][axis] for drawn in draws])[:, None]
+            steps = 1 / np.array([parameters["factors"][axis] for parameters in draws])[:, None]
             # SciPy blends nothing across an edge: what lies beyond the outermost centres is 0. The sums are rounded as
             # in its NI_ZoomShift.
             places = (np.arange(n) + (centre - steps * centre) / steps) * steps

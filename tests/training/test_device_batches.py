@@ -1,0 +1,163 @@
+"""Batches that are made where the network is, and trainings on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.conftest import volume_config, workflow_of
+from voxflow.components import Chain, Component, SegmentationImagePipeline
+from voxflow.errors import DataError
+from voxflow.tracking import NullTracker
+from voxflow.training import TrainOptions, read_checkpoint, train
+from voxflow.training.data import Batches
+from voxflow.training.device_batches import DeviceCases, place_batches
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from voxflow.datalist import Datalist
+    from voxflow.training import DataFacts
+
+SIZE = (8, 8, 6)
+CPU = torch.device("cpu")
+BOTH = {"fields": ["image", "label"]}
+TURN: dict[str, Any] = {
+    "name": "FastPosNegRatioCropROI",
+    "args": {"fields": "image", "size": list(SIZE), "rotation": True, "scale": True, "deform": True},
+}
+FLIP: dict[str, Any] = {"name": "RandomSpatialFlip", "args": BOTH}
+NOISE: dict[str, Any] = {"name": "AddGaussianNoise", "args": {"fields": "image"}}
+BRIGHT: dict[str, Any] = {"name": "ScaleShiftIntensity", "args": {"fields": "image"}}
+
+
+def make_store(count: int = 5, shape: tuple[int, int, int] = (12, 14, 9)) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((count, 1, *shape)) < 0.1).astype(np.uint8)
+    images = rng.normal(size=(count, 2, *shape)).astype(np.float32)
+    return [{"case": str(n), "image": images[n], "label": labels[n], "spacing": (1.0, 1.0, 2.0)} for n in range(count)]
+
+
+def make_batches(*steps: dict[str, Any], store: Any = None, **options: Any) -> Batches:
+    places: dict[str, Any] = {"data_list_file_path": "", "data_file_base_dir": "", "data_list_key": "training"}
+    pipeline = SegmentationImagePipeline(**places, output_crop_size=SIZE, output_batch_size=2)
+    chain = Chain.build([Component.model_validate(step) for step in steps])
+    return Batches(make_store() if store is None else store, chain, pipeline, 7, **options)
+
+
+def place(batches: Batches, **options: Any) -> Batches:
+    return place_batches(batches, TrainOptions(augment_on="device", **options), CPU, threads=2)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("cache", [None, 0, 1000])
+def test_an_epoch_is_the_same_wherever_it_is_made(workers: int, cache: int | None) -> None:
+    batches = make_batches(TURN, FLIP, NOISE, BRIGHT, workers=workers)
+    on_device = place(batches, gpu_cache_mb=cache)
+    assert on_device.augmenter is not None
+    assert on_device.channels == 2
+    for epoch in (1, 2):
+        for expected, batch in zip(batches.iterate_epoch(epoch), on_device.iterate_epoch(epoch), strict=True):
+            assert batch.cases == expected.cases
+            torch.testing.assert_close(batch.image, expected.image, rtol=1e-4, atol=1e-4)
+            assert (batch.label != expected.label).float().mean() < 0.005
+            assert batch.label.dtype == expected.label.dtype
+
+
+def test_cases_are_kept_as_long_as_there_is_room() -> None:
+    store = make_store(6, (64, 64, 16))
+    size = store[0]["image"].nbytes + store[0]["label"].nbytes
+    cases = DeviceCases(store, CPU, int(2.5 * size / 2**20) + 1)
+    for index in [*range(6), *range(6)]:
+        sample, tensors = cases.fetch(index, ("image", "label"))
+        assert tensors["label"].dtype == torch.uint8
+        np.testing.assert_array_equal(tensors["image"].numpy(), sample["image"])
+    assert cases.count == int((int(2.5 * size / 2**20) + 1) * 2**20 / size)
+    # The same tensors, and no further copies.
+    assert cases.fetch(0, ("image",))[1]["image"] is cases.fetch(0, ("image",))[1]["image"]
+
+
+def test_a_gpu_that_is_full_keeps_the_cases_that_it_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = DeviceCases(make_store(), CPU, 1000)
+    cases.fetch(0, ("image",))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch.Tensor, "to", fail)
+    assert cases.fetch(1, ("image",))[1]["image"].shape == (2, 12, 14, 9)
+    assert cases.fetch(2, ("image",))[1]["image"].shape == (2, 12, 14, 9)
+    assert cases.count == 1
+    assert capsys.readouterr().err.count("no room for more than 1 cases") == 1
+
+
+def test_types_that_torch_hardly_knows_keep_their_values() -> None:
+    image = np.array([[[[0, 40_000, 65_535]]]], np.uint16)
+    tensors = DeviceCases([{"case": "a", "image": image, "label": image.astype(">i2")}], CPU, 0).fetch(
+        0, ("image", "label")
+    )[1]
+    assert tensors["image"].tolist() == image.tolist()
+    assert tensors["label"].tolist() == image.astype(">i2").tolist()
+
+
+def test_a_chain_that_knows_arrays_alone_stays_on_the_processor(capsys: pytest.CaptureFixture[str]) -> None:
+    batches = place(make_batches(FLIP, TURN))
+    assert batches.augmenter is None
+    assert capsys.readouterr().err.splitlines() == [
+        "batches are made on the processor: FastPosNegRatioCropROI has no code for a device at its place"
+    ]
+    assert place_batches(make_batches(TURN), TrainOptions(), CPU, 2).augmenter is None
+    assert not capsys.readouterr().err
+
+
+def test_a_case_that_can_not_be_drawn_from_is_named_or_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store()
+    del store[3]["label"]
+    with pytest.raises(DataError, match=r"case 3: KeyError.*on_bad_case: skip"):
+        list(place(make_batches(TURN, store=store)).iterate_epoch(1))
+    epoch = list(place(make_batches(TURN, store=store, skip=True)).iterate_epoch(1))
+    assert "3" not in {case for batch in epoch for case in batch.cases}
+    assert "another case takes its place" in capsys.readouterr().err
+
+
+def test_whole_images_of_different_size_are_refused_with_their_cases() -> None:
+    store = [*make_store(1), *make_store(1, (12, 14, 8))]
+    batches = make_batches(FLIP, store=store)
+    batches = Batches(
+        batches.store, batches.chain, batches.pipeline.model_copy(update={"output_crop_size": (-1,) * 3}), 7
+    )
+    with pytest.raises(DataError, match=r"images of one batch differ in shape: .*; crop or scale them"):
+        list(place(batches).iterate_epoch(1))
+
+
+@pytest.fixture
+def run(tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions) -> Any:
+    def run_training(name: str, **changed: Any) -> list[float]:
+        config = volume_config()
+        config["train"]["pre_transforms"] = [
+            *config["train"]["pre_transforms"][:2],
+            {**TURN, "args": {**TURN["args"], "size": [16, 16, 16], "batch_size": 2}},
+            *(FLIP, NOISE, BRIGHT),
+        ]
+        workflow = workflow_of(config, tmp_path, epochs=3, num_training_epoch_per_valid=1)
+        run_options = TrainOptions.model_validate(options.model_dump() | {"precision": "fp32"} | changed)
+        curves = tmp_path / f"{name}.csv"
+        train(workflow, cubes, run_options, tmp_path / name, facts=facts, tracker=NullTracker(), curves=curves)
+        return [float(line.split(",")[1]) for line in curves.read_text().splitlines()[1:]]
+
+    return run_training
+
+
+def test_a_training_learns_the_same_wherever_its_batches_are_made(run: Any, tmp_path: Path) -> None:
+    on_processor, on_device = run("processor"), run("device", augment_on="device", gpu_cache_mb=100)
+    assert on_processor[0] == pytest.approx(on_device[0], rel=1e-4)
+    assert on_processor == pytest.approx(on_device, rel=1e-2)
+    again = run("again", augment_on="device", gpu_cache_mb=0)
+    assert again == on_device
+    first, second = (read_checkpoint(tmp_path / name / "model_final.pt")["state_dict"] for name in ("device", "again"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
