@@ -82,7 +82,7 @@ def run_ensemble(stage: EnsembleStage) -> int:
         params=stage.block,
         datalist=stage.datalist,
         run_id=find_common_parent(runs),
-        name=stage.run_name,
+        part=stage.run_name or "",
     ) as tracker:
         write_run_file(stage.evaluation / "run.json", tracker, stage.workspace)
         tracker.adopt(runs)

@@ -16,7 +16,7 @@ from voxflow.lint import check_workspace
 from voxflow.planning import Target, plan_training
 from voxflow.progress import say
 from voxflow.tracking import NullTracker, begin_run, write_run_file
-from voxflow.training import TrainOptions, find_unfinished_run, is_first_process, read_facts, train
+from voxflow.training import TrainOptions, describe_training, find_unfinished_run, is_first_process, read_facts, train
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,12 @@ def run(stage: Stage) -> int:
         return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
     run_id = find_unfinished_run(workflow, datalist, options, out, facts=facts)
     with begin_run(
-        stage.workspace, params=stage.block, datalist=datalist_file, run_id=run_id, name=stage.run_name
+        stage.workspace,
+        params=stage.block,
+        facts=describe_training(workflow),
+        datalist=datalist_file,
+        run_id=run_id,
+        part=stage.run_name or "",
     ) as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         _write_proposal(out / "plan.json", proposal, decided)
@@ -58,7 +63,7 @@ def run(stage: Stage) -> int:
         if curves.is_file():
             tracker.log_artifact(curves)
         numbers = result.to_metrics()
-        tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
+        tracker.log_metrics(result.to_tracked_metrics())
         if result.ending == "interrupted":
             tracker.mark_interrupted()
     write_json(stage.metrics, numbers)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tasks.common.stage import Stage
     from voxflow.bundle import BundleItem
 
+NOT_SCORES = ("epochs", "steps", "best_epoch", "seconds", "train_loss")  # the numbers that no validation made
+
 
 def train(stage: Stage) -> int:
     """Train by the bundle's own configuration; loss and metrics go to MLflow."""
@@ -29,12 +31,13 @@ def train(stage: Stage) -> int:
         data = {options.train_data: list_labelled_items(datalist, "training")}
         data[options.validate_data] = list_labelled_items(datalist, "validation")
     out, curves = stage.models / "train", stage.models / "curves.csv"
-    with begin_run(stage.workspace, params=stage.block, datalist=datalist_file, name=stage.run_name) as tracker:
+    with begin_run(stage.workspace, params=stage.block, datalist=datalist_file, part=stage.run_name or "") as tracker:
         write_run_file(out / "run.json", tracker, stage.workspace)
         tracker.log_artifact(bundle_folder(stage) / "configs", "config")
         result = train_bundle(bundle_folder(stage), out, options, data=data, tracker=tracker, curves=curves)
         tracker.log_artifact(curves)
-        tracker.log_metrics({f"train/{name}": value for name, value in result.numbers.items()})
+        kinds = {name: "train" if name in NOT_SCORES else "best_validation" for name in result.numbers}
+        tracker.log_metrics({f"{kinds[name]}/{name}": value for name, value in result.numbers.items()})
         if result.is_interrupted:
             tracker.mark_interrupted()
     write_json(stage.metrics, result.numbers)

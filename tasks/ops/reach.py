@@ -45,6 +45,8 @@ CHANGES_NOTHING: dict[str, str] = {
     **{f"voxflow.lint.{name}": "it can only refuse a workspace, before anything is computed" for name in CHECKS},
     "voxflow.components.refused": "it holds the reasons why some names of Clara's are refused",
     "voxflow.progress": "it prints lines",
+    "voxflow.tracking.inputs": "it says in the record what a run learns from",
+    "voxflow.tracking.pages": "it says where the record is shown",
 }
 
 # The same for one stage.

@@ -20,7 +20,14 @@ from tasks.ops import leash
 from tasks.ops.restore import correct_deployments
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, InputError, VoxflowError
 from voxflow.progress import say
-from voxflow.tracking import PAGES_VARIABLE, check_store, is_server
+from voxflow.tracking import (
+    PAGES_VARIABLE,
+    TRAININGS_QUERY,
+    check_store,
+    is_server,
+    remove_pages_file,
+    write_pages_file,
+)
 
 if TYPE_CHECKING:
     import subprocess
@@ -83,13 +90,15 @@ def list_services(prefect_port: int, mlflow_port: int, store: str) -> tuple[Serv
 def make_environment(prefect_port: int, mlflow_port: int) -> dict[str, str]:
     """Programs of this interpreter first, Prefect's files in this folder, both servers where they are started."""
     programs = str(Path(sys.executable).parent)
+    has_own_pages = not is_server(os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE))
     return {
+        # A person may say at which other address a browser finds the pages.
+        **({PAGES_VARIABLE: f"http://{HOST}:{mlflow_port}"} if has_own_pages else {}),
         "PREFECT_HOME": str(Path(".prefect").resolve()),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
         **os.environ,
         "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
         "PREFECT_API_URL": f"http://{HOST}:{prefect_port}/api",
-        PAGES_VARIABLE: f"http://{HOST}:{mlflow_port}",
     }
 
 
@@ -118,10 +127,14 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
                 running.enter_context(_recover(variables))
             started[service.name] = leash.start(service.command, environment=variables | dict(service.variables))
             running.enter_context(_end_on_exit(started[service.name]))
+            if service.name == "MLflow":
+                # Flows and workers of other shells link to these pages, too.
+                write_pages_file(variables[PAGES_VARIABLE])
+                running.callback(remove_pages_file)
         say(
             f"Prefect  http://{HOST}:{prefect_port}  (elsewhere: export PREFECT_API_URL={variables['PREFECT_API_URL']})"
         )
-        say(f"MLflow   {store if is_server(store) else f'http://{HOST}:{mlflow_port}'}")
+        say(f"MLflow   {store if is_server(store) else f'http://{HOST}:{mlflow_port}/#/experiments?{TRAININGS_QUERY}'}")
         say("Ctrl-C ends all of it")
         _watch(started)
     return EXIT_OK

@@ -43,7 +43,7 @@ def test_every_link_leads_to_a_page_or_a_service(root: Path) -> None:
     assert all((root / "data" / link.partition("#")[0]).is_file() for link in local)
     assert [link for link in links(page) if link.startswith("http")] == [
         "http://127.0.0.1:4200",
-        "http://127.0.0.1:5000",
+        "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning",
         "http://127.0.0.1:5000/#/models",
     ]
 
@@ -73,7 +73,7 @@ def test_services_of_other_machines_are_linked(root: Path, monkeypatch: pytest.M
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.local:5000")
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.local:4200/api")
     assert main(["index"]) == 0
-    assert {"http://mlflow.local:5000", "http://prefect.local:4200"} <= set(
+    assert {"http://mlflow.local:5000/#/experiments?workflowType=machine_learning", "http://prefect.local:4200"} <= set(
         links((root / "data/index.html").read_text())
     )
 

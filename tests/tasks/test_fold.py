@@ -56,9 +56,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, adopted: list[str]) -> I
         patch.chdir(tmp_path_factory.mktemp("folds"))
         begun: list[str] = []
 
-        def begin(*_: Any, name: str | None = None, **__: Any) -> Any:
-            begun.append(str(name))
-            return contextlib.nullcontext(Kept(f"run of {name}", adopted))
+        def begin(*_: Any, part: str = "", **__: Any) -> Any:
+            begun.append(part)
+            return contextlib.nullcontext(Kept(f"run of {part}", adopted))
 
         for module in (train, evaluate):
             patch.setattr(module, "begin_run", begin)

@@ -93,7 +93,7 @@ def tensors(content: Any, place: str = "") -> Any:
 @pytest.mark.parametrize("name", BOTH)
 def test_every_number_of_both_is_recorded_as_of_one_alone(alone: Path, at_once: Path, name: str) -> None:
     expected, actual = read_curves(alone, name), read_curves(at_once, name)
-    assert {"train_loss", "mean_dice", "train/mean_dice"} <= set(actual)
+    assert {"train_loss", "validation/mean_dice", "best_validation/mean_dice", "train/steps"} <= set(actual)
     assert {key: [step for step, _ in values] for key, values in actual.items()} == {
         key: [step for step, _ in values] for key, values in expected.items()
     }

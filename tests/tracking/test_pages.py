@@ -9,8 +9,14 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from voxflow.errors import DataError, VoxflowError
-from voxflow.tracking import begin_run, continue_run
-from voxflow.tracking.pages import find_run_pages
+from voxflow.tracking import (
+    begin_run,
+    continue_run,
+    find_pages_address,
+    find_run_pages,
+    remove_pages_file,
+    write_pages_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,9 +77,27 @@ def test_without_a_server_a_run_is_its_folder_of_files(run_id: str) -> None:
 def test_where_pages_are_served_a_run_is_one_of_them(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOXFLOW_MLFLOW_URL", "http://me:secret@mlflow.local:5000/")
     pages = find_run_pages(run_id)
-    assert pages.experiment == "http://mlflow.local:5000/#/experiments/1"
-    assert pages.run == f"{pages.experiment}/runs/{run_id}"
+    experiment = "http://mlflow.local:5000/#/experiments/1"
+    assert pages.experiment == f"{experiment}/runs?workflowType=machine_learning"
+    assert pages.run == f"{experiment}/runs/{run_id}"
     assert pages.report == f"{pages.run}/artifactPath/report.html"
+    assert pages.files == f"http://mlflow.local:5000/get-artifact?run_uuid={run_id}&path="
+
+
+def test_every_process_of_the_repository_knows_the_pages_that_are_served(run_id: str) -> None:
+    write_pages_file("http://127.0.0.1:5001")
+    try:
+        assert find_run_pages(run_id).run == f"http://127.0.0.1:5001/#/experiments/1/runs/{run_id}"
+    finally:
+        remove_pages_file()
+    assert find_run_pages(run_id).run.startswith("file://")
+
+
+def test_the_address_for_browsers_wins_over_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert find_pages_address() == "http://mlflow:5000"
+    monkeypatch.setenv("VOXFLOW_MLFLOW_URL", "https://runs.hospital/mlflow/")
+    assert find_pages_address() == "https://runs.hospital/mlflow"
 
 
 @pytest.mark.usefixtures("store")

@@ -102,15 +102,16 @@ def test_a_killed_training_goes_on_in_its_own_run() -> None:
 @pytest.mark.usefixtures("store")
 def test_runs_get_a_parent_that_is_found_again() -> None:
     def begun(name: str) -> str:
-        with begin_run("folds", name=name) as tracker:
+        with begin_run("folds", part=name) as tracker:
             return tracker.run_id
 
     children = [begun(f"fold {number}") for number in (1, 2)]
     assert find_common_parent(children) is None
-    with begin_run("folds", name="cross-validation", run_id=find_common_parent(children)) as parent:
+    with begin_run("folds", part="cross-validation", run_id=find_common_parent(children)) as parent:
         parent.adopt([*children, "", "0" * 32])
     assert [read_run(child).data.tags["mlflow.parentRunId"] for child in children] == [parent.run_id] * 2
-    assert [read_run(run).info.run_name for run in (children[0], parent.run_id)] == ["fold 1", "cross-validation"]
+    names = [read_run(run).info.run_name for run in (children[0], parent.run_id)]
+    assert [name[:-17] for name in names] == ["folds fold 1", "folds cross-validation"]
     assert find_common_parent(children) == parent.run_id
     assert find_common_parent([*children, begun("fold 3")]) is None
 

@@ -54,13 +54,13 @@ def list_services() -> list[PageLink]:
         Addresses as ``PREFECT_API_URL`` and the tracking store say, else as ``make serve`` starts the servers.
     """
     from voxflow.reporting import PageLink
-    from voxflow.tracking import find_pages_address
+    from voxflow.tracking import TRAININGS_QUERY, find_pages_address
 
     prefect = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
     prefect = prefect or f"http://127.0.0.1:{os.environ.get('PREFECT_PORT', '4200')}"
     mlflow = find_pages_address() or f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', '5000')}"
     return [
         PageLink("Prefect", prefect, "runs, schedules, logs"),
-        PageLink("MLflow", mlflow, "trainings, parameters, cases side by side"),
+        PageLink("MLflow", f"{mlflow}/#/experiments?{TRAININGS_QUERY}", "trainings, parameters, cases side by side"),
         PageLink("MLflow models", f"{mlflow}/#/models", "versions, champion and challenger, decisions"),
     ]

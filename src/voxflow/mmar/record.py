@@ -9,7 +9,7 @@ from voxflow.tracking import NullTracker, begin_run, continue_run, read_run_file
 from voxflow.training import is_first_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from voxflow.mmar.folder import Mmar
@@ -19,12 +19,15 @@ RUN_FILE = "run.json"
 
 
 @contextlib.contextmanager
-def open_new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -> Iterator[Tracker]:
+def open_new_record(
+    mmar: Mmar, datalist: Path, facts: Mapping[str, str], unfinished: str | None = None
+) -> Iterator[Tracker]:
     """Begin a run named after the MMAR and note its id in the models folder, so that later commands continue it.
 
     Args:
         mmar: what is trained.
         datalist: its hash becomes a tag.
+        facts: what is trained, such as the network.
         unfinished: id of the run that the training continues; None or empty: a new one.
     """
     with use_store(mmar.repository) as is_kept:
@@ -32,7 +35,7 @@ def open_new_record(mmar: Mmar, datalist: Path, unfinished: str | None = None) -
             yield NullTracker()
             return
         values = dict(mmar.settings)
-        with begin_run(mmar.name, params=values, datalist=datalist, run_id=unfinished) as tracker:
+        with begin_run(mmar.name, params=values, facts=facts, datalist=datalist, run_id=unfinished) as tracker:
             write_run_file(mmar.models / RUN_FILE, tracker, mmar.name)
             tracker.log_artifact(mmar.config, "config")
             yield tracker

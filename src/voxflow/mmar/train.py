@@ -17,7 +17,14 @@ from voxflow.mmar.data import DATA_FILE, collect_facts, describe_data, read_trai
 from voxflow.mmar.record import open_new_record
 from voxflow.planning import Target
 from voxflow.progress import say
-from voxflow.training import TrainOptions, find_unfinished_run, is_first_process, read_checkpoint, train
+from voxflow.training import (
+    TrainOptions,
+    describe_training,
+    find_unfinished_run,
+    is_first_process,
+    read_checkpoint,
+    train,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,12 +97,13 @@ def _train_and_record(
 ) -> tuple[TrainingResult, dict[str, float]]:
     facts = collect_facts(workflow, datalist)
     unfinished = find_unfinished_run(workflow, datalist, options, mmar.models, facts=facts)
-    with open_new_record(mmar, datalist.path, unfinished) as tracker:
+    with open_new_record(mmar, datalist.path, describe_training(workflow), unfinished) as tracker:
         result = train(workflow, datalist, options, mmar.models, facts=facts, tracker=tracker)
         if result.ending == "interrupted":
             tracker.mark_interrupted()
         numbers = result.to_metrics() | count_repeats(datalist, workflow)
-        tracker.log_metrics({f"train/{name}": value for name, value in numbers.items()})
+        repeats = {f"train/{name}": value for name, value in count_repeats(datalist, workflow).items()}
+        tracker.log_metrics(result.to_tracked_metrics() | repeats)
         tracker.log_artifact(mmar.models / "model.pt", "models")
     return result, numbers
 

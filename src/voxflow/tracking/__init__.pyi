@@ -1,9 +1,13 @@
 from .moving import check_store as check_store
 from .moving import move_store as move_store
+from .pages import PAGES_FILE as PAGES_FILE
 from .pages import PAGES_VARIABLE as PAGES_VARIABLE
+from .pages import TRAININGS_QUERY as TRAININGS_QUERY
 from .pages import RunPages as RunPages
 from .pages import find_pages_address as find_pages_address
 from .pages import find_run_pages as find_run_pages
+from .pages import remove_pages_file as remove_pages_file
+from .pages import write_pages_file as write_pages_file
 from .provenance import FLOW_RUN as FLOW_RUN
 from .provenance import FLOW_RUN_PAGE as FLOW_RUN_PAGE
 from .provenance import read_provenance as read_provenance

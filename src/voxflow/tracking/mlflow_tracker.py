@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog
+from voxflow.tracking.inputs import log_datasets
 from voxflow.tracking.locking import lock_store
 from voxflow.tracking.onnx_model import log_onnx
 from voxflow.tracking.store import first_line_of, has_run, ignore_deprecations, store_failures
@@ -83,7 +84,7 @@ class MlflowTracker(Tracker):
         """Record one entry, made now or kept from before.
 
         Args:
-            entry: ``kind`` (params, metrics, tags, artifact, children, table, end) and that kind's own keys. Backlog
+            entry: ``kind`` (params, metrics, tags, artifact, children, datasets, table, end) and its own keys. Backlog
                 files of earlier versions hold the same, so keys may be added, never renamed.
 
         Raises:
@@ -114,6 +115,8 @@ class MlflowTracker(Tracker):
             case "children":
                 for run_id in filter(has_run, values):
                     self._client.set_tag(run_id, PARENT, self.run_id)
+            case "datasets":
+                log_datasets(self._client, self.run_id, values)
             case "table":
                 log_table(self._client, self.run_id, Path(entry["path"]), entry["name"])
             case "end":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.progress import say
 from voxflow.tracking.backlog import Backlog, find_left_behind
+from voxflow.tracking.inputs import NOTE, describe_run, make_datasets, name_run
 from voxflow.tracking.locking import lock_store
 from voxflow.tracking.mlflow_tracker import MlflowTracker, OfflineTracker
 from voxflow.tracking.moving import require_place
@@ -41,30 +42,36 @@ def begin_run(
     experiment: str,
     *,
     params: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
     datalist: Path | None = None,
     run_id: str | None = None,
-    name: str | None = None,
+    part: str = "",
 ) -> Iterator[Tracker]:
     """Begin the run of a training, or go on with that of one that was killed.
 
     Args:
         experiment: the workspace's name.
         params: the workspace's block of params.yaml.
-        datalist: the datalist file, whose digest becomes a tag.
+        facts: what is trained, such as the network and the patch; they become parameters, and stand in the description.
+        datalist: the datalist file, whose digest becomes a tag, and whose parts become the run's datasets.
         run_id: the run to go on with; one that the store does not know (any more) is begun afresh.
-        name: what the run is called; left out, it is called as the experiment of DVC that it belongs to, else MLflow
-            invents a name.
+        part: what of the workspace's work it is, such as "fold 1". The run is called by workspace, part, data and date,
+            but an experiment of DVC as DVC calls it.
 
     Yields:
         The tracker. When the tracking store can't be reached, one line says so and nothing is recorded: a
         training must not die of it.
     """
     with _active_run(experiment, run_id or None) as tracker:
-        tracker.log_params(params or {})
+        tracker.log_params({**(params or {}), **(facts or {})})
         provenance = read_provenance(datalist)
-        name = name or provenance.get(EXPERIMENT)
-        name_tag = {RUN_NAME: name} if name else {}
-        tracker.log_tags({"workspace": experiment, **provenance, **read_flow_run_tags(), **name_tag})
+        tags = {"workspace": experiment, **provenance, **read_flow_run_tags()}
+        if not run_id or tracker.run_id != run_id:
+            # A run that goes on keeps its name, which has the date of its beginning, and what a person wrote of it.
+            tags[RUN_NAME] = provenance.get(EXPERIMENT) or name_run(experiment, datalist, part)
+            tags[NOTE] = describe_run(experiment, datalist, facts or {})
+        tracker.log_tags(tags)
+        tracker.log_datasets(make_datasets(experiment, datalist))
         yield tracker
 
 

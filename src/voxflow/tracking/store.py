@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 ARTIFACTS = "mlartifacts"
 UNNAMED = "unnamed"  # the experiment of what has no name
+# MLflow's pages open an experiment of this kind on its training runs. They open others on traces of language models,
+# and guess a kind only for a person who looks.
+KIND, TRAININGS = "mlflow.experimentKind", "custom_model_development"
+GUESSED_KINDS = ("", "no_inferred_type", "genai_development_inferred", f"{TRAININGS}_inferred")
 # A server that is away must not hold a training up: MLflow's own defaults wait for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
@@ -104,12 +108,15 @@ def get_experiment_id(name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(name, artifact_location=_artifact_location(name)))
+            tags = {KIND: TRAININGS}
+            return str(client.create_experiment(name, artifact_location=_artifact_location(name), tags=tags))
         except MlflowException:
             # Another training may have made it in between.
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise
+    if experiment.tags.get(KIND, "") in GUESSED_KINDS:
+        client.set_experiment_tag(experiment.experiment_id, KIND, TRAININGS)
     return str(experiment.experiment_id)
 
 

@@ -74,6 +74,11 @@ class Tracker(ABC):
         """Record short facts, such as a commit."""
         self._record("tags", {"kind": "tags", "values": hide_values(values)})
 
+    def log_datasets(self, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Record the data that a run learns from, see :func:`voxflow.tracking.inputs.make_datasets`."""
+        if datasets:
+            self._record("datasets", {"kind": "datasets", "values": list(datasets)})
+
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of a file or a folder; one that is not there is named in a warning.
 

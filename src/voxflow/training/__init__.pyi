@@ -13,6 +13,7 @@ from .recorder import Recorder as Recorder
 from .result import TrainingResult as TrainingResult
 from .session import find_unfinished_run as find_unfinished_run
 from .session import train as train
+from .summary import describe_training as describe_training
 from .trial import Trial as Trial
 from .trial import try_steps as try_steps
 from .unlabelled import UnlabelledClasses as UnlabelledClasses

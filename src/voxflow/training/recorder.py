@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from voxflow.tracking import Tracker
 
+OF_TRAINING = ("train_loss", "learning_rate", "seconds")  # the numbers of an epoch that no validation made
+
 
 class Recorder:
     """Writes one row a validation: epoch, train_loss, learning_rate, seconds, then every metric.
@@ -52,7 +54,9 @@ class Recorder:
         """
         defined = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         self._try_to_write("TensorBoard's events", lambda: self._events.write_row(epoch, defined))
-        self._tracker.log_metrics(defined, step=epoch)
+        # Beside the scores on unseen cases, "mean_dice" would not say whose it is.
+        named = {name if name in OF_TRAINING else f"validation/{name}": value for name, value in defined.items()}
+        self._tracker.log_metrics(named, step=epoch)
         self.rows.append({"epoch": epoch} | {name: f"{value:.6g}" for name, value in defined.items()})
         self._try_to_write("the curves", self._write)
 

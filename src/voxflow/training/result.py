@@ -51,6 +51,18 @@ class TrainingResult:
         values = {"seconds": round(self.seconds, 1), "train_loss": self.train_loss, **self.metrics}
         return counts | {name: value for name, value in values.items() if math.isfinite(value)}
 
+    def to_tracked_metrics(self) -> dict[str, float]:
+        """Return the same numbers under names that tell the best model's scores from those of the last epoch.
+
+        Example:
+            >>> list(TrainingResult(train_loss=0.1, metrics={"val_dice": 0.5}).to_tracked_metrics())[3:]
+            ['train/seconds', 'train/train_loss', 'best_validation/val_dice']
+        """
+        return {
+            f"{'best_validation' if name in self.metrics else 'train'}/{name}": value
+            for name, value in self.to_metrics().items()
+        }
+
     def summary(self) -> str:
         """One line for a person: how long it took, how it ended, and what the best model scored."""
         ended = "" if self.ending == "finished" else f" ({self.ending})"
