@@ -75,7 +75,7 @@ def run_ensemble(stage: EnsembleStage) -> int:
     options = stage.options(EvaluateOptions)
     cases = list_labelled_cases(stage, options.key)
     scores = read_scores(stage)
-    engine = open_ensemble(stage.engine_folders, options.engine)
+    engine = open_ensemble(stage.engine_folders, options.engine, options.device)
     runs = [read_run_file(stage.fold(number, "train").models / "train" / "run.json") for number in stage.numbers]
     with begin_run(
         stage.workspace,
@@ -101,7 +101,7 @@ def run_ensemble(stage: EnsembleStage) -> int:
 
 
 def _evaluate_trained(stage: Stage, cases: Sequence[InferenceCase], options: EvaluateOptions, *, part: str) -> int:
-    engine = open_engine(stage.models / "export", options.engine)
+    engine = open_engine(stage.models / "export", options.engine, options.device)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
         return evaluate(stage, engine, cases, options, tracker=tracker, part=part)
 

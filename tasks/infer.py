@@ -54,14 +54,14 @@ def run(stage: Stage) -> int:
         return bundle_infer.infer(stage)
     options = stage.options(InferOptions)
     cases = list_unlabelled_cases(stage, options)
-    models = ModelFolders((stage.models / "export",), options.engine)
+    models = ModelFolders((stage.models / "export",), options.engine, device=options.device)
     return infer(stage, models, cases, options, run_file=stage.models / "train" / "run.json")
 
 
 def run_ensemble(stage: EnsembleStage) -> int:
     """Infer with the folds' models together, and record."""
     options = stage.options(InferOptions)
-    models = ModelFolders(tuple(stage.engine_folders), options.engine, is_ensemble=True)
+    models = ModelFolders(tuple(stage.engine_folders), options.engine, is_ensemble=True, device=options.device)
     return infer(stage, models, list_unlabelled_cases(stage, options), options, run_file=stage.evaluation / "run.json")
 
 

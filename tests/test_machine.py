@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from voxflow.machine import count_cores, read_machine
+from voxflow.machine import count_cores, read_gpu_driver, read_machine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,18 @@ def test_the_gpu_is_the_first_that_the_driver_names(tmp_path: Path, monkeypatch:
     assert (machine.gpu, machine.gpu_memory_gb) == ("NVIDIA H100 80GB HBM3", 85.5)
     program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
     assert (read_machine().gpu, read_machine().gpu_memory_gb) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    "answer", ["NVIDIA GB10, [N/A]", "nan", "a, nan", "a, inf", "a, -1", "a, 0", "", r"\377\376, 1x"]
+)
+def test_nonsense_of_the_driver_counts_as_no_gpu(answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '{answer}\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert (read_machine().gpu, read_machine().gpu_memory_gb) == ("", 0)
+    assert isinstance(read_gpu_driver(), str)
 
 
 def test_without_a_drivers_device_torch_is_not_imported() -> None:

@@ -41,7 +41,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
         infer = stage.options_of("infer", InferOptions)
         path = Path(model or incoming.answer.model or stage.models / "export")
         desk = AnswerContext(
-            engine=open_engine(path, infer.engine),
+            engine=open_engine(path, infer.engine, infer.device),
             model=describe_model(path),
             inbox=incoming.inbox,
             out=incoming.out,

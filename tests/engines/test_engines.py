@@ -15,7 +15,15 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from tests.inference.models import UNET, build_seeded, save_unet, volume_spec
 from voxflow.components import Component
-from voxflow.engines import OpenVinoEngine, get_engine_kind, open_engine, write_onnx, write_openvino, write_torchscript
+from voxflow.engines import (
+    OpenVinoEngine,
+    TorchEngine,
+    get_engine_kind,
+    open_engine,
+    write_onnx,
+    write_openvino,
+    write_torchscript,
+)
 from voxflow.errors import DataError, InputError, MissingDependencyError
 from voxflow.training import save_model
 
@@ -90,21 +98,40 @@ def test_bfloat16_is_near_and_never_the_same(exported: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler, and there is none")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
-def test_a_compiled_network_answers_as_torch_does_at_every_size(exported: Path) -> None:
-    engine, torch = open_engine(exported, "torch-compiled"), open_engine(exported, "torch")
-    for batch in (BATCH, BATCH[:1, :, :16]):
-        assert np.abs(engine.run(batch) - torch.run(batch)).max() < 1e-4
+def test_a_compiled_network_is_compared_and_then_answers(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    engine, reference = open_engine(exported, "torch-compiled"), open_engine(exported, "torch")
+    windows = np.random.default_rng(1).normal(size=(8, 1, 16, 16, 8)).astype(np.float32)
+    assert np.array_equal(engine.run(windows), reference.run(windows))
+    assert "torch-compiled equals torch on its first" in capsys.readouterr().err
+    engine = open_engine(exported, "torch-compiled")
+    assert isinstance(engine, TorchEngine)
+    # A last batch of fewer windows is filled up, and not compiled anew.
+    for batch in (windows, windows[:3]):
+        assert np.abs(engine.run(batch) - reference.run(batch)).max() < 1e-4
+    assert engine._compiled._batches == {(1, 16, 16, 8): 8}
+    assert engine.name == "torch-compiled"
 
 
-def test_without_a_compiler_one_line_says_so(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_one_line_says_so_and_torch_answers(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from torch._inductor.exc import InvalidCxxCompiler
 
     def missing(*_: object) -> None:
         raise BackendCompilerFailed("inductor", InvalidCxxCompiler(), None)
 
-    monkeypatch.setattr("voxflow.engines.torch.run_module", missing)
-    with pytest.raises(MissingDependencyError, match="the engine torch-compiled can't run here: "):
-        open_engine(exported, "torch-compiled").run(BATCH)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("voxflow.engines.torch.CompiledModule.__call__", missing)
+    engine, reference = open_engine(exported, "torch-compiled"), open_engine(exported, "torch")
+    for _ in range(5):
+        assert np.array_equal(engine.run(BATCH), reference.run(BATCH))
+    assert engine.name == "torch"
+    said = "torch-compiled is not used, torch answers: the network can't be compiled here: "
+    assert capsys.readouterr().err.count(said) == 1
+    assert not list(tmp_path.rglob("compared-*"))
 
 
 @pytest.mark.parametrize(("name", "batch"), [("torch", 2), ("torchscript", 2), ("onnxruntime", 1), ("openvino", 1)])

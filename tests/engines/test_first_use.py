@@ -24,7 +24,7 @@ from voxflow.engines import (
     write_torchscript,
 )
 from voxflow.engines.first_use import WINDOWS
-from voxflow.engines.torch import take_half_precision
+from voxflow.engines.torch import list_half_precisions, take_variant
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def wrap(candidate: Engine, tmp_path: Path, limits: Limits = SINGLE) -> FirstUse
 def test_the_reference_answers_until_the_candidate_has_passed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    windows = draw_windows()
+    windows = draw_windows()[..., :8]
     engine = wrap(ShiftedEngine(1e-4), tmp_path)
     expected = ThresholdEngine().run(windows)
     for _ in range(WINDOWS // 2):
@@ -79,7 +79,7 @@ def test_the_reference_answers_until_the_candidate_has_passed(
     assert 0 < record["max_probability_difference"] < 1e-4
     assert engine.name == "candidate"
     assert "candidate equals torch on its first 8 windows" in capsys.readouterr().err
-    assert explain_record(tmp_path / "record.json") is None
+    assert explain_record(tmp_path / "record.json", PLACE) is None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_candidate_that_differs_never_answers(
         assert np.array_equal(engine.run(windows), ThresholdEngine().run(windows))
     assert engine.name == "torch"
     assert f"candidate is not used, torch answers: on this machine {fault}" in capsys.readouterr().err
-    assert fault in (explain_record(tmp_path / "record.json") or "")
+    assert fault in (explain_record(tmp_path / "record.json", PLACE) or "")
 
 
 def test_findings_are_compared_by_their_share(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_comparison_is_made_once_and_belongs_to_the_file_and_the_machine(tmp_p
     assert isinstance(first, FirstUseEngine)
     first.run(np.zeros((WINDOWS, 1, 16, 16, 8), np.float32))
     assert compare_at_first_use(candidate, engine_file, SINGLE, record, PLACE) is candidate
-    record.write_text('{"fault": "masks agree to a Dice of 0.1, needed 0.999"}')
+    record.write_text(json.dumps(PLACE | {"windows": 8, "fault": "masks agree to a Dice of 0.1, needed 0.999"}))
     with pytest.raises(DataError, match=r"model\.rtx\.engine: on this machine masks agree to a Dice of 0\.1"):
         compare_at_first_use(candidate, engine_file, SINGLE, record, PLACE)
 
@@ -144,12 +144,12 @@ def test_without_the_file_that_it_was_built_from_it_does_not_run(tmp_path: Path)
 def test_torch_computes_in_half_precision_on_a_gpu_once_its_masks_were_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA L4")
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "NVIDIA L4")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = save_unet(tmp_path / "model.pt")
     engine = open_engine(file)
-    assert take_half_precision(engine, file, "torch-fp16") is engine
-    first = take_half_precision(on_gpu(file), file, "torch-fp16")
+    assert take_variant(engine, file, list_half_precisions(engine, "torch-fp16", "torch-bf16")) is engine
+    first = take_variant(on_gpu(file), file, ("torch-fp16",))
     assert isinstance(first, FirstUseEngine)
     # There is no GPU here: the processor computes in half precision in its place.
     assert first._reference is not None
@@ -157,12 +157,97 @@ def test_torch_computes_in_half_precision_on_a_gpu_once_its_masks_were_compared(
     windows = np.random.default_rng(0).random((WINDOWS, 1, 16, 16, 8)).astype(np.float32)
     assert np.array_equal(first.run(windows), engine.run(windows))
     assert not np.array_equal(first.run(windows), engine.run(windows))
-    half = take_half_precision(on_gpu(file), file, "torch-fp16")
+    half = take_variant(on_gpu(file), file, ("torch-fp16",))
     assert not isinstance(half, FirstUseEngine)
     assert half.name == "torch-fp16"
     (record,) = (tmp_path / "cache/voxflow").iterdir()
-    record.write_text('{"fault": "masks agree to a Dice of 0.5, needed 0.999"}')
-    assert take_half_precision(on_gpu(file), file, "torch-fp16").name == "torch"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"fault": "masks agree to a Dice of 0.5, needed 0.999"}))
+    assert take_variant(on_gpu(file), file, ("torch-fp16",)).name == "torch"
+    # What float16 can't hold may do in bfloat16, which is compared in its turn.
+    following = take_variant(on_gpu(file), file, ("torch-fp16", "torch-bf16"))
+    assert isinstance(following, FirstUseEngine)
+    assert following.name == "torch-bf16"
+
+
+@pytest.mark.parametrize("content", [
+    "", "{", "[]", "null", "{}", '{"fault": ""}', '{"fault": null, "windows": 8}', '{"fault": "", "windows": 0}',
+    '{"fault": "", "windows": "8"}', '{"fault": 1, "windows": 8}', '{"fault": "", "windows": 8, "gpu": "NVIDIA L4"}',
+    '{"fault": "", "windows": 8, "gpu": "NVIDIA L4", "driver": "1.0"}', "\x00\xff",
+])  # fmt: skip
+def test_a_damaged_record_or_one_of_another_place_counts_as_none(content: str, tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    record.write_bytes(content.encode("latin-1"))
+    assert explain_record(record, PLACE) == ""
+    record.unlink()
+    record.mkdir()
+    assert explain_record(record, PLACE) == ""
+
+
+class FailingEngine(ShiftedEngine):
+    """Raises what a GPU's kernels may."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(0)
+        self.error = error
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise self.error
+
+
+def test_a_candidate_that_fails_leaves_the_answers_to_the_reference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = wrap(FailingEngine(RuntimeError("CUDA error: no kernel image is available\nfor the device")), tmp_path)
+    for _ in range(2):
+        assert np.array_equal(engine.run(draw_windows()), ThresholdEngine().run(draw_windows()))
+    said = "voxflow: candidate is not used, torch answers: it fails: CUDA error: no kernel image is available"
+    assert capsys.readouterr().err.count("it fails") == 1, said
+    assert engine.name == "torch"
+    assert not (tmp_path / "record.json").exists()  # the next process may find it mended
+
+
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: out of memory"),
+    RuntimeError("The following operation failed in the TorchScript interpreter.\nRuntimeError: CUDA out of memory."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+])  # fmt: skip
+def test_want_of_memory_during_a_comparison_says_nothing_of_the_candidate(error: Exception, tmp_path: Path) -> None:
+    engine = wrap(FailingEngine(error), tmp_path)
+    with pytest.raises(RuntimeError):
+        engine.run(draw_windows())
+    assert engine.name == "candidate"
+    assert engine._reference is not None
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    record = tmp_path / "cache" / "voxflow" / "record.json"
+    engine = FirstUseEngine(ShiftedEngine(1e-4), ThresholdEngine, limits=SINGLE, record=record, place=PLACE)
+    for _ in range(WINDOWS // 2):
+        engine.run(draw_windows())
+    assert engine._reference is None
+    assert f"candidate is compared again by each process: {record.parent}: " in capsys.readouterr().err
+
+
+def test_of_two_processes_that_compare_at_once_the_fault_counts(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    first, second = wrap(ShiftedEngine(0.5), tmp_path), wrap(ShiftedEngine(1e-4), tmp_path)
+    for engine in (first, second):
+        for _ in range(WINDOWS // 2):
+            engine.run(draw_windows())
+    assert second.name == "torch"
+    assert "a probability differs by" in (explain_record(record, PLACE) or "")
+
+
+def test_a_whole_image_counts_as_the_windows_that_fit_into_it(tmp_path: Path) -> None:
+    spec = volume_spec(window=(16, 16, 16))
+    candidate, image = ShiftedEngine(1e-4, spec), np.zeros((1, 1, 32, 32, 32), np.float32)
+    engine = FirstUseEngine(candidate, ThresholdEngine, limits=SINGLE, record=tmp_path / "record.json", place=PLACE)
+    engine.run(image)
+    assert engine._reference is None
 
 
 def test_what_a_gpu_has_no_memory_for_is_answered_by_the_reference_on_the_processor(tmp_path: Path) -> None:

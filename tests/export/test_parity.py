@@ -46,6 +46,10 @@ def test_every_engine_equals_torch(volume_case: InferenceCase, out: Path, tmp_pa
     report.require_published()
     assert sorted(path.name for path in out.iterdir()) == ["model.bin", "model.onnx", "model.ts", "model.xml"]
     assert [parity.engine for parity in report.measured] == ["torchscript", "onnxruntime", "openvino"]
+    places = {name: report.metrics()[name]["compared_on"] for name in report.published_engines}
+    assert list(places["onnxruntime"]) == ["device", "onnxruntime", "torch"]
+    assert list(places["openvino"]) == ["device", "openvino", "torch"]
+    assert all(all(place.values()) for place in places.values())
     assert max(parity.max_probability_difference for parity in report.measured) < 1e-5
     assert min(parity.min_dice for parity in report.measured) == 1
     assert report.metrics()["openvino"]["published"] == 1

@@ -33,7 +33,7 @@ def _tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that seems to have TensorRT and a GPU."""
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt)
     monkeypatch.setattr("voxflow.engines.tensorrt.TensorRtKind.explain_unavailable", lambda kind: None)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "NVIDIA H100")
     monkeypatch.setattr("torch.cuda.current_stream", lambda: fake_tensorrt.STREAM)
     monkeypatch.setattr(TensorRtEngine, "device", "cpu")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -124,7 +124,7 @@ def test_an_engine_of_another_machine_is_refused_by_name_and_passed_over_by_auto
     case: InferenceCase, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export_model(save_unet(tmp_path / "model.pt"), out, FP32, [case])
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA L4")
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "NVIDIA L4")
     reason = "built for tensorrt 11.4.0.106 and gpu NVIDIA H100, this machine has tensorrt 11.4.0.106 and gpu NVIDIA L4"
     with pytest.raises(DataError, match=reason):
         open_engine(out, "tensorrt")

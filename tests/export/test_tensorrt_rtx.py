@@ -47,7 +47,7 @@ def test_an_engine_is_built_without_a_gpu_and_is_not_called_equal(
     report.require_published()
     assert report.published_engines == ["openvino"]
     assert report.uncompared == {"tensorrt_rtx": "torch sees no NVIDIA GPU"}
-    assert report.metrics()["tensorrt_rtx"] == {"published": 1, "compared": 0}
+    assert report.metrics()["tensorrt_rtx"] == {"published": 1, "compared": 0, "reason": "torch sees no NVIDIA GPU"}
     assert "the TensorRT-RTX engine is compared at its first use: torch sees no NVIDIA GPU" in capsys.readouterr().err
     # The ONNX file was not asked for, and stays to be compared with.
     files = ["model.bin", "model.onnx", "model.rtx.engine", "model.rtx.engine.json", "model.xml"]
@@ -189,8 +189,8 @@ def engine_file(case: InferenceCase, out: Path, tmp_path: Path, monkeypatch: pyt
     head = json.dumps({"image": [[1, 1, 16, 16, 8], [1, 1, 16, 16, 8], [4, 1, 32, 32, 16]]}).encode()
     (out / "model.rtx.engine").write_bytes(head + b"\n" + (out / "model.onnx").read_bytes())
     monkeypatch.setattr(bindings, "Runtime", RtxRuntime)
-    monkeypatch.setattr("voxflow.engines.tensorrt_rtx.has_gpu", lambda: True)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA L4")
+    monkeypatch.setattr("voxflow.engines.tensorrt_rtx.explain_no_gpu", lambda: None)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "NVIDIA L4")
     monkeypatch.setattr("torch.cuda.current_stream", lambda: fake_tensorrt.STREAM)
     monkeypatch.setattr(TensorRtRtxEngine, "device", "cpu")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -236,11 +236,12 @@ def test_an_engine_of_another_version_is_passed_over(engine_file: Path, capsys: 
 
 
 def test_an_engine_that_failed_its_comparison_is_passed_over(engine_file: Path) -> None:
-    from voxflow.engines.tensorrt_rtx import _name_record
+    from voxflow.engines.tensorrt_rtx import _name_record, _read_place
 
     record = _name_record(engine_file)
     record.parent.mkdir(parents=True)
-    record.write_text('{"fault": "a probability differs by 0.3, allowed 0.01"}')
+    fault = {"windows": 8, "fault": "a probability differs by 0.3, allowed 0.01"}
+    record.write_text(json.dumps(_read_place() | fault))
     assert open_engine(engine_file.parent).name == "onnxruntime"
     engine_file.with_name("model.onnx").unlink()
     record.unlink()

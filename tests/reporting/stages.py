@@ -61,7 +61,10 @@ def write_segmentation(root: Path) -> ReportSources:
     put(sources.models / "curves.csv", CURVES)
     put(sources.models / "train/run.json", {"run_id": "0123abcd", "experiment": sources.workspace})
     engine = {"max_logit_difference": 4.2e-6, "min_dice": 1.0, "speedup_over_torch": 2.4, "published": 1}
-    put(sources.models / "parity.json", {"cases": 2, "openvino": engine, "onnx": engine})
+    place = {"compared_on": {"device": "NVIDIA L4 (cuda)", "driver": "580.1", "torch": "2.13.0"}}
+    uncompared = {"published": 1, "compared": 0, "reason": "torch sees no NVIDIA GPU"}
+    blocks = {"openvino": engine, "onnx": engine, "torchscript": engine | place, "tensorrt_rtx": uncompared}
+    put(sources.models / "parity.json", {"cases": 2, **blocks})
     header = {"description": "The spleen in CT", "modality": "CT", "labels": {"0": "background", "1": "spleen"}}
     parts: dict[str, list[dict[str, str]]] = {
         "training": [{}] * 7,

@@ -120,6 +120,13 @@ def test_card_says_use_data_scores_and_limits(finished_report: tuple[Page, str])
     assert card.count("\n## ") == 9
 
 
+def test_page_and_card_say_what_engines_were_compared_on_and_which_were_not(finished_report: tuple[Page, str]) -> None:
+    page, card = finished_report
+    for text in ("NVIDIA L4 (cuda), driver 580.1, torch 2.13.0", "at its first use", "torch sees no NVIDIA GPU"):
+        assert text in page.text
+        assert text in card
+
+
 def test_the_decision_on_the_champion_shows_with_its_numbers(finished_report: tuple[Page, str]) -> None:
     for page in (finished_report[0].text, finished_report[1]):
         assert "this model did not become champion" in page

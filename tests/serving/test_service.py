@@ -126,6 +126,7 @@ def test_health_and_metrics(start: Start, tmp_path: Path) -> None:
     assert client.post("/predict", content=b"what is this").status_code == 415
     health = client.get("/health").json()
     assert (health["status"], health["engine"], health["waiting"]) == ("ok", "torch", 0)
+    assert health["device"] == "cpu"
     lines = client.get("/metrics").text.splitlines()
     assert 'voxflow_requests_total{status="200"} 1' in lines
     assert 'voxflow_requests_total{status="415"} 1' in lines

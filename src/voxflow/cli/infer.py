@@ -89,7 +89,7 @@ class InferCommand(Command):
             raise ConfigError("--out is to be a folder, and a file is there", path=self.out)
         options = parse_options(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
         models = resolve_model(self.model)
-        engine = open_engine(models, options.engine)
+        engine = open_engine(models, options.engine, options.device)
         ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options))
         # Beside the results: converted DICOM may be large, and /tmp may be small.
         with hold_outputs(self.out, self.name, say), temporary_folder(self.out) as work:

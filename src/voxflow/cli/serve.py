@@ -29,6 +29,7 @@ class ServeCommand(Command):
         model: a model file, a folder of exported models, or an MMAR.
         host, port: the address to listen on.
         engine: the engine that runs the model, or "auto".
+        device: "cpu", "cuda", or "cuda:1"; None: the first GPU where there is one.
         swapped_channels: what becomes of a case whose channels look swapped, "refuse" or "warn".
         token_file: holds the token that clients must show; None: VOXFLOW_SERVE_TOKEN does, if anything.
         log: the file of the log; None: standard error.
@@ -43,6 +44,7 @@ class ServeCommand(Command):
     host: str = "127.0.0.1"
     port: int = 8080
     engine: str = "auto"
+    device: str | None = None
     token_file: Path | None = None
     log: Path | None = None
     log_mb: int = LOG_MB
@@ -58,6 +60,8 @@ class ServeCommand(Command):
         parser.add_argument("--host", default=cls.host, help="address to listen on (default: this machine only)")
         parser.add_argument("--port", type=int, default=cls.port, help="port to listen on (default: %(default)s)")
         parser.add_argument("--engine", default="auto", help="engine of the model (default: the fastest available)")
+        where = "cpu, cuda, or cuda:1 for the second GPU (default: the first GPU, if there is one)"
+        parser.add_argument("--device", metavar="NAME", help=where)
         swaps = "cases whose channels look swapped (default: %(default)s)"
         parser.add_argument("--swapped-channels", choices=("refuse", "warn"), default="refuse", help=swaps)
         parser.add_argument("--token-file", type=Path, metavar="FILE", help="clients must show the token in this file")
@@ -83,6 +87,7 @@ class ServeCommand(Command):
             arguments.host,
             arguments.port,
             arguments.engine,
+            arguments.device,
             arguments.token_file,
             arguments.log,
             arguments.log_mb,
@@ -116,7 +121,7 @@ class ServeCommand(Command):
         if self.log_mb < 1:
             raise ConfigError("--log-mb: a positive number")
         try:
-            options = {"engine": self.engine, "swapped_channels": self.swapped_channels}
+            options = {"engine": self.engine, "device": self.device, "swapped_channels": self.swapped_channels}
             return ServeLimits.model_validate(self.limits), InferOptions.model_validate(options)
         except ValidationError as error:
             raise ConfigError(describe_flags(error)) from error
@@ -126,7 +131,7 @@ class ServeCommand(Command):
         from voxflow.mmar import resolve_model
         from voxflow.serving import VARIABLE, is_loopback, make_app, make_server, open_listeners
 
-        engine = open_engine(resolve_model(self.model), options.engine)
+        engine = open_engine(resolve_model(self.model), options.engine, options.device)
         if token is None and not is_loopback(self.host):
             say(
                 f"serve: warning: {self.host} is open to other machines, and nobody has to say who he is; "

@@ -1,5 +1,7 @@
+from .catalogue import Device as Device
 from .catalogue import EngineChoice as EngineChoice
 from .catalogue import ExportFormat as ExportFormat
+from .catalogue import describe_device as describe_device
 from .catalogue import explain_unusable as explain_unusable
 from .catalogue import find_kind_of_file as find_kind_of_file
 from .catalogue import get_engine_kind as get_engine_kind
@@ -10,6 +12,7 @@ from .catalogue import list_exported_kinds as list_exported_kinds
 from .catalogue import list_model_files as list_model_files
 from .catalogue import open_engine as open_engine
 from .catalogue import rank_kinds as rank_kinds
+from .catalogue import read_place as read_place
 from .files import is_local as is_local
 from .files import read_spec as read_spec
 from .first_use import FirstUseEngine as FirstUseEngine

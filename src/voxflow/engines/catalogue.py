@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import PlainValidator
+from pydantic import Field, PlainValidator
 from pydantic_core import PydanticKnownError
 
 from voxflow.engines.onnxruntime import OnnxRuntimeKind
 from voxflow.engines.openvino import OpenVinoKind
 from voxflow.engines.tensorrt import TensorRtKind
 from voxflow.engines.tensorrt_rtx import TensorRtRtxKind
-from voxflow.engines.torch import TorchKind
+from voxflow.engines.torch import TorchKind, is_gpu
 from voxflow.engines.torchscript import TorchScriptKind
 from voxflow.errors import DataError, InputError, MissingDependencyError
+from voxflow.machine import read_gpu_driver, read_gpu_name, release_gpu_memory, use_device
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -55,16 +57,16 @@ def list_exported_kinds(formats: Iterable[str] | None = None) -> tuple[EngineKin
 
 
 def get_engine_kind(name: str) -> EngineKind:
-    """Return the engine of a name.
+    """Return the engine of a name, or of the name of one of its variants.
 
     Raises:
         KeyError: the catalogue has none.
 
     Example:
-        >>> get_engine_kind("openvino").title
-        'OpenVINO'
+        >>> get_engine_kind("openvino").title, get_engine_kind("torch-fp16").file
+        ('OpenVINO', 'model.pt')
     """
-    return {kind.name: kind for kind in CATALOGUE}[name]
+    return {word: kind for kind in CATALOGUE for word in (kind.name, *kind.variants)}[name]
 
 
 def find_kind_of_file(path: Path) -> EngineKind | None:
@@ -117,6 +119,28 @@ def identifies_model(file: Path) -> bool:
     return kind is None or (kind.is_portable and kind.is_reproducible)
 
 
+def describe_device(engine: Engine) -> str:
+    """Say what a model computes on, such as "cpu" or "NVIDIA H100 (cuda:1)"."""
+    device = engine.device
+    return f"{read_gpu_name(device)} ({device})" if device is not None and is_gpu(device) else "cpu"
+
+
+def read_place(engine: Engine) -> dict[str, str]:
+    """Read what a comparison of an engine is made on.
+
+    Returns:
+        The device, the GPU's driver, and the versions of what computes, such as {"device": "cpu", "torch": "2.13.0"}.
+    """
+    place = {"device": describe_device(engine)}
+    if is_gpu(engine.device):
+        place["driver"] = read_gpu_driver()
+    for package in (get_engine_kind(engine.name).package, "torch"):
+        # An engine that is open has imported it; what follows a dash tells a commit.
+        version = getattr(sys.modules.get(package), "__version__", "")
+        place |= {package: str(version).partition("-")[0]} if version else {}
+    return place
+
+
 def rank_kinds() -> tuple[EngineKind, ...]:
     """List the engines in the order that "auto" tries them on this machine.
 
@@ -126,8 +150,10 @@ def rank_kinds() -> tuple[EngineKind, ...]:
     return tuple(kind for on_gpu in (True, False) for kind in reversed(CATALOGUE) if uses_gpu[kind] == on_gpu)
 
 
-def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
+def open_engine(path: Path, engine: EngineChoice = "auto", device: Device | None = None) -> Engine:
     """Load a model.
+
+    Where the GPU has no memory for it, it is loaded on the processor, and a line tells so.
 
     Args:
         path: a model file, or a folder of exported models.
@@ -135,15 +161,35 @@ def open_engine(path: Path, engine: EngineChoice = "auto") -> Engine:
             of :func:`rank_kinds`: without a GPU openvino, onnxruntime, torchscript, torch. A TensorRT engine of
             another GPU or version is passed over with a line. "torch-bf16" runs torch's file in bfloat16,
             "torch-compiled" compiles it when it first runs.
+        device: "cpu", "cuda" or, say, "cuda:1"; None: the first GPU where there is one, else the processor.
 
     Raises:
         DataError: no such file, or the file holds no Voxflow model.
-        InputError: the engine does not read this kind of file.
-        MissingDependencyError: the engine asked for is not installed.
+        InputError: the engine does not read this kind of file, or does not compute on the device.
+        MissingDependencyError: the engine asked for is not installed, or there is no such GPU.
     """
     if not path.exists():
         raise DataError("no such model file or folder", path=path)
+    try:
+        with use_device(device):
+            return _open(path, engine, on_gpu=device not in (None, "cpu"))
+    except RuntimeError as error:
+        if not release_gpu_memory(error):
+            raise
+    say(f"the GPU has too little free memory for {path}: it runs on the processor")
+    with use_device("cpu"):
+        return _open(path, engine)
+
+
+def _open(path: Path, engine: str, *, on_gpu: bool = False) -> Engine:
+    """Load a model on the device that :func:`voxflow.machine.use_device` says."""
     candidates = _find_files(path)
+    if on_gpu:
+        on_processor = [kind.name for kind in candidates if not kind.uses_gpu()]
+        candidates = {kind: file for kind, file in candidates.items() if kind.uses_gpu()}
+        if engine in on_processor or not candidates:
+            names = engine if engine != "auto" else ", ".join(on_processor)
+            raise InputError(f"{names} runs on the processor alone, and device asks for a GPU", path=path)
     if engine != "auto":
         return _open_chosen(engine, candidates, path)
     reasons = []
@@ -212,5 +258,7 @@ def _check_member(value: object, allowed: list[str]) -> str:
 
 # What a configuration may say: "auto", an engine of the catalogue, or a variant of one.
 EngineChoice = Annotated[str, PlainValidator(_check_choice)]
+# What a configuration may say of the device that a model computes on.
+Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?)$")]
 # What a configuration may ask to be exported: the formats of the catalogue.
 ExportFormat = Annotated[str, PlainValidator(_check_format)]

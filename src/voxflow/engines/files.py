@@ -77,4 +77,8 @@ def get_fixed_size(shape: Sequence[int | str | None]) -> tuple[int, ...] | None:
 
 def cache_folder() -> Path:
     """Return the user's folder for what engines may compute anew."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voxflow"
+    except RuntimeError:
+        # A user without a home: nothing can be kept below this, and nothing is there.
+        return Path(os.devnull) / "voxflow"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from voxflow.engines.onnxruntime import OnnxRuntimeEngine
 from voxflow.engines.protocol import Engine
 from voxflow.errors import DataError
 from voxflow.files import read_json_or_none, write_json
+from voxflow.machine import release_gpu_memory
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -80,12 +81,25 @@ class FirstUseEngine(Engine):
 
     @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._reference is None:
+        reference = self._reference
+        if reference is None:
             return self._candidate.run(batch)
-        expected = self._reference.run(batch).copy()
-        self._tally.add(self._candidate.run(batch), expected)
-        if self._tally.windows >= WINDOWS:
-            self._decide(self._reference)
+        expected = reference.run(batch).copy()
+        try:
+            received = self._candidate.run(batch)
+        except Exception as error:
+            if isinstance(error, RuntimeError) and release_gpu_memory(error):
+                raise  # smaller windows, or the processor, may do
+            self._give_up(
+                reference, f"it fails: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
+            )
+            return expected
+        self._tally.add(received, expected)
+        if self._candidate.name != self.name:
+            # It has fallen back by itself, to the reference's own way.
+            self.name, self._reference = self._candidate.name, None
+        elif self._tally.windows >= WINDOWS:
+            self._decide(reference)
         return expected
 
     @override
@@ -101,15 +115,21 @@ class FirstUseEngine(Engine):
         return (self._reference or self._candidate).on_processor()
 
     def _decide(self, reference: Engine) -> None:
-        fault = self._tally.explain_fault(self._limits)
-        with suppress(OSError):
-            write_json(self._record, self._place | self._tally.metrics() | {"fault": fault})
+        # What another process has found meanwhile, on other images, counts too.
+        fault = self._tally.explain_fault(self._limits) or explain_record(self._record, self._place)
+        try:
+            write_json(self._record, self._place | self._tally.metrics() | {"fault": fault or ""})
+        except OSError as error:
+            say(f"{self.name} is compared again by each process: {self._record.parent}: {error.strerror}")
         if fault:
-            say(f"{self.name} is not used, {reference.name} answers: on this machine {fault}")
-            self.name, self._candidate = reference.name, reference
-        else:
-            say(f"{self.name} equals {reference.name} on its first {self._tally.windows} windows on this machine")
+            self._give_up(reference, f"on this machine {fault}")
+            return
+        say(f"{self.name} equals {reference.name} on its first {self._tally.windows} windows on this machine")
         self._reference = None
+
+    def _give_up(self, reference: Engine, reason: str) -> None:
+        say(f"{self.name} is not used, {reference.name} answers: {reason}")
+        self.name, self._candidate, self._reference = reference.name, reference, None
 
 
 class Tally:
@@ -119,7 +139,7 @@ class Tally:
         spec: tells a segmentation from a classification, and the activation.
 
     Attributes:
-        windows: how many were compared.
+        windows: how many were compared, of the training's size: a larger one counts as often as that fits into it.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -133,7 +153,8 @@ class Tally:
         is_softmax = self._spec.activation == "softmax"
         difference = np.abs(_activate(received, is_softmax) - _activate(expected, is_softmax)).max()
         self._largest = max(self._largest, float(difference) if np.isfinite(difference) else float("inf"))
-        self.windows += len(expected)
+        voxels = math.prod(self._spec.window or expected.shape[2:])
+        self.windows += len(expected) * max(1, math.prod(expected.shape[2:]) // max(1, voxels))
         if self._spec.task == "classification":
             decided = [logits.argmax(1) if is_softmax else logits > 0 for logits in (received, expected)]
             self._agreed.append(float((decided[0] == decided[1]).mean()))
@@ -179,20 +200,30 @@ def compare_at_first_use(candidate: Engine, file: Path, limits: Limits, record: 
     Raises:
         DataError: an earlier comparison failed, or there is no ONNX file of the same model.
     """
-    fault = explain_record(record)
+    fault = explain_record(record, place)
     if fault is None:
         return candidate
     if fault:
         raise DataError(f"on this machine {fault}", path=file)
     return FirstUseEngine(
-        candidate, lambda: _open_reference(file, candidate.spec), limits=limits, record=record, place=place
+        candidate, lambda: open_reference(file, candidate.spec), limits=limits, record=record, place=place
     )
 
 
-def explain_record(record: Path) -> str | None:
-    """Say what an earlier comparison came to: its fault, None where it passed, empty where there was none."""
+def explain_record(record: Path, place: dict[str, str]) -> str | None:
+    """Say what an earlier comparison came to: its fault, None where it passed, empty where there was none.
+
+    Args:
+        record: the file that keeps it. One that is damaged, or of another place, counts as none.
+        place: GPU, driver and versions.
+    """
     content = read_json_or_none(record)
-    return (content.get("fault") or None) if isinstance(content, dict) else ""
+    if not isinstance(content, dict) or {key: content.get(key) for key in place} != place:
+        return ""
+    windows, fault = content.get("windows"), content.get("fault")
+    if not isinstance(windows, int) or windows < 1 or not isinstance(fault, str):
+        return ""
+    return fault or None
 
 
 def find_reference(file: Path) -> Path | None:
@@ -213,10 +244,15 @@ def name_record(folder: Path, file: Path, place: dict[str, str]) -> Path:
     return folder / f"compared-{digest.hexdigest()[:32]}.json"
 
 
-def _open_reference(file: Path, spec: ModelSpec) -> Engine:
+def open_reference(file: Path, spec: ModelSpec) -> Engine:
+    """Open the ONNX file of the same model beside an engine's file, on the processor.
+
+    Raises:
+        DataError: there is none.
+    """
     path = find_reference(file)
     if path is None:
-        raise DataError("no ONNX file lies beside it to compare it with at its first use", path=file)
+        raise DataError("no ONNX file lies beside it to compare it with, or to run on the processor", path=file)
     reference = OnnxRuntimeEngine(path)
     if reference.spec != spec:
         raise DataError(f"{path.name} beside it is another model; export both again", path=file)

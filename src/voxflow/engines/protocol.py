@@ -184,6 +184,17 @@ class EngineKind(ABC):
             DataError: the file holds no Voxflow model.
         """
 
+    def open_uncompared(self, file: Path) -> Engine:
+        """Load a model as it is, for a comparison with torch: what answers must be the file itself.
+
+        Args:
+            file: of this kind.
+
+        Raises:
+            DataError: the file holds no Voxflow model.
+        """
+        return self.open(file)
+
     def open_fastest(self, file: Path) -> Engine:
         """Load a model for "auto": in the way that is fastest on this machine and has been compared here.
 

@@ -15,14 +15,14 @@ from typing_extensions import override
 
 from voxflow.components import find_custom_folder
 from voxflow.engines.files import cache_folder, is_local, list_onnx_operators
-from voxflow.engines.first_use import Limits
+from voxflow.engines.first_use import Limits, open_reference
 from voxflow.engines.half import write_half
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, make_example_input
-from voxflow.engines.torch import run_on_arrays
+from voxflow.engines.torch import enter_gpu, run_on_arrays
 from voxflow.errors import DataError, VoxflowError
 from voxflow.files import atomic_path, write_json
-from voxflow.machine import has_gpu
+from voxflow.machine import explain_no_gpu, find_gpu, read_gpu_name
 from voxflow.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class TensorRtKind(EngineKind):
             import tensorrt  # noqa: F401
         except (ImportError, OSError):
             return "tensorrt is not installed (pip install 'voxflow[tensorrt]'; it needs an NVIDIA GPU and CUDA 13)"
-        return None if has_gpu() else "torch sees no NVIDIA GPU"
+        return explain_no_gpu()
 
     @override
     def explain_unfit(self, file: Path) -> str | None:
@@ -174,13 +174,18 @@ class TensorRtEngine(Engine):
             raise DataError(reason, path=path)
         self.spec = description.spec.with_custom_folder(find_custom_folder(path))
         self.is_local = description.is_local
+        self._path = path
+        self.device = find_gpu() or self.device
         # The logger and the runtime must outlive the engine.
         self._logger = bindings.Logger(bindings.Logger.WARNING)
-        self._runtime = bindings.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
-        if self._engine is None:
-            raise DataError("TensorRT can't read this engine", path=path)
-        self._context = self._create_context()
+        with enter_gpu(self.device):
+            self._runtime = bindings.Runtime(self._logger)
+            self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+            if self._engine is None:
+                raise DataError("TensorRT can't read this engine", path=path)
+            self._context = self._create_context()
+        if self._context is None:
+            raise RuntimeError("TensorRT is out of memory for the engine's activations")
         least, _, most = self._engine.get_tensor_profile_shape(INPUT_NAME, 0)
         self.smallest, self.largest = tuple(least)[2:], tuple(most)[2:]
         self.batch = int(most[0])
@@ -200,9 +205,17 @@ class TensorRtEngine(Engine):
 
     @override
     def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
+        with enter_gpu(self.device):
+            return self._run(batch.contiguous())
+
+    @override
+    def on_processor(self) -> Engine:
+        """Open the ONNX file beside the engine; see :meth:`voxflow.engines.Engine.on_processor`."""
+        return open_reference(self._path, self.spec)
+
+    def _run(self, image: torch.Tensor) -> torch.Tensor:
         import torch
 
-        image = batch.contiguous()
         shape = tuple(image.shape)
         self._check(self._context.set_input_shape(INPUT_NAME, shape), f"input of shape {shape}")
         shape = tuple(self._context.get_tensor_shape(OUTPUT_NAME))
@@ -227,9 +240,8 @@ def description_path(path: Path) -> Path:
 def read_platform() -> dict[str, str]:
     """Read what an engine file that is built here is bound to: TensorRT's version and the GPU's name."""
     import tensorrt
-    import torch
 
-    return {"tensorrt": str(tensorrt.__version__), "gpu": torch.cuda.get_device_name()}
+    return {"tensorrt": str(tensorrt.__version__), "gpu": read_gpu_name()}
 
 
 def write_tensorrt(onnx_file: Path, spec: ModelSpec, path: Path, options: WriteOptions) -> None:

@@ -18,9 +18,10 @@ from typing_extensions import override
 from voxflow.engines.files import cache_folder
 from voxflow.engines.first_use import Limits, compare_at_first_use, explain_record, find_reference, name_record
 from voxflow.engines.tensorrt import EngineBuild, EngineDescription, TensorRtEngine, TensorRtKind
+from voxflow.engines.torch import enter_gpu
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
-from voxflow.machine import has_gpu, read_gpu_driver
+from voxflow.machine import explain_no_gpu, find_gpu, read_gpu_driver, read_gpu_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ class TensorRtRtxKind(TensorRtKind):
 
     @override
     def explain_unavailable(self) -> str | None:
-        return self.explain_unwritable() if has_gpu() else "torch sees no NVIDIA GPU"
+        return explain_no_gpu() or self.explain_unwritable()
 
     @override
     def explain_unwritable(self) -> str | None:
@@ -63,18 +64,22 @@ class TensorRtRtxKind(TensorRtKind):
             reason = EngineDescription.read_beside(file).explain_mismatch(_read_version()) or _explain_refusal(file)
         except DataError as error:
             return str(error)
-        fault = explain_record(_name_record(file))
+        fault = explain_record(_name_record(file), _read_place())
         if fault == "" and find_reference(file) is None:
             fault = "no ONNX file lies beside it to compare it with at its first use"
         return reason or fault or None
 
     @override
     def open(self, file: Path, variant: str | None = None) -> Engine:
-        engine = TensorRtRtxEngine(file)
+        engine = self.open_uncompared(file)
         limits = EngineDescription.read_beside(file).limits
         if limits is None:
             raise DataError("the description beside it has no limits; export it again", path=file)
         return compare_at_first_use(engine, file, limits, _name_record(file), _read_place())
+
+    @override
+    def open_uncompared(self, file: Path) -> Engine:
+        return TensorRtRtxEngine(file)
 
     @override
     def build(
@@ -156,9 +161,7 @@ def _read_version() -> dict[str, str]:
 
 def _read_place() -> dict[str, str]:
     """Read what a comparison holds for: the version, the GPU and its driver."""
-    import torch
-
-    return _read_version() | {"gpu": torch.cuda.get_device_name(), "driver": read_gpu_driver()}
+    return _read_version() | {"gpu": read_gpu_name(), "driver": read_gpu_driver()}
 
 
 def _name_record(file: Path) -> Path:
@@ -169,8 +172,9 @@ def _explain_refusal(file: Path) -> str | None:
     """Ask TensorRT-RTX whether this machine's GPU and driver can run an engine; None when they can."""
     import tensorrt_rtx_bindings as bindings
 
-    runtime = bindings.Runtime(bindings.Logger(bindings.Logger.ERROR))
-    validity, diagnostics = runtime.get_engine_validity(file.read_bytes())
+    with enter_gpu(find_gpu()):
+        runtime = bindings.Runtime(bindings.Logger(bindings.Logger.ERROR))
+        validity, diagnostics = runtime.get_engine_validity(file.read_bytes())
     if validity != bindings.EngineValidity.INVALID:
         return None
     reasons = {

@@ -6,7 +6,7 @@ It is the reference that every exported file is compared with, so on a GPU it co
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import numpy as np
@@ -15,11 +15,12 @@ from typing_extensions import override
 from voxflow.engines.files import cache_folder, is_local
 from voxflow.engines.first_use import FirstUseEngine, Limits, explain_record, name_record
 from voxflow.engines.protocol import Engine, EngineKind
-from voxflow.errors import MissingDependencyError
-from voxflow.machine import has_gpu, read_gpu_driver
+from voxflow.machine import find_gpu, has_gpu, read_gpu_driver, read_gpu_name
+from voxflow.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import torch
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Tighter than what a person may ask for, since nobody asked for half precision.
 HALF_LIMITS = Limits(max_abs_difference=None, min_dice=0.999)
+# The same sums in another order.
+EXACT_LIMITS = Limits(max_abs_difference=1e-3, min_dice=0.999)
 E = TypeVar("E", bound=Any)
 
 BFLOAT16, HALF, COMPILED = "torch-bf16", "torch-fp16", "torch-compiled"
@@ -49,12 +52,15 @@ class TorchKind(EngineKind):
         return has_gpu()
 
     @override
-    def open(self, file: Path, variant: str | None = None) -> TorchEngine:
-        return TorchEngine(file, variant)
+    def open(self, file: Path, variant: str | None = None) -> Engine:
+        engine = TorchEngine(file)
+        return take_variant(engine, file, (variant,)) if variant else engine
 
     @override
     def open_fastest(self, file: Path) -> Engine:
-        return take_half_precision(self.open(file), file, HALF)
+        engine = TorchEngine(file)
+        # Compiling takes each process longer than it saves on a few cases, so that it is done on request.
+        return take_variant(engine, file, list_half_precisions(engine, HALF, BFLOAT16))
 
 
 class TorchEngine(Engine):
@@ -62,29 +68,25 @@ class TorchEngine(Engine):
 
     Attributes:
         module: the network, in evaluation mode, on ``device``.
-        device: "cuda" or "cpu".
+        device: such as "cuda", "cuda:1" or "cpu".
+        variant: "torch-fp16", "torch-bf16" or "torch-compiled", which on a GPU computes in half precision, too; None:
+            float32.
     """
 
     name = TorchKind.name
+    variant: str | None = None
 
-    def __init__(self, path: Path, variant: str | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         from voxflow.training import load_model
 
         module, self.spec = load_model(path)
-        self.variant = variant
         self.is_local = is_local(type(part).__name__ for part in module.modules())
         self.module, self.device = place_module(module)
         self.batch = choose_batch(self.device)
-        if variant == COMPILED:
-            # Once for each size of window: code for all sizes at once is what torch 2.13 fails to make of a U-Net.
-            self.module.compile(dynamic=False)
+        self._compiled = CompiledModule(self.module)
 
+    @override
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See :meth:`voxflow.engines.Engine.run`.
-
-        Raises:
-            MissingDependencyError: the network can't be compiled here, most often since there is no C++ compiler.
-        """
         return run_on_arrays(self, batch)
 
     @override
@@ -93,57 +95,141 @@ class TorchEngine(Engine):
 
     @override
     def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
-        import torch
         from torch._dynamo.exc import TorchDynamoException
 
-        device = str(self.device)
-        half = torch.float16 if self.variant == HALF else torch.bfloat16
-        try:
-            with torch.autocast(device, half, enabled=self.variant in (BFLOAT16, HALF)):
-                return run_module(self.module, batch)
-        except TorchDynamoException as error:
-            reason = next(line for line in str(error).splitlines() if line.strip())
-            raise MissingDependencyError(f"the engine {COMPILED} can't run here: {reason}") from error
+        if self.variant == COMPILED:
+            try:
+                with compute_in_half(str(self.device), HALF if is_gpu(self.device) else None):
+                    return run_module(self._compiled, batch)
+            except TorchDynamoException as error:
+                reason = next(line for line in str(error).splitlines() if line.strip())
+            self.name, self.variant = TorchKind.name, None
+            say(f"{COMPILED} is not used, {self.name} answers: the network can't be compiled here: {reason}")
+        with compute_in_half(str(self.device), self.variant):
+            return run_module(self.module, batch)
 
 
-def take_half_precision(engine: Any, file: Path, name: str) -> Engine:
-    """Let an engine of torch's compute in half precision on a GPU, where its masks were compared there.
+class CompiledModule:
+    """A module that torch compiles when it first runs, once for each size of window.
 
-    The comparison is made at the first use on each GPU, on windows of a real image, with the same model in float32.
+    Code for all sizes at once is what torch 2.13 fails to make of a U-Net. The last windows of an image are fewer than
+    the others: they are filled up to as many, since another number of windows would be compiled again.
 
     Args:
-        engine: in float32; on a processor it is returned as it is.
-        file: the model's.
-        name: of the engine in half precision.
+        module: the network.
     """
-    if engine.device != "cuda":
-        return cast("Engine", engine)
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._compiled: Any = None
+        self._batches: dict[tuple[int, ...], int] = {}
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Map an input (batch, channel, *space) to logits."""
+        import torch
+
+        if self._compiled is None:
+            self._compiled = torch.compile(self._module, dynamic=False)
+        shape, count = tuple(batch.shape[1:]), len(batch)
+        most = self._batches[shape] = max(count, self._batches.get(shape, 0))
+        if count < most:
+            batch = torch.cat([batch, batch.new_zeros((most - count, *shape))])
+        logits: torch.Tensor = self._compiled(batch)
+        return logits[:count]
+
+
+def take_variant(engine: Any, file: Path, names: Sequence[str]) -> Engine:
+    """Let an engine of torch's run in another way, where that was compared with float32 on this device.
+
+    The comparison is made at the first use, on windows of a real image. On a processor, half precision runs only where
+    it was asked for, and is not compared.
+
+    Args:
+        engine: in float32.
+        file: the model's.
+        names: of the variants, in the order in which they are tried.
+
+    Returns:
+        The first variant that has passed or is still to be compared; else the engine itself.
+    """
+    for name in names:
+        variant = copy.copy(engine)
+        variant.name = variant.variant = name
+        on_gpu = is_gpu(engine.device)
+        if not on_gpu and name != COMPILED:
+            # Its name stays that of what was asked to run so, as masks that are there were noted with it.
+            variant.name = engine.name
+            return cast("Engine", variant)
+        place = read_torch_place(engine.device) | {"precision": name}
+        record = name_record(cache_folder(), file, place)
+        fault = explain_record(record, place)
+        if fault == "":
+            limits = HALF_LIMITS if on_gpu else EXACT_LIMITS
+            return FirstUseEngine(variant, lambda: engine, limits=limits, record=record, place=place)
+        if fault is None:
+            return cast("Engine", variant)
+    return cast("Engine", engine)
+
+
+def list_half_precisions(engine: Any, half: str, bfloat16: str) -> tuple[str, ...]:
+    """List the variants in half precision that are worth a trial where an engine runs: none on a processor.
+
+    Args:
+        engine: with a ``device``.
+        half: the name of the variant in float16.
+        bfloat16: of the one in bfloat16, which keeps float32's range: for networks whose values float16 can't hold.
+    """
+    if not is_gpu(engine.device):
+        return ()
     import torch
 
-    half = copy.copy(engine)
-    half.name = half.variant = name
-    place = {
-        "torch": str(torch.__version__),
-        "gpu": torch.cuda.get_device_name(),
-        "driver": read_gpu_driver(),
-        "precision": name,
-    }
-    record = name_record(cache_folder(), file, place)
-    fault = explain_record(record)
-    if fault == "":
-        return FirstUseEngine(half, lambda: engine, limits=HALF_LIMITS, record=record, place=place)
-    return cast("Engine", half if fault is None else engine)
+    return (half, bfloat16) if torch.cuda.is_bf16_supported(including_emulation=False) else (half,)
+
+
+def read_torch_place(device: str) -> dict[str, str]:
+    """Read what a comparison of torch's own engines holds for: its version, the device and its driver."""
+    import torch
+
+    place = {"torch": str(torch.__version__)}
+    if not is_gpu(device):
+        return place | {"device": "cpu"}
+    return place | {"gpu": read_gpu_name(device), "driver": read_gpu_driver()}
+
+
+def is_gpu(device: str | None) -> bool:
+    """Tell a GPU of torch's, such as "cuda" or "cuda:1", from the processor.
+
+    Example:
+        >>> is_gpu("cuda:1"), is_gpu("cpu"), is_gpu(None)
+        (True, False, False)
+    """
+    return device is not None and device.partition(":")[0] == "cuda"
+
+
+def enter_gpu(device: str | None) -> AbstractContextManager[Any]:
+    """Make a GPU that is named by its number the current one of this thread, for libraries that ask for that."""
+    import torch
+
+    return torch.cuda.device(device) if is_gpu(device) and ":" in str(device) else nullcontext()
+
+
+def compute_in_half(device: str, variant: str | None) -> AbstractContextManager[Any]:
+    """Let torch compute in the precision that a variant's name ends in; float32 where it ends in none."""
+    import torch
+
+    precision = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(str(variant).rpartition("-")[2])
+    return torch.autocast(device.partition(":")[0], precision, enabled=precision is not None)
 
 
 def place_module(module: Any) -> tuple[Any, str]:
     """Bring a module to the GPU where there is one.
 
     Returns:
-        The module in evaluation mode, and its device: "cuda" or "cpu".
+        The module in evaluation mode, and its device, such as "cuda" or "cpu".
     """
-    device = "cuda" if has_gpu() else "cpu"
+    device = find_gpu() or "cpu"
     module = module.eval().to(device)
-    if device == "cuda":
+    if is_gpu(device):
         _put_channels_last(module)
     return module, device
 
@@ -170,7 +256,7 @@ def copy_to_processor(engine: E) -> E:
 
 def choose_batch(device: str) -> int:
     """Return how many windows torch is fastest with on a device."""
-    return GPU_BATCH if device == "cuda" else CPU_BATCH
+    return GPU_BATCH if is_gpu(device) else CPU_BATCH
 
 
 def run_on_arrays(engine: Any, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,11 +14,13 @@ from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import make_example_input
 from voxflow.engines.torch import (
     choose_batch,
+    compute_in_half,
     copy_to_processor,
+    list_half_precisions,
     place_module,
     run_module,
     run_on_arrays,
-    take_half_precision,
+    take_variant,
 )
 from voxflow.errors import DataError
 from voxflow.machine import has_gpu
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from voxflow.engines.source import ExportSource
     from voxflow.spec import ModelSpec
 
-HALF = "torchscript-fp16"
+HALF, BFLOAT16 = "torchscript-fp16", "torchscript-bf16"
 # The file inside model.ts that holds the spec's JSON.
 SPEC_FILE = "voxflow_spec.json"
 # The format stays a deliverable while torch, pinned exactly, still reads and writes it.
@@ -50,21 +52,21 @@ class TorchScriptKind(EngineKind):
     file: ClassVar[str] = "model.ts"
     format: ClassVar[str | None] = "torchscript"
     package: ClassVar[str] = "torch"
-    variants: ClassVar[tuple[str, ...]] = (HALF,)
+    variants: ClassVar[tuple[str, ...]] = (HALF, BFLOAT16)
 
     @override
     def uses_gpu(self) -> bool:
         return has_gpu()
 
     @override
-    def open(self, file: Path, variant: str | None = None) -> TorchScriptEngine:
+    def open(self, file: Path, variant: str | None = None) -> Engine:
         engine = TorchScriptEngine(file)
-        engine.variant = variant
-        return engine
+        return take_variant(engine, file, (variant,)) if variant else engine
 
     @override
     def open_fastest(self, file: Path) -> Engine:
-        return take_half_precision(self.open(file), file, HALF)
+        engine = TorchScriptEngine(file)
+        return take_variant(engine, file, list_half_precisions(engine, HALF, BFLOAT16))
 
     @override
     def write(self, source: ExportSource) -> None:
@@ -111,9 +113,7 @@ class TorchScriptEngine(Engine):
 
     @override
     def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        with torch.autocast(str(self.device), torch.float16, enabled=self.variant == HALF):
+        with compute_in_half(str(self.device), self.variant):
             return run_module(self.module, batch)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
-from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
+from voxflow.engines import Device, EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, join_names
 from voxflow.evaluation.overlap import NAN, NOT_LABELLED, TOLERANCE_MM, Overlap, measure_overlap
 from voxflow.evaluation.reports import average_defined, make_failed_rows, write_dice_report, write_summary
@@ -49,6 +49,7 @@ class EvaluateOptions(PredictOptions):
 
     Attributes:
         engine: which engine runs the model.
+        device: "cpu", "cuda" or, say, "cuda:1"; None: the first GPU where there is one, else the processor.
         key: the datalist's key that holds the cases.
         surface_tolerance_mm: how far apart two surfaces may lie for surface Dice.
         specificity: at which a classification's sensitivity is told.
@@ -56,6 +57,7 @@ class EvaluateOptions(PredictOptions):
     """
 
     engine: EngineChoice = "auto"
+    device: Device | None = None
     key: str = "testing"
     surface_tolerance_mm: PositiveFloat = TOLERANCE_MM
     specificity: float = Field(default=0.9, gt=0, lt=1)

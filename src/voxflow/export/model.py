@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxflow.engines import ExportSource, TorchEngine, list_exported_kinds, open_engine
+from voxflow.engines import ExportSource, TorchEngine, list_exported_kinds
 from voxflow.export.images import make_noise, prepare_images
 from voxflow.export.parity import Parity, ParityReport, Reference, measure_parity
 from voxflow.export.reduced import publish_reduced
@@ -101,7 +101,7 @@ def _compare(
     measured: list[Parity] = []
     refused: dict[str, str] = {}
     for kind in track(kinds, "comparing with torch"):
-        measured.append(measure_parity(open_engine(source.folder / kind.file, kind.name), reference))
+        measured.append(measure_parity(kind.open_uncompared(source.folder / kind.file), reference))
         faults = measured[-1].describe_faults(options)
         if faults:
             refused[kind.name] = faults

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.engines import read_place
 from voxflow.errors import ParityError
 from voxflow.prediction import PredictOptions, iterate_slabs, logits_to_labels, logits_to_probabilities, plan_image
 
@@ -39,6 +40,7 @@ class Parity:
             on which both agree.
         seconds: for all cases, network alone.
         torch_seconds: what torch took for the same.
+        compared_on: device, driver and versions of what computed, by :func:`voxflow.engines.read_place`.
     """
 
     engine: str
@@ -47,6 +49,7 @@ class Parity:
     min_dice: float
     seconds: float
     torch_seconds: float
+    compared_on: dict[str, str] = field(default_factory=dict)
 
     def describe_faults(self, options: ExportOptions) -> str:
         """Say in words what lies outside the bounds; empty when nothing does.
@@ -92,7 +95,7 @@ class ParityReport:
         left_out: engine → why it could not be made here.
         cases: how many cases were compared.
         withheld: model of less precision → why the one in float32 stands in its place.
-        uncompared: engine that can't run here → why; it is there, and is compared at its first use.
+        uncompared: engine that can't run here → why; it is there, and is compared at its first use, where it runs.
     """
 
     measured: tuple[Parity, ...]
@@ -131,8 +134,10 @@ class ParityReport:
                 "min_dice": round(parity.min_dice, 6),
                 "speedup_over_torch": round(parity.torch_seconds / max(parity.seconds, 1e-9), 2),
                 "published": int(parity.engine in self.published_engines),
+                **({"compared_on": parity.compared_on} if parity.compared_on else {}),
             }
-        return blocks | {engine: {"published": 1, "compared": 0} for engine in self.uncompared}
+        uncompared = self.uncompared.items()
+        return blocks | {engine: {"published": 1, "compared": 0, "reason": reason} for engine, reason in uncompared}
 
     def require_published(self) -> None:
         """Pass when every engine was published.
@@ -190,7 +195,8 @@ def measure_parity(engine: Engine, reference: Reference, name: str = "") -> Pari
         differences.append((_largest(received.logits - expected.logits), _largest(probabilities)))
         agreement.add(received.logits, expected.logits)
     logit, probability = (max(column) for column in zip(*differences, strict=True))
-    return Parity(name or engine.name, logit, probability, agreement.least(), float(seconds[0]), float(seconds[1]))
+    times = float(seconds[0]), float(seconds[1])
+    return Parity(name or engine.name, logit, probability, agreement.least(), *times, compared_on=read_place(engine))
 
 
 def _time_logits(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | None) -> TimedLogits:

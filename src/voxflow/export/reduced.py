@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxflow.engines import list_exported_kinds, open_engine
+from voxflow.engines import list_exported_kinds
 from voxflow.export.images import prepare_images
 from voxflow.export.parity import ParityReport, Reference, measure_parity
 from voxflow.files import temporary_folder
@@ -78,7 +78,7 @@ def _publish(
     with temporary_folder(source.folder) as folder:
         file = folder / kind.file
         kind.write_reduced(source, file, precision, samples)
-        measured = measure_parity(open_engine(file), reference, name)
+        measured = measure_parity(kind.open_uncompared(file), reference, name)
         faults = measured.describe_reduced_faults(options)
         if not faults:
             _move_files(kind, file, source.folder)
@@ -107,7 +107,7 @@ def _read_samples(
     """The inputs that a precision is calibrated on; none where it is not."""
     if not kind.is_calibrated(precision):
         return []
-    return cut_samples(open_engine(source.folder / kind.file), prepare_images(cases, source.spec))
+    return cut_samples(kind.open_uncompared(source.folder / kind.file), prepare_images(cases, source.spec))
 
 
 def cut_samples(engine: Engine, images: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads it
 
-from voxflow.engines import EngineChoice  # noqa: TC001 - pydantic reads it
+from voxflow.engines import Device, EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, InputError
 from voxflow.inference.cases import Failures, check_channel_order, read_volumes
 from voxflow.inference.channel_overlays import write_overlays
@@ -48,6 +48,7 @@ class InferOptions(PredictOptions):
 
     Attributes:
         engine: which engine runs the model.
+        device: "cpu", "cuda" or, say, "cuda:1"; None: the first GPU where there is one, else the processor.
         key: the datalist's key that holds the cases.
         dicom_seg: write a DICOM SEG beside the NIfTI mask where the image came from DICOM.
         overlays: the first so many cases get a picture.
@@ -57,6 +58,7 @@ class InferOptions(PredictOptions):
     """
 
     engine: EngineChoice = "auto"
+    device: Device | None = None
     key: str = "inference"
     dicom_seg: bool = True
     overlays: NonNegativeInt = 8

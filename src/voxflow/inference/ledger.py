@@ -115,8 +115,9 @@ def compute_maker_digest(engine: Engine, models: Sequence[Path], options: InferO
     from voxflow import __version__
 
     engine_name = engine.name if options.engine == "auto" else options.engine
-    # The usual handling of swapped channels is left out, so that notes from before this option still count.
+    # What is as it always was is left out, so that notes from before these options still count.
     unnoted = {"swapped_channels"} if options.swapped_channels == "refuse" else set()
+    unnoted |= {"gpu_memory_mb"} if options.gpu_memory_mb is None else set()
     settings = options.model_dump_json(include=set(PredictOptions.model_fields) - unnoted)
     custom_folders = {transform.custom for transform in engine.spec.preprocess if transform.custom}
     files = [file for model in models for file in list_model_files(model, engine.name)]

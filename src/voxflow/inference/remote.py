@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from voxflow.engines import Engine, EngineChoice
+    from voxflow.engines import Device, Engine, EngineChoice
     from voxflow.executor import Executor
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.infer import InferenceResult, InferOptions
@@ -50,11 +50,13 @@ class ModelFolders:
         folders: relative to the current folder, or absolute.
         engine: which engine.
         is_ensemble: an ensemble, even of one.
+        device: where each process runs it; None: its first GPU, where it sees one.
     """
 
     folders: tuple[Path, ...]
     engine: EngineChoice = "auto"
     is_ensemble: bool = False
+    device: Device | None = None
 
     def open(self) -> Engine:
         """Load the models; see :func:`voxflow.engines.open_engine`.
@@ -63,9 +65,9 @@ class ModelFolders:
             DataError: a folder holds no model, or the models of an ensemble don't take or mean the same.
             InputError: a folder has no model for the engine.
         """
-        return (
-            open_ensemble(self.folders, self.engine) if self.is_ensemble else open_engine(self.folders[0], self.engine)
-        )
+        if self.is_ensemble:
+            return open_ensemble(self.folders, self.engine, self.device)
+        return open_engine(self.folders[0], self.engine, self.device)
 
 
 @dataclass(frozen=True)

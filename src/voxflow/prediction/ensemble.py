@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from voxflow.engines import EngineChoice
+    from voxflow.engines import Device, EngineChoice
     from voxflow.prediction.blending import Box, Values
     from voxflow.prediction.mirroring import Axis
     from voxflow.prediction.windows import WindowPlan
@@ -91,7 +91,7 @@ class Ensemble(Engine):
             member.expect(shape)
 
 
-def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto") -> Ensemble:
+def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto", device: Device | None = None) -> Ensemble:
     """Load one model a folder of exported models; see :func:`voxflow.engines.open_engine`.
 
     Raises:
@@ -99,7 +99,7 @@ def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto") -> Ens
         InputError: a folder has no model for the engine.
         MissingDependencyError: the engine asked for is not installed.
     """
-    return Ensemble([open_engine(folder, engine) for folder in folders])
+    return Ensemble([open_engine(folder, engine, device) for folder in folders])
 
 
 def iterate_logits(

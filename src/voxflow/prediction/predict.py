@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
+from voxflow.machine import release_gpu_memory
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.ensemble import iterate_logits
 from voxflow.prediction.grids import find_nearest, resample_labels, resample_to_network
@@ -24,7 +25,6 @@ from voxflow.prediction.tensors import (
     mask_type,
     pick_labels,
     prepare_on_device,
-    release_memory,
     take_nearest,
 )
 from voxflow.prediction.windows import Blend, Plan
@@ -174,7 +174,7 @@ def _try_device(volumes: Sequence[Volume], spec: ModelSpec, device: str) -> Devi
     try:
         return prepare_on_device(volumes, spec, device)
     except RuntimeError as error:
-        if not release_memory(error):
+        if not release_gpu_memory(error):
             raise
     say("the GPU has too little free memory for an image: it is prepared on the processor")
     return None
@@ -194,7 +194,7 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
         try:
             return _predict(engine, prepared, options, share)
         except RuntimeError as error:
-            if not release_memory(error):
+            if not release_gpu_memory(error):
                 raise
             following = "on the processor" if share == SHARES[-1] else "with smaller windows"
         say(f"the GPU has too little free memory for an image: trying again {following}")

@@ -55,26 +55,6 @@ def count_free_bytes(tensor: torch.Tensor) -> int | None:
     return int((free + unused) * FREE_SHARE)
 
 
-def release_memory(error: RuntimeError) -> bool:
-    """Give back what torch holds of a GPU's memory after an allocation failed.
-
-    Args:
-        error: what was raised.
-
-    Returns:
-        Whether it was for want of memory.
-    """
-    import torch
-
-    if not isinstance(error, torch.OutOfMemoryError):
-        return False
-    # What the failed attempt held hangs on the frames of its traceback.
-    error.__traceback__ = None
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return True
-
-
 def count_score_bytes(source: Geometry, target: Geometry, spec: ModelSpec) -> int:
     """Count the bytes that the way back takes on a device beside the logits and the mask.
 

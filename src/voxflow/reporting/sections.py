@@ -257,15 +257,21 @@ def tabulate_parity(sources: ReportSources) -> Table:
         for engine, block in blocks.items()
         if isinstance(block, dict)
     ]
-    return make_table(rows, missing=_explain_absence(path, "export"), rounded=True)
+    # An engine that was not compared has columns of its own.
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return make_table(rows, columns, missing=_explain_absence(path, "export"), rounded=True)
 
 
-def _format_parity(name: str, value: float) -> str:
+def _format_parity(name: str, value: Any) -> str:
     if name == "published":
         return "yes" if value else "no, it differs too much"
     if name == "compared":
         return "at its first use"
-    return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(
+            str(part) if part_name == "device" else f"{part_name} {part}" for part_name, part in value.items()
+        )
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def tabulate_decision(sources: ReportSources) -> Table:

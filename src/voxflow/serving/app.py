@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from voxflow.engines import describe_device
 from voxflow.inference import InferOptions
 from voxflow.serving.channels import name_channels
 from voxflow.serving.forms import parse_form_boundary
@@ -251,6 +252,7 @@ def _make_routes(service: Service) -> list[Route]:
         content = {
             "status": "ok",
             "engine": service.engine.name,
+            "device": describe_device(service.engine),
             "task": spec.task,
             "classes": list(spec.class_names),
             **({"channels": name_channels(spec)} if spec.has_several_images else {}),
