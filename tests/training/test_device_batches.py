@@ -76,6 +76,9 @@ def test_cases_are_kept_as_long_as_there_is_room() -> None:
         assert tensors["label"].dtype == torch.uint8
         np.testing.assert_array_equal(tensors["image"].numpy(), sample["image"])
     assert cases.count == int((int(2.5 * size / 2**20) + 1) * 2**20 / size)
+    assert cases.used_bytes == cases.count * size
+    assert cases.forecast_bytes(1000) == (int(2.5 * size / 2**20) + 1) * 2**20
+    assert cases.forecast_bytes(2) == 2 * size
     # The same tensors, and no further copies.
     assert cases.fetch(0, ("image",))[1]["image"] is cases.fetch(0, ("image",))[1]["image"]
 

@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import random
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,13 @@ from voxflow.progress import say
 from voxflow.training.distributed import count_local_processes, count_processes
 
 if TYPE_CHECKING:
+    import torch
+
     from voxflow.config import Determinism
     from voxflow.training.options import TrainOptions
 
+# From where on the gain of compiled steps exceeds the cost of compiling by far.
+COMPILED_MINUTES, COMPILED_STEPS = 15.0, 10_000
 FABRIC_PRECISION = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
 
 
@@ -108,6 +113,56 @@ def _precision_arguments(options: TrainOptions, precision: str) -> dict[str, Any
             return data
 
     return {"plugins": [KeepOutputPrecision(FABRIC_PRECISION[precision], "cpu")]}
+
+
+def pays_to_compile(options: TrainOptions, device: torch.device, steps: int, size: tuple[int, ...] | None) -> bool:
+    """Tell whether a network is handed to torch.compile.
+
+    Args:
+        options: ``compile``, and for how long is trained. With "auto" it is compiled on a GPU if the training is long
+            enough to win back the minute or two that this takes, and need not repeat itself bit for bit.
+        device: that trains.
+        steps: of the whole training, if no time ends it.
+        size: of all images in training; None: they differ, and each would be compiled for.
+    """
+    if options.compile != "auto":
+        return options.compile
+    if device.type != "cuda" or options.deterministic or size is None or steps < COMPILED_STEPS:
+        return False
+    if options.max_minutes is not None and options.max_minutes < COMPILED_MINUTES:
+        return False
+    from torch.utils._triton import has_triton
+
+    if not has_triton():
+        return False
+    import torch._dynamo
+
+    # Unasked, it may fail without ending the training: the network then runs as it is.
+    torch._dynamo.config.suppress_errors = True
+    return True
+
+
+def start_gpu(device: torch.device, *, searches: bool) -> None:
+    """Start what a GPU's first step would wait for, in a thread, while cases are read: its context and its libraries.
+
+    Args:
+        device: on a processor nothing is done.
+        searches: let cuDNN try several kernels for each shape, which pays where shapes repeat.
+    """
+    if device.type != "cuda":
+        return
+    import torch
+
+    torch.backends.cudnn.benchmark = searches
+
+    def start() -> None:
+        # Nothing here may end a training: what fails will fail again where it is needed.
+        with contextlib.suppress(Exception):
+            values = torch.ones(1, 1, 8, 8, 8, device=device)
+            torch.nn.functional.conv3d(values, values[..., :1, :1, :1])
+            torch.cuda.synchronize(device)
+
+    threading.Thread(target=start, daemon=True).start()
 
 
 def count_threads(options: TrainOptions) -> int:

@@ -51,6 +51,15 @@ class DeviceCases:
         self._lock = threading.Lock()
 
     @property
+    def used_bytes(self) -> int:
+        """Memory of the device that cases take by now."""
+        return sum(tensor.nbytes for tensors in self._residents.values() for tensor in tensors.values())
+
+    def forecast_bytes(self, count: int) -> int:
+        """Estimate the memory of the device that so many cases will take, by those that are there."""
+        return min(self.used_bytes + self._bytes_left, self.used_bytes * count // max(1, self.count))
+
+    @property
     def count(self) -> int:
         """How many cases are in the device's memory by now."""
         return len(self._residents)
@@ -145,6 +154,11 @@ class DeviceAugmenter:
         self._cases, self._chain, self._size, self._fields = cases, chain, size, fields
         self._names = tuple(dict.fromkeys([*fields, *(name for t in chain.tail for name in t.reads())]))
         self._stream: Any = None
+
+    @property
+    def cases(self) -> DeviceCases:
+        """The cases that patches are drawn from."""
+        return self._cases
 
     def draw(self, index: int, rng: np.random.Generator, epoch: int) -> DrawnCase:
         """Draw the patches of one case.

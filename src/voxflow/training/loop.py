@@ -23,6 +23,7 @@ from voxflow.components import build_network, leave_out_unlabelled
 from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
 from voxflow.training.checkpoint import read_checkpoint, save_model
+from voxflow.training.device import pays_to_compile
 from voxflow.training.distributed import Signal
 from voxflow.training.ema import WeightAverage
 from voxflow.training.meter import LossMeter, LossNotFinite
@@ -135,7 +136,8 @@ class TrainingLoop:
         if self.options.ema:
             self.average = WeightAverage(network, self.options.ema)
             self.average.network.to(self.fabric.device)
-        if self.options.compile:
+        self.is_compiled = pays_to_compile(self.options, self.fabric.device, self.total_steps, self.plan.input_size)
+        if self.is_compiled:
             network.compile()  # in place, so that the weights keep their names
         self.network, self.optimizer = self.fabric.setup(network, optimizer)
         # Processes begin with the same weights, and draw dropout apart from each other.
@@ -286,11 +288,7 @@ class TrainingLoop:
         """Judge the network, keep it when it is the best so far, record the row."""
         with self._explain_loss_not_finite():
             self.meter.drain()
-        metrics = (
-            validate(self.saved_network, self.validation_store, self.plan, self.fabric, self.world)
-            if len(self.validation_store)
-            else {}
-        )
+        metrics = self._measure() if len(self.validation_store) else {}
         to_training_mode(self.bare_network)
         losses = self.world.gather((self.meter.total, self.meter.count))
         self.result.train_loss = sum(total for total, _ in losses) / max(1, sum(count for _, count in losses))
@@ -304,6 +302,23 @@ class TrainingLoop:
         key = self.plan.key_metric
         score = f", {key.name} {metrics[key.name]:.4f} (best {self.result.best_metric:.4f})" if key and metrics else ""
         self.world.say(f"epoch {epoch}: loss {self.result.train_loss:.4f}{score}, {seconds:.0f} s")
+
+    def _measure(self) -> dict[str, float]:
+        """Every metric over the validation cases."""
+        import torch
+
+        is_on_gpu = self.fabric.device.type == "cuda"
+        # Windows come in batches of other sizes than training's, and each would be compiled for.
+        stance: Any = torch.compiler.set_stance("force_eager") if self.is_compiled and is_on_gpu else None
+        with stance or contextlib.nullcontext():
+            return validate(
+                self.saved_network,
+                self.validation_store,
+                self.plan,
+                self.fabric,
+                self.world,
+                counts_on_device=is_on_gpu or self.options.augment_on == "device",
+            )
 
     def _keep_if_best(self, epoch: int, metrics: dict[str, float]) -> None:
         """Keep the network when it is the best so far; count how long nothing has got better."""

@@ -168,6 +168,12 @@ class TrainingPlan:
         return self.patch if -1 in size else size
 
     @property
+    def has_fixed_shapes(self) -> bool:
+        """Whether the network sees one size of image in training, and one size of window in validation."""
+        slides = self.workflow.task != "segmentation" or self.roi is not None
+        return self.input_size is not None and -1 not in self.input_size and slides
+
+    @property
     def roi(self) -> tuple[int, int, int] | None:
         """The window of validation (i, j, k), voxels; None where whole images are validated."""
         size = getattr(self.inferer, "roi_size", None)

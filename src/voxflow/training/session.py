@@ -20,6 +20,7 @@ from voxflow.training.device import (
     open_fabric,
     seed_everything,
     share_cores,
+    start_gpu,
 )
 from voxflow.training.device_batches import place_batches
 from voxflow.training.digests import digest_training
@@ -83,6 +84,7 @@ def train(
     if options.accelerator == "cpu" or not has_gpu():
         keep_memory()
     fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
+    start_gpu(fabric.device, searches=plan.has_fixed_shapes and not options.deterministic)
     world = World.open(fabric, options.peer_timeout_minutes)
     with world.watch_partners(), contextlib.ExitStack() as stack:
         identity = digest_training(workflow, [*training, *validation], options, facts)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from voxflow.machine import has_gpu
-from voxflow.training.device import choose_precision, count_threads, keep_memory, open_fabric, share_cores
+from voxflow.training.device import choose_precision, count_threads, keep_memory, open_fabric, share_cores, start_gpu
 from voxflow.training.device_batches import place_batches
 from voxflow.training.distributed import World
 from voxflow.training.loop import TrainingLoop
@@ -41,7 +41,8 @@ class Trial:
         steps_an_epoch: batches of the whole datalist.
         cache_gb: disk space of all cases to learn from and to validate on, by the size of those that were prepared.
         memory_gb: the most that this process held.
-        gpu_memory_gb: the most that torch held there; 0 without a GPU.
+        gpu_memory_gb: the most that torch held there, and the cases of the whole datalist that find room; 0 without a
+            GPU.
         precision: "bf16", "fp16" or "fp32", in which the network was computed.
         parameters: number of the network's weights.
     """
@@ -86,6 +87,7 @@ def try_steps(
     if not on_gpu:
         keep_memory()
     fabric, world = open_fabric(options, precision), World()
+    start_gpu(fabric.device, searches=plan.has_fixed_shapes and not options.deterministic)
     trial_cases = training[: max(CASES, plan.train_pipeline.cases_per_step)]
     batches, validation_store = prepare_data(plan, (trial_cases, []), options, world, seed=0)
     batches = place_batches(batches, options, fabric.device, count_threads(options))
@@ -110,10 +112,20 @@ def try_steps(
         steps_an_epoch=-(-len(plan.train_pipeline.window(len(training), 1)) // cases_per_step),
         cache_gb=statistics.fmean(files) * (len(training) + len(validation)) / GB,
         memory_gb=_measure_peak_memory() / GB,
-        gpu_memory_gb=torch.cuda.max_memory_reserved() / GB if on_gpu else 0.0,
+        gpu_memory_gb=(torch.cuda.max_memory_reserved() + _count_cases_to_come(batches, len(training))) / GB
+        if on_gpu
+        else 0.0,
         precision=precision,
         parameters=sum(parameter.numel() for parameter in loop.bare_network.parameters()),
     )
+
+
+def _count_cases_to_come(batches: Batches, count: int) -> int:
+    """Bytes of a GPU's memory that the cases will take that were not tried."""
+    if batches.augmenter is None:
+        return 0
+    cases = batches.augmenter.cases
+    return cases.forecast_bytes(count) - cases.used_bytes
 
 
 def _time_steps(loop: TrainingLoop, batches: Batches, steps: int) -> list[float]:

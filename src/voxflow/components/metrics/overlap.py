@@ -16,6 +16,7 @@ from voxflow.components.unlabelled import UNKNOWN, UNLABELLED_SETS, list_unlabel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from numpy.typing import NDArray
 
 
@@ -85,6 +86,37 @@ class ComputeAverageDice(Metric):
                     scores[number - first] = np.nan
             rows.append(scores)
         return join_batches([row[None] for row in rows])
+
+    def count_overlaps(self, logits: torch.Tensor, label: torch.Tensor, activation: str) -> torch.Tensor:
+        """Count the voxels of each class in a case, on the device where it is.
+
+        Args:
+            logits: (channel, ...spatial).
+            label: (1, ...spatial) of class indices, or one channel a class; every voxel is labelled.
+            activation: of the logits.
+
+        Returns:
+            (class, 3), integers: predicted, in the label, both. What :meth:`score_overlaps` makes of them is what
+            :meth:`measure` says of the case.
+        """
+        import torch
+
+        classes = len(logits)
+        if len(label) > 1 and activation == "sigmoid" and len(label) == classes:
+            pairs = list(zip(logits > self._logit, label > 0, strict=True))
+        elif len(label) > 1:
+            best = logits.argmax(0)
+            pairs = [(best == number, label[number] > 0) for number in range(int(self.remove_bg), classes)]
+        else:
+            best = logits.argmax(0) if classes > 1 else (logits[0] > self._logit).long()
+            pairs = [(best == number, label[0] == number) for number in range(int(self.remove_bg), max(classes, 2))]
+        return torch.stack([torch.stack([p.sum(), t.sum(), (p & t).sum()]) for p, t in pairs])
+
+    @staticmethod
+    def score_overlaps(counts: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the Dice of each class (1, class) from counts (class, 3); NaN where both masks are empty."""
+        totals = (int(predicted) + int(truth) for predicted, truth, _ in counts)
+        return np.array([[2 * int(row[2]) / n if n else np.nan for row, n in zip(counts, totals, strict=True)]])
 
     def _channels(self, value: NDArray[Any], independent: bool) -> NDArray[np.bool_]:
         """One mask a channel (batch, class, ...)."""
