@@ -1,4 +1,4 @@
-"""Shows on a flow run's Prefect page links to the report and to MLflow, and stores the links back to that page."""
+"""Shows on a flow run's Prefect page its scores, a picture and links, and stores the links back to that page."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, runtime
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.utilities.urls import url_for
 
 from tasks.ops.links import FLOW_RUN, FLOW_RUN_PAGE, find_links, remember
 from tasks.ops.repro import Outcome, StageError
+from tasks.ops.results import describe_results, encode_picture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,7 @@ Result = Outcome | StageError | None
 
 
 def publish(workspace: str, results: Mapping[str, Result], variables: Mapping[str, str]) -> None:
-    """Write the table of stages and the links to report and MLflow, and bring the index up to date.
+    """Write the table of stages, the scores with a picture and the links, and bring the index up to date.
 
     Args:
         workspace: a key of params.yaml.
@@ -35,9 +36,11 @@ def publish(workspace: str, results: Mapping[str, Result], variables: Mapping[st
     rows = [_make_row(address, result) for address, result in results.items()]
     create_table_artifact(key=f"stages-{key}", table=rows, description=f"Stages of {workspace}")
     links = find_links(workspace, get_run_logger().info)
-    if links:
-        lines = [f"- [{link.title}]({link.address}){f': {link.note}' if link.note else ''}" for link in links]
-        create_markdown_artifact(key=f"report-{key}", markdown="\n".join(lines), description=f"Results of {workspace}")
+    summary, picture = describe_results(workspace, links), encode_picture(workspace)
+    if summary:
+        create_markdown_artifact(key=f"report-{key}", markdown=summary, description=f"Results of {workspace}")
+    if picture:
+        create_image_artifact(key=f"picture-{key}", image_url=picture, description=f"An unseen case of {workspace}")
     remember(workspace, links, variables)
     write_index()
 

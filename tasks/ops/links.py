@@ -45,10 +45,8 @@ def find_links(workspace: str, say: Callable[[str], None]) -> list[Link]:
     """
     folder = Path("mmars") / workspace
     report = (folder / "eval" / "report.html").resolve()
-    links = []
-    if report.is_file():
-        note = f"`{report}` on the machine that ran the flow"
-        links.append(Link(f"Report of {workspace}", report.as_uri(), note))
+    note = f"`{report}` on the machine that ran the flow"
+    links = [Link(f"Report of {workspace}", report.as_uri(), note)] if report.is_file() else []
     try:
         run_id = read_run_file(folder / "models" / "train" / "run.json")
         pages = find_run_pages(run_id) if run_id else None
@@ -58,7 +56,8 @@ def find_links(workspace: str, say: Callable[[str], None]) -> list[Link]:
     if pages is None:
         return links
     if pages.report and report.is_file():
-        links.append(Link("The report on MLflow's pages", pages.report))
+        # A browser follows no link from a served page to a file.
+        links = [Link(f"Report of {workspace}", pages.report, note)]
     links.append(Link("MLflow run", pages.run, f"run `{run_id}`"))
     if pages.experiment:
         links.append(Link(f"All MLflow runs of {workspace}", pages.experiment))

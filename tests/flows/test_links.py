@@ -8,9 +8,9 @@ import subprocess
 import sys
 import urllib.request
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import pytest
+from PIL import Image
 
 from tasks.ops import leash
 from tests.flows.conftest import Server, until
@@ -60,10 +60,20 @@ def training(server: Server, tmp_path: Path) -> tuple[Path, str, int]:
     repository, port = make_repository(tmp_path / "repository"), reserve_port()
     for name, text in (("dvc.yaml", GRAPH), ("train.py", TRAIN), ("report.py", REPORT)):
         (repository / name).write_text(text)
+    write_results(repository)
     variables = server.environment | {"VOXFLOW_MLFLOW_URL": f"http://127.0.0.1:{port}"}
     command = [sys.executable, "-m", "flows.pipeline", WORKSPACE]
     assert subprocess.run(command, cwd=repository, env=variables, check=False).returncode == 0
     return repository, str(server.flow_runs(f"pipeline {WORKSPACE}")[0]["id"]), port
+
+
+def write_results(repository: Path) -> None:
+    scores = repository / f"data/metrics/{WORKSPACE}/evaluate.json"
+    overlays = repository / f"mmars/{WORKSPACE}/eval/test/overlays"
+    for folder in (scores.parent, overlays):
+        folder.mkdir(parents=True, exist_ok=True)
+    scores.write_text('{"mean_dice": 0.9384, "cases": 3, "failed_cases": 0}')
+    Image.new("RGB", (1200, 300)).save(overlays / "worst_a.png")
 
 
 def get(address: str, **headers: str) -> bytes:
@@ -79,9 +89,12 @@ def test_links_lead_there_and_back(server: Server, training: tuple[Path, str, in
     run_id = json.loads((repository / f"mmars/{WORKSPACE}/models/train/run.json").read_text())["run_id"]
     text = until(lambda: server.artifacts(flow_run).get("markdown"), "the links")["data"]
     links = dict(re.findall(r"\[([^]]+)\]\(([^)]+)\)", text))
-    assert unquote(urlsplit(links[f"Report of {WORKSPACE}"]).path) == str(
-        repository / f"mmars/{WORKSPACE}/eval/report.html"
-    )
+    report_file = repository / f"mmars/{WORKSPACE}/eval/report.html"
+    assert links[f"Report of {WORKSPACE}"] == f"{links['MLflow run']}/artifactPath/report.html"
+    assert f"`{report_file}` on the machine that ran the flow" in text
+    assert all(address.startswith("http://") for address in links.values())
+    assert text.startswith("## mean Dice 0.938 on 3 unseen cases, 0 failed\n")
+    assert server.artifacts(flow_run)["image"]["data"].startswith("data:image/jpeg;base64,")
     assert links["MLflow run"] == f"http://127.0.0.1:{port}/#/experiments/1/runs/{run_id}"
     index = (repository / "data/index.html").read_text()
     assert page in index
