@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.gpu.hiding import GPU
+from voxflow.machine import has_gpu
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -40,6 +43,23 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FolderSch
     """Share out the tests of ``pytest -n 2``; pytest-xdist's own loadgroup does nothing with pytest 9.2."""
     config.option.loadscopereorder = False
     return FolderScheduling(config, log)
+
+
+def pytest_configure() -> None:
+    """Hide a GPU from all tests but those that are marked ``gpu``: they tell what a processor computes."""
+    GPU.hide()
+
+
+@pytest.fixture(autouse=True)
+def _gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Show the GPU to a test that is marked ``gpu``, or skip it."""
+    if request.node.get_closest_marker("gpu") is None:
+        yield
+        return
+    with GPU.shown():
+        if not has_gpu():
+            pytest.skip("needs an NVIDIA GPU that torch sees")
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,6 @@
 """Imports go inward and through doors only: the contracts stand in pyproject.toml, and the documentation tells them."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import grimp
+import numpy as np
 import pytest
+
+from tests.inference.models import UNET, build_seeded, volume_spec
+from voxflow.engines import write_onnx, write_openvino
+from voxflow.geometry import Geometry
+from voxflow.spec import TransformSpec
+from voxflow.volumes import Volume, write_volume
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
@@ -34,6 +42,29 @@ def test_help_starts_without_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+INFERRED = """
+import sys
+from voxflow import machine
+from voxflow.cli.main import main
+machine._GPU_DEVICES = ()
+code = main(["infer", "model.xml", "--images", "a.nii.gz", "--out", "out"])
+sys.exit(code or ", ".join({"torch", "monai", "mlflow", "pandas", "pydicom"} & sys.modules.keys()) or 0)
+"""
+
+
+def test_inference_on_a_processor_takes_no_torch(tmp_path: Path) -> None:
+    scale = {"fields": "image", "a_min": -1, "a_max": 1, "b_min": 0, "b_max": 1, "clip": True}
+    spec = volume_spec(spacing_mm=(1.5, 1.5, 2), preprocess=(TransformSpec(name="ScaleIntensityRange", args=scale),))
+    write_onnx(build_seeded(UNET), spec, tmp_path / "model.onnx", 18)
+    write_openvino(tmp_path / "model.onnx", spec, tmp_path / "model.xml", fp16_weights=False)
+    image = np.random.default_rng(0).normal(size=(20, 18, 12)).astype(np.float32)
+    write_volume(tmp_path / "a.nii.gz", Volume(image, Geometry.from_parts(image.shape, (1, 1, 2))))
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", INFERRED]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr.count("1 of 1 cases (openvino)")) == (0, 1), result.stderr
 
 
 def test_every_package_has_a_contract_for_its_door() -> None:

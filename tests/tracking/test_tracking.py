@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -143,6 +144,31 @@ def test_system_metrics_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     with begin_run("spleen") as tracker:
         time.sleep(0.8)
     assert "system/cpu_utilization_percentage" in read_run(tracker.run_id).data.metrics
+
+
+@pytest.mark.usefixtures("store")
+def test_the_load_and_memory_of_gpus_are_among_the_system_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for the driver's library, which says what two GPUs do."""
+    import pynvml
+
+    monkeypatch.setattr("voxflow.tracking.recording.SYSTEM_METRICS_INTERVAL_S", 0.2)
+    for name, answer in {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda number: number,
+        "nvmlDeviceGetMemoryInfo": lambda number: SimpleNamespace(used=20e9 * (number + 1), total=80e9),
+        "nvmlDeviceGetUtilizationRates": lambda number: SimpleNamespace(gpu=97 - number),
+        "nvmlDeviceGetPowerUsage": lambda _: 350_000,
+        "nvmlDeviceGetEnforcedPowerLimit": lambda _: 700_000,
+    }.items():
+        assert hasattr(pynvml, name)
+        monkeypatch.setattr(pynvml, name, answer)
+    with begin_run("spleen") as tracker:
+        time.sleep(0.8)
+    metrics = read_run(tracker.run_id).data.metrics
+    assert [metrics[f"system/gpu_{number}_utilization_percentage"] for number in range(2)] == [97, 96]
+    assert [metrics[f"system/gpu_{number}_memory_usage_percentage"] for number in range(2)] == [25, 50]
+    assert metrics["system/gpu_0_power_usage_watts"] == 350
 
 
 def test_an_exported_model_can_be_loaded_and_registered(store: Path) -> None:
