@@ -27,6 +27,7 @@ from voxflow.quality import (
     write_quality_report,
 )
 from voxflow.texts import parse_json
+from voxflow.volumes import CHANNEL_SEPARATOR
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def run(stage: Stage) -> int:
     with atomic_directory(stage.quality) as folder:
         measured.to_csv(folder / "measurements.csv", index=False)
         outcomes = run_checks(
-            measured, _build_checks(stage, options, measured), name=stage.workspace, docs=folder / "docs"
+            measured, _build_checks(stage, options, measured, table), name=stage.workspace, docs=folder / "docs"
         )
         if stage.task == "segmentation":
             outcomes += check_labels(measured, table, _read_classes(stage), options, ignore=read_ignore(stage.volumes))
@@ -80,7 +81,9 @@ def _count_failed(outcomes: list[CheckOutcome]) -> int:
     return sum(not outcome.success for outcome in outcomes)
 
 
-def _build_checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame) -> list[DataCheck]:
+def _build_checks(
+    stage: Stage, options: ValidateOptions, measured: pd.DataFrame, table: pd.DataFrame
+) -> list[DataCheck]:
     labels = parse_json(read_text(stage.volumes / "labels.json"))
     modalities = sorted({modality for modality in measured["modality"] if modality})
     rules = read_channel_rules(stage.volumes)
@@ -89,7 +92,14 @@ def _build_checks(stage: Stage, options: ValidateOptions, measured: pd.DataFrame
     if stage.task == "classification":
         return build_radiograph_checks(options, modalities, labels["findings"])
     values = [int(value) for value in labels]
-    return build_volume_checks(options, modalities, values, channels, ignore=read_ignore(stage.volumes))
+    return build_volume_checks(
+        options,
+        modalities,
+        values,
+        channels,
+        ignore=read_ignore(stage.volumes),
+        has_several_images=any(CHANNEL_SEPARATOR in cell for cell in table["image"]),
+    )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,12 @@ def failures(
     folder: Path, rows: list[dict[str, str]], options: ValidateOptions | None = None
 ) -> dict[str, CheckOutcome]:
     measured = measure_cases(pd.DataFrame(rows), folder)
-    checks = build_volume_checks(options or ValidateOptions(), sorted(set(measured["modality"])), [0, 1])
+    checks = build_volume_checks(
+        options or ValidateOptions(),
+        sorted(set(measured["modality"])),
+        [0, 1],
+        has_several_images=any(";" in row["image"] for row in rows),
+    )
     return {
         outcome.check.name: outcome for outcome in run_checks(measured, checks, name="cases") if not outcome.success
     }

@@ -27,10 +27,6 @@ INTENSITY: dict[str, Range] = {"CT": (-1024.0, 4000.0), "PT": (-1e-3, 1e7)}
 DARKEST: dict[str, Range] = {"CT": (-32768.0, 0.0)}
 
 
-# The stage resample brings them onto one.
-ONE_GRID = DataCheck("channels share one grid", "channels_on_grid", "true", severity="warning")
-
-
 class ValidateOptions(BaseModel):
     """The key ``validate`` of a workspace in params.yaml.
 
@@ -62,6 +58,7 @@ def build_volume_checks(
     channels: Mapping[str, str] | None = None,
     *,
     ignore: int | None = None,
+    has_several_images: bool = False,
 ) -> list[DataCheck]:
     """Build the checks of 3D images and their labels.
 
@@ -71,17 +68,25 @@ def build_volume_checks(
         label_values: values that labels.json names, background included.
         channels: modality of each channel by its name, where a case has several; empty where it is not known.
         ignore: the label value of voxels that nobody labelled, which is known, too; None where there is none.
+        has_several_images: whether a case has several, though nothing names its channels.
 
     Raises:
         ConfigError: ``critical`` or ``warning`` names a check that does not exist.
     """
     values = {0, *(options.label_values or label_values), *(() if ignore is None else (ignore,))}
     allowed = " ".join(map(str, sorted(values)))
+    # The stage resample brings several images onto one grid. Of a single one the check says what it always said.
+    one_grid = DataCheck(
+        "channels share one grid",
+        "channels_on_grid",
+        "true",
+        severity="warning" if has_several_images else "critical",
+    )
     checks = [
         *_build_identity_checks(),
         *(DataCheck(f"spacing along {a} in mm", f"spacing_{a}", "range", options.spacing_mm) for a in "ijk"),
         *(DataCheck(f"voxels along {a}", f"size_{a}", "range", options.size) for a in "ijk"),
-        *(_build_channel_checks() if channels else [ONE_GRID]),
+        *(_build_channel_checks() if channels else [one_grid]),
         DataCheck("label lies on the image's grid", "label_on_grid", "true", optional=True),
         DataCheck("label values are known", "label_values", "values", tuple(allowed.split()), optional=True),
         DataCheck("label is not empty", "label_voxels", "range", (1, None), severity="warning", optional=True),
