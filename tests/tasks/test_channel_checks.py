@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from voxflow.engines import Engine
 from voxflow.errors import DataError
 from voxflow.evaluation import EvaluateOptions, evaluate_segmentation
 from voxflow.files import write_json
+from voxflow.geometry import Geometry
 from voxflow.inference import (
     InferenceCase,
     InferOptions,
@@ -32,6 +34,8 @@ from voxflow.spec import ModelSpec
 from voxflow.volumes import Volume, read_fingerprint, read_volume, write_volume
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from voxflow.prediction import SwapHandling
@@ -64,7 +68,7 @@ def write_cohort(folder: Path = VOLUMES, seed: int = 1, gain: float = 1.0) -> li
 
 
 def write_rows(rows: list[dict[str, str]], folder: Path = VOLUMES) -> None:
-    table = pd.DataFrame(rows).assign(label="", size="", spacing_mm="", orientation="")
+    table = pd.DataFrame([{"label": "", **row} for row in rows]).assign(size="", spacing_mm="", orientation="")
     table.to_csv(folder / "cases.csv", index=False)
 
 
@@ -109,6 +113,69 @@ def test_missing_repeated_distant_and_empty_channels_are_critical_by_name(monkey
     assert failures["files can be read"]["p02_1"].startswith("PET: file not found")
     assert "lie beside each other" in failures["channels show one place"]["p03_1"]
     assert failures["image is not constant: PET"]["p04_1"] == "0.0"
+
+
+def write_labelled_cohort() -> list[dict[str, str]]:
+    """Cases whose channels share a grid, with a label of two nested regions."""
+    rows = write_cohort()
+    for row in rows:
+        ct, pet = (VOLUMES / name for name in row["image"].split(";"))
+        grid = read_volume(ct).geometry
+        image = read_volume(pet).array.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+        write_volume(pet, Volume(image, grid))
+        label = (image > np.percentile(image, 90)).astype(np.uint8) + (image > np.percentile(image, 98))
+        row["label"] = f"labels/{row['case']}.nii.gz"
+        write_volume(VOLUMES / row["label"], Volume(label, grid))
+    write_json(VOLUMES / "labels.json", {"0": "background", "1": "rim", "2": "core"})
+    form = json.loads((VOLUMES / "case_form.json").read_text())
+    write_json(VOLUMES / "case_form.json", form | {"regions": {"whole": [1, 2], "core": [2]}})
+    write_rows(rows)
+    return rows
+
+
+def lose_channel(row: dict[str, str]) -> None:
+    row["image"] = row["image"].split(";")[0]
+
+
+def swap_channels(row: dict[str, str]) -> None:
+    row["image"] = ";".join(reversed(row["image"].split(";")))
+
+
+def move_channel(row: dict[str, str]) -> None:
+    path = VOLUMES / row["image"].split(";")[1]
+    volume = read_volume(path)
+    geometry = Geometry.from_parts(volume.geometry.size, volume.geometry.spacing, (3, 0, 0))
+    write_volume(path, Volume(volume.array, geometry))
+
+
+def relabel(row: dict[str, str], old: int, new: int) -> None:
+    volume = read_volume(VOLUMES / row["label"])
+    write_volume(VOLUMES / row["label"], Volume(np.where(volume.array == old, new, volume.array), volume.geometry))
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "check", "reason"),
+    [
+        (lose_channel, 1, "channels are complete", "PET"),
+        (swap_channels, 0, "channels are in their places", "CT and PET look swapped"),
+        (move_channel, 0, "channels share one grid", "PET: 40 × 40 × 30 voxels of 4 × 4 × 4 mm"),
+        (partial(relabel, old=2, new=1), 0, "classes are in the case", "no core"),
+        (partial(relabel, old=2, new=255), 1, "label values are known", "0 1 255"),
+    ],
+    ids=["missing channel", "swapped channels", "channel on another grid", "empty region", "value to ignore"],
+)
+def test_every_fault_of_channels_and_regions_is_a_finding_of_its_case(
+    damage: Callable[[dict[str, str]], None], code: int, check: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = write_labelled_cohort()
+    assert run(validate, monkeypatch) == 0
+    assert check not in list_failures("data/quality/demo")
+    damage(rows[4])
+    write_rows(rows)
+    assert run(validate, monkeypatch) == code
+    failures = list_failures("data/quality/demo.failed" if code else "data/quality/demo")
+    assert failures[check].keys() == {"p04_1"}
+    assert failures[check]["p04_1"].startswith(reason)
 
 
 def make_pet_ct_spec() -> ModelSpec:
