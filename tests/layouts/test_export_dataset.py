@@ -17,7 +17,6 @@ from voxflow.cli.main import main
 from voxflow.errors import DataError
 from voxflow.tables import read_rows
 
-NNUNET = "VOXFLOW_NNUNET_PYTHON"
 NNUNET_FOLDER, MSD_FOLDER = Path("data/datasets/Dataset001_mine"), Path("data/datasets/Task01_mine")
 FOLDERS = {"nnunet": NNUNET_FOLDER, "msd": MSD_FOLDER}
 VOLUMES = Path("data/volumes/mine")
@@ -302,19 +301,34 @@ def test_workspace_that_is_not_converted_is_told_what_to_run(root: Path, capsys:
     assert "run: dvc repro resample@mine" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not os.environ.get(NNUNET), reason=f"{NNUNET} names no python that has nnunetv2")
-def test_check_of_nnunet_itself_accepts_the_data_sets(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_check(python: Path, folders: list[Path]) -> subprocess.CompletedProcess[str]:
+    """Run nnU-Net's check of data sets, in its own environment."""
+    program = (
+        "import sys; from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity\n"
+        "for folder in sys.argv[1:]: verify_dataset_integrity(folder, 1)"
+    )
+    command = [str(python), "-c", program, *map(str, folders)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""})
+
+
+@pytest.mark.slow
+def test_check_of_nnunet_itself_accepts_the_data_sets(
+    root: Path, monkeypatch: pytest.MonkeyPatch, nnunet_python: Path
+) -> None:
     for number, kind in enumerate(KINDS.values()):
         (root / str(number)).mkdir()
         monkeypatch.chdir(root / str(number))
         make_workspace(root / str(number), kind)
         assert main(["export-dataset", "mine", "--to", "nnunet", "--output", str(root / f"Dataset00{number}_x")]) == 0
-    program = (
-        "import sys; from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity\n"
-        "for folder in sys.argv[1:]: verify_dataset_integrity(folder, 1)"
-    )
-    command = [os.environ[NNUNET], "-c", program, *map(str, sorted(root.glob("Dataset*")))]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": ""})
+    folders = sorted(root.glob("Dataset*"))
+    result = run_check(nnunet_python, folders)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("verify_dataset_integrity Done") == len(KINDS)
     assert not {"Error", "WARNING", "Warning"} & set(result.stdout.replace(":", " ").split())
+    # The same check refuses a label with a value that dataset.json does not name.
+    label = next((folders[0] / "labelsTr").iterdir())
+    image = nibabel.load(label)
+    nibabel.save(nibabel.Nifti1Image(np.full(image.shape, 9, np.uint8), image.affine), label)
+    result = run_check(nnunet_python, folders[:1])
+    assert result.returncode != 0
+    assert "Unexpected labels" in result.stdout
