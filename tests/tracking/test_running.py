@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from voxflow.tracking import begin_run, continue_run
-from voxflow.tracking.running import hold_run
+from voxflow.tracking.mlflow_tracker import MlflowTracker
+from voxflow.tracking.running import hold_backlog, hold_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +43,26 @@ def begin_elsewhere(*arguments: str) -> tuple[subprocess.Popen[str], str]:
     )
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
+
+
+def begin_while_store_is_away(folder: Path) -> subprocess.Popen[str]:
+    """A process that could not reach the store when it began."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/at/all.db")
+        process, run_id = begin_elsewhere()
+    assert run_id == ""
+    assert len(list((folder / ".voxflow/unsent").iterdir())) == 1
+    return process
+
+
+def list_runs(experiment: str) -> list[tuple[str, float]]:
+    """Status and loss of each run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id]) if found else []
+    return [(run.info.status, run.data.metrics["loss"]) for run in runs]
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -112,3 +134,61 @@ def test_a_folder_that_can_not_be_written_stops_no_run(folder: Path) -> None:
     with begin_run("spleen") as tracker:
         pass
     assert status(tracker.run_id) == "FINISHED"
+
+
+def test_what_a_living_process_keeps_for_later_is_not_sent_by_another(folder: Path) -> None:
+    process = begin_while_store_is_away(folder)
+    with begin_run("another workspace"):
+        pass
+    assert list_runs("spleen") == []
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    with begin_run("another workspace"):
+        pass
+    assert list_runs("spleen") == [("KILLED", 1.0)]
+    assert not list((folder / ".voxflow").rglob("*.*"))
+
+
+def test_a_killed_process_that_never_reached_the_store_leaves_no_run_that_goes_on(folder: Path) -> None:
+    process = begin_while_store_is_away(folder)
+    kill(process)
+    with begin_run("another workspace"):
+        pass
+    assert list_runs("spleen") == [("KILLED", 1.0)]
+
+
+def test_a_store_that_fails_while_it_gets_what_is_old_does_not_lose_the_new_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    record_entry, entries = MlflowTracker.record_entry, []
+
+    def fail_once(tracker: MlflowTracker, entry: dict[str, Any]) -> None:
+        entries.append(entry)
+        if len(entries) == 1:
+            raise OSError("database is locked")
+        record_entry(tracker, entry)
+
+    kill(begin_while_store_is_away(folder))
+    monkeypatch.setattr(MlflowTracker, "record_entry", fail_once)
+    with begin_run("another workspace") as tracker:
+        tracker.log_metrics({"loss": 2.0})
+    assert "could not be sent yet: database is locked" in capfd.readouterr().err
+    assert list_runs("another workspace") == [("FINISHED", 2.0)]
+    with begin_run("another workspace") as tracker:
+        tracker.log_metrics({"loss": 3.0})
+    assert list_runs("spleen") == [("KILLED", 1.0)]
+
+
+def test_locks_are_had_though_others_remove_their_folder(folder: Path) -> None:
+    def hold(name: str) -> list[bool]:
+        answers = []
+        for _ in range(1000):
+            with hold_backlog(folder / f"{name}.jsonl") as is_held:
+                answers.append(is_held)
+        return answers
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(all(answers) for answers in pool.map(hold, "abc"))
+    with hold_backlog(folder / "a.jsonl"), hold_backlog(folder / "a.jsonl") as is_held:
+        assert not is_held
+    assert not (folder / ".voxflow").exists()

@@ -15,7 +15,7 @@ from voxflow.files import write_text
 from voxflow.places import find_home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
 FOLDER = Path(".voxflow") / "unsent"
 
@@ -125,9 +125,8 @@ def _shorten_path(entry: Mapping[str, Any]) -> dict[str, str]:
     return {"path": path.relative_to(root).as_posix()} if path.is_relative_to(root) else {}
 
 
-def find_left_behind() -> Iterator[Backlog]:
-    """Backlogs of earlier processes, oldest first; one that can't be read is left alone."""
+def list_backlogs() -> list[Path]:
+    """The files of all backlogs, oldest first: of earlier processes, and of those that go on."""
     with contextlib.suppress(OSError):
-        for path in sorted(_backlog_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
-            with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
-                yield Backlog.read(path)
+        return sorted(_backlog_folder().glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    return []

@@ -11,13 +11,20 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from voxflow.progress import say
-from voxflow.tracking.backlog import Backlog, find_left_behind
+from voxflow.tracking.backlog import Backlog, list_backlogs
 from voxflow.tracking.inputs import NOTE, describe_run, make_datasets, name_run
 from voxflow.tracking.locking import lock_store
 from voxflow.tracking.mlflow_tracker import MlflowTracker, OfflineTracker
 from voxflow.tracking.moving import require_place
 from voxflow.tracking.provenance import read_flow_run_tags, read_provenance
-from voxflow.tracking.running import end_killed_runs, hold_run
+from voxflow.tracking.running import (
+    KILLED,
+    end_killed_run,
+    end_killed_runs,
+    hold_backlog,
+    hold_run,
+    remove_left_locks,
+)
 from voxflow.tracking.store import (
     configure_mlflow,
     first_line_of,
@@ -120,26 +127,30 @@ def find_common_parent(run_ids: Sequence[str]) -> str | None:
 @contextlib.contextmanager
 def _active_run(experiment: str | None, run_id: str | None) -> Iterator[Tracker]:
     tracker: MlflowTracker | OfflineTracker
-    try:
-        tracker = _start_run(experiment, run_id)
-    except store_failures() as error:
-        tracker = OfflineTracker(Backlog.for_run(experiment or "", run_id or ""), run_id or "")
-        explanation = f"what is to be recorded is kept in {tracker.backlog.path}"
-        say(f"warning: the MLflow store can't be used, {explanation} and sent when it is back: {first_line_of(error)}")
-    status = "FAILED"
-    has_run_here = isinstance(tracker, MlflowTracker)
-    with hold_run(get_tracking_uri(), tracker.run_id) if has_run_here else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
         try:
+            tracker = _start_run(experiment, run_id, stack)
+        except store_failures() as error:
+            tracker = OfflineTracker(Backlog.for_run(experiment or "", run_id or ""), run_id or "")
+            explanation = f"what is to be recorded is kept in {tracker.backlog.path}"
+            reason = first_line_of(error)
+            say(f"warning: the MLflow store can't be used, {explanation} and sent when it is back: {reason}")
+        stack.enter_context(hold_backlog(tracker.backlog.path))
+        status = "FAILED"
+        try:
+            if isinstance(tracker, MlflowTracker):
+                _send_backlogs(tracker.backlog.path)
             yield tracker
             status = tracker.status
         except KeyboardInterrupt:
-            status = "KILLED"
+            status = KILLED
             raise
         finally:
             tracker.end(status)
 
 
-def _start_run(experiment: str | None, run_id: str | None) -> MlflowTracker:
+def _start_run(experiment: str | None, run_id: str | None, stack: contextlib.ExitStack) -> MlflowTracker:
+    """Begin or continue a run; ``stack`` gets its lock, before another process may look for killed runs."""
     configure_mlflow()
     import mlflow
 
@@ -155,23 +166,45 @@ def _start_run(experiment: str | None, run_id: str | None) -> MlflowTracker:
             require_place(client.get_experiment(experiment_id).artifact_location)
             mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_INTERVAL_S)
             run = mlflow.start_run(experiment_id=experiment_id, log_system_metrics=True)
-    _send_backlogs()
+        stack.enter_context(hold_run(get_tracking_uri(), run.info.run_id))
     return MlflowTracker(run.info.run_id, backlog=Backlog.for_run(experiment or "", run.info.run_id))
 
 
-def _send_backlogs() -> None:
-    """Send what earlier runs could not; one that the store does not know gets a run of its own."""
+def _send_backlogs(own: Path) -> None:
+    """Send what earlier processes could not; those that go on, and this one, send their own.
+
+    Args:
+        own: the backlog of this process's run.
+    """
+    remove_left_locks()
+    for path in list_backlogs():
+        with hold_backlog(path) if path != own else contextlib.nullcontext(False) as is_held:
+            if is_held and not _send_backlog(path):
+                return
+
+
+def _send_backlog(path: Path) -> bool:
+    """Send a backlog whose process is gone; a run that the store does not know gets a new one.
+
+    Returns:
+        Whether the store could be reached; a file that can't be read is left alone.
+    """
     from mlflow import MlflowClient
 
-    for backlog in find_left_behind():
-        run_id = backlog.run_id
-        if not has_run(run_id):
-            client = MlflowClient()
-            run_id = client.create_run(get_experiment_id(backlog.experiment)).info.run_id
-            backlog.run_id = run_id
-        try:
-            backlog.send(MlflowTracker(run_id).record_entry)
-        except store_failures() as error:
-            say(f"warning: {backlog.path} could not be sent yet: {first_line_of(error)}")
-            return
-        say(f"sent to MLflow what an earlier run of {backlog.experiment or 'a workspace'} could not ({run_id})")
+    try:
+        backlog = Backlog.read(path)
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return True
+    client = MlflowClient()
+    try:
+        if not has_run(backlog.run_id):
+            backlog.run_id = client.create_run(get_experiment_id(backlog.experiment)).info.run_id
+        backlog.send(MlflowTracker(backlog.run_id).record_entry)
+        if backlog.run_id != path.stem:
+            # Nobody else knows a run that began while the store was away; killed, it has no entry of its end.
+            end_killed_run(client, backlog.run_id)
+    except store_failures() as error:
+        say(f"warning: {path} could not be sent yet: {first_line_of(error)}")
+        return False
+    say(f"sent to MLflow what an earlier run of {backlog.experiment or 'a workspace'} could not ({backlog.run_id})")
+    return True

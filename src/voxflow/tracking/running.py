@@ -1,13 +1,15 @@
 """Knows which runs have a process, so that a run whose process was killed does not stay RUNNING for ever.
 
 A process holds the lock of a file below ``.voxflow/running`` as long as its run goes on; the system lets go of it
-however the process ends. A file that nobody holds names a run whose process is gone.
+however the process ends. A file that nobody holds names a run whose process is gone. In the same way a process holds
+the backlog of its run, so that others send only what nobody writes to any more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".voxflow/running"
 RUNNING, KILLED = "RUNNING", "KILLED"
+MOST_ATTEMPTS = 100  # at a lock file that other processes remove at the same time
 
 
 @contextlib.contextmanager
@@ -36,21 +39,64 @@ def hold_run(uri: str, run_id: str) -> Iterator[None]:
         uri: the store of the run.
         run_id: the run, which this process works on.
     """
-    if sys.platform == "win32":
+    with _hold(_find_folder(uri) / f"{run_id}.json", json.dumps({"run_id": run_id, "store": _name_store(uri)})):
         yield
+
+
+@contextlib.contextmanager
+def hold_backlog(path: Path) -> Iterator[bool]:
+    """Hold the lock of a backlog inside the block, so that no other process sends it while it is being written.
+
+    Args:
+        path: the backlog's file.
+
+    Yields:
+        Whether this process has the lock; another one may write to the backlog, or send it.
+    """
+    with _hold(_find_home_folder() / f"{path.stem}.lock") as is_held:
+        yield is_held
+
+
+def remove_left_locks() -> None:
+    """Remove the locks of backlogs whose processes were killed."""
+    for path in _find_home_folder().glob("*.lock"):
+        with _hold(path):
+            pass
+
+
+@contextlib.contextmanager
+def _hold(path: Path, content: str = "") -> Iterator[bool]:
+    if sys.platform == "win32":
+        yield True
         return
-    path = _find_folder(uri) / f"{run_id}.json"
     with contextlib.ExitStack() as stack:
+        is_held = False
         # A disk that takes nothing any more must not end a training.
         with contextlib.suppress(OSError):
+            stream = stack.enter_context(_open_locked(path))
+            stack.callback(_remove, path)
+            is_held = True
+            stream.truncate(0)
+            stream.write(content)
+            stream.flush()
+        yield is_held
+
+
+def _open_locked(path: Path) -> IO[str]:
+    """Make a file and lock it, though other processes remove it, or its folder, when they end.
+
+    Raises:
+        OSError: another process has the lock, or the file can't be made.
+    """
+    for _ in range(MOST_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError, FileExistsError), contextlib.ExitStack() as stack:
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context(path.open("a"))
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            stream.truncate(0)
-            stream.write(json.dumps({"run_id": run_id, "store": _name_store(uri)}))
-            stream.flush()
-            stack.callback(_remove, path)
-        yield
+            if os.fstat(stream.fileno()).st_nlink:
+                stack.pop_all()
+                return stream
+    raise BlockingIOError(f"{path} is made and removed all the time")
 
 
 def end_killed_runs(uri: str, client: Any, without: str | None) -> None:
@@ -70,12 +116,19 @@ def end_killed_runs(uri: str, client: Any, without: str | None) -> None:
         with contextlib.suppress(BlockingIOError, FileNotFoundError), path.open() as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             run_id = _read_run_id(stream, uri)
-            if run_id and run_id != without:
-                _end_run(client, run_id)
+            is_there = os.fstat(stream.fileno()).st_nlink > 0
+            if is_there and run_id and run_id != without:
+                end_killed_run(client, run_id)
                 _remove(path)
 
 
-def _end_run(client: Any, run_id: str) -> None:
+def end_killed_run(client: Any, run_id: str) -> None:
+    """End a run whose process is gone as KILLED, unless it has ended; a run that the store does not know is none.
+
+    Args:
+        client: MLflow's.
+        run_id: the run.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -103,7 +156,11 @@ def _name_store(uri: str) -> str:
 
 
 def _find_folder(uri: str) -> Path:
-    return (sqlite_path(uri).parent if uri.startswith(SQLITE) else find_home().absolute()) / FOLDER
+    return sqlite_path(uri).parent / FOLDER if uri.startswith(SQLITE) else _find_home_folder()
+
+
+def _find_home_folder() -> Path:
+    return find_home().absolute() / FOLDER
 
 
 def _remove(path: Path) -> None:
