@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pydicom
 import pytest
 
 from tests.dag.repository import Repository
@@ -55,6 +56,12 @@ def test_sarcoma_from_pet_and_rtstruct_beats_a_threshold(
     scores = run(repository, "sarcoma", real_data("pet_sarcoma") / "dicom", "segmentation_pet")
     assert scores["cases"] == 3
     assert scores["mean_dice"] > 0.61  # a fixed threshold of SUV 2.0 over all 16
+    params = repository.params
+    params["workspaces"]["sarcoma"]["infer"] |= {"key": "testing", "dicom_seg": True}
+    repository.set_params(params)
+    repository.run("dvc", "repro", "--single-item", "infer@sarcoma")
+    paths = list((repository.root / "mmars/sarcoma/eval/infer").glob("*/*.dcm"))
+    assert [pydicom.dcmread(path).Modality for path in paths] == ["SEG"] * 3
 
 
 def test_pneumonia_from_png_in_one_folder_a_class(repository: Repository, real_data: Callable[[str], Path]) -> None:

@@ -130,6 +130,7 @@ def test_the_apps_learn_the_same_weights_from_the_guides_datalist(stages: Path, 
     stage_spec, stage_weights = read_model(stages / "mmars/brain/models/train/model.pt")
     assert spec["class_names"] == stage_spec["class_names"]
     assert weights.keys() == stage_weights.keys()
+    assert len(weights) > 10
     for name, value in weights.items():
         assert torch.equal(value, stage_weights[name]), name
     numbers = json.loads((tmp_path / "models/train_stats.json").read_text())

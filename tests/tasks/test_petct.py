@@ -1,28 +1,29 @@
-"""CT and PET as channels, tumours drawn on the PET: from DICOM through the stages to masks and DICOM SEG."""
+"""CT and PET as channels, tumours drawn on the PET: from DICOM by DVC to masks and DICOM SEG."""
 
 from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import highdicom
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import yaml
 from pydicom.uid import PositronEmissionTomographyImageStorage, generate_uid
 
+from tests.dag.repository import Repository
 from tests.dicom.objects import Series, contour, save, structure_set
-from tests.tasks.stage_runs import STAGES, read_array, run_stages
-from voxflow.workspace import create_workspace
+from tests.tasks.stage_runs import read_array
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 RADIUS, PEOPLE = 14.0, 7
-pytestmark = pytest.mark.slow
+WORKSPACE = "brain"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def measure_distance(series: Series, centre: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,24 +72,23 @@ def write_patient(folder: Path, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository in which all stages have run."""
-    root = tmp_path_factory.mktemp("petct")
-    (root / "params.yaml").write_text("workspaces: {}\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for number in range(PEOPLE):
-            write_patient(Path("raw"), number)
-        create_workspace("brain", Path("raw"), "auto")
-        block = yaml.safe_load(Path("params.yaml").read_text())["workspaces"]["brain"]
-        rules = {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}
-        block["convert"] |= {"pseudonym_key": "k", "mapping": False, "channels": rules, "pet": "stated"}
-        block["resample"] = {"spacing_mm": [3.0, 3.0, 4.0], "orientation": "LPS", "onto": "PET"}
-        block["split"] = {"seed": 7, "testing": 2, "validation": 1}
-        block["train"] = {"plan": "auto", "set": {"epochs": 20, "num_training_epoch_per_valid": 20}}
-        block["export"] = {"engines": ["torchscript"], "parity_cases": 1}
-        block["infer"] = {"key": "testing"}
-        run_stages(STAGES, block, patch)
-    return root
+    """A repository in which DVC has run all stages of a workspace that ``voxflow new`` made."""
+    repository = Repository.copy_to(tmp_path_factory.mktemp("petct"))
+    for number in range(PEOPLE):
+        write_patient(repository.root / "data/raw" / WORKSPACE, number)
+    repository.set_params(repository.params | {"samples": {}, "workspaces": {}})
+    repository.run("voxflow", "new", WORKSPACE, "--source", f"data/raw/{WORKSPACE}", "--template", "auto")
+    block = repository.params["workspaces"][WORKSPACE]
+    assert block["convert"] == {"channels": {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}}
+    block["convert"] |= {"pseudonym_key": "k", "pet": "stated"}
+    block["resample"] = {"spacing_mm": [3.0, 3.0, 4.0], "orientation": "LPS", "onto": "PET"}
+    block["split"] = {"seed": 7, "testing": 2, "validation": 1}
+    block["train"] = {"plan": "auto", "set": {"epochs": 20, "num_training_epoch_per_valid": 20}}
+    block["export"] = {"engines": ["torchscript"], "parity_cases": 1}
+    block["infer"] = {"key": "testing"}
+    repository.set_params(repository.params | {"workspaces": {WORKSPACE: block}})
+    repository.run("dvc", "repro", f"report@{WORKSPACE}")
+    return repository.root
 
 
 def read_cases(path: Path) -> list[dict[str, str]]:
@@ -141,3 +141,6 @@ def test_segmentation_refers_to_the_pet(stages: Path) -> None:
         pet = converted[row["case"]]["series_uid"].split(";")[1]
         assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == pet
         assert (seg.Rows, seg.Columns) == (24, 24)
+        (volume,) = np.moveaxis(seg.get_volume(combine_segments=False).array, -1, 0)
+        assert volume.sum() == (read_array(next((out / row["case"]).glob("*.nii.gz"))) == 1).sum() > 0
+        assert [item.SegmentLabel for item in seg.SegmentSequence] == ["tumour"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WORKSPACE = "brats_demo"
 REGIONS = ("whole tumour", "tumour core", "enhancing tumour")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]  # two minutes on two free cores
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
