@@ -23,6 +23,7 @@ from prefect.tasks import Task  # noqa: TC002
 from flows.artifacts import make_flow_run_variables, publish
 from flows.errands import make_final_state, run_errand
 from flows.recovery import recoverable
+from tasks.common.stage import check_channel_order
 from tasks.ops.digests import check_digests
 from tasks.ops.graph import Node, read_graph
 from tasks.ops.repro import Outcome, Reproducer, StageError
@@ -95,6 +96,8 @@ def pipeline(
     try:
         check_digests()
         nodes = read_graph(workspace, stage_names)
+        if not force:
+            check_channel_order(workspace)
         with hold_workspace(workspace, "pipeline", logger.info), Reproducer(variables=variables) as reproducer:
             if carry:
                 brought = errand(f"pull for {workspace}", "tasks.ops.carry", ["pull", *carrying], return_state=True)

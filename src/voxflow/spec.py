@@ -58,6 +58,8 @@ class ModelSpec(BaseModel):
             nothing named them.
         rules: by which rule each channel's series is chosen among those of a study, in the order of ``channels``; as
             ``convert.channels`` in params.yaml has them. Empty for files that are no DICOM.
+        modalities: DICOM's word for the modality of each of ``channels``, in their order, "" where nobody knows; empty
+            where none is known.
         profile: what the channels of the training's cases are like, see :class:`voxflow.volumes.ChannelProfile`; empty
             where a case has one, or nobody measured it.
         onto: the channel whose grid the others are brought to, and which the mask lies on; empty: the images of a case
@@ -87,6 +89,7 @@ class ModelSpec(BaseModel):
     channels: tuple[str, ...] = ()
     rules: tuple[dict[str, Any], ...] = ()
     onto: str = ""
+    modalities: tuple[str, ...] = ()
     profile: dict[str, Any] = {}
     convert: dict[str, Any] = {}
 
@@ -101,6 +104,8 @@ class ModelSpec(BaseModel):
             raise ValueError(f"two channels have one name: {', '.join(self.channels)}")
         if self.rules and len(self.rules) != len(self.channels):
             raise ValueError(f"{len(self.rules)} rules need as many channels; there are {len(self.channels)}")
+        if self.modalities and len(self.modalities) != len(self.channels):
+            raise ValueError(f"{len(self.modalities)} modalities need as many channels; there are {len(self.channels)}")
         if self.onto and self.onto not in self.channels:
             raise ValueError(f"onto: {self.onto!r} is not among the channels {', '.join(self.channels)}")
         return self
@@ -109,7 +114,7 @@ class ModelSpec(BaseModel):
     def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A model of one image and of classes that exclude each other has the file that it had before these keys.
         content: dict[str, Any] = serialise(self)
-        for key in ("regions", "channels", "rules", "onto", "profile", "convert"):
+        for key in ("regions", "channels", "rules", "onto", "modalities", "profile", "convert"):
             if key in content and not content[key]:
                 del content[key]
         return content

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
+from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, ConfigError, VoxflowError
 from voxflow.files import explain_os_error
 from voxflow.leftovers import remove_leftovers
 from voxflow.locks import hold_workspace
-from voxflow.places import WorkspaceLayout, load_params
+from voxflow.places import PARAMS, WorkspaceLayout, load_params, read_params
 from voxflow.progress import say
 from voxflow.redaction import SecretFilter
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Options = TypeVar("Options", bound=BaseModel)
+
+BEFORE_CASES = ("sample", "convert")  # stages that read no converted case
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,42 @@ def own_workspace(stage: Stage, fold: int | None = None) -> Iterator[None]:
         for tree in (stage.mmar / "models", stage.mmar / "eval", Path("data/metrics") / stage.workspace):
             for folder in (tree, *tree.glob("*/"), *tree.glob("folds/*/"), *tree.glob("folds/*/*/")):
                 remove_leftovers(folder)
+        if stage.name not in BEFORE_CASES:
+            require_channel_order(stage)
         yield
+
+
+def require_channel_order(places: WorkspaceLayout) -> None:
+    """Refuse to go on with cases whose channels are in another order than params.yaml has now.
+
+    DVC compares the keys of a mapping without their order, so that it would not convert again.
+
+    Args:
+        places: of the workspace.
+
+    Raises:
+        ConfigError: the order is another one.
+    """
+    rules = (places.block.get("convert") or {}).get("channels")
+    if not isinstance(rules, dict):
+        return
+    from voxflow.images import describe_reordered_channels  # which most stages do without
+
+    message = describe_reordered_channels(list(rules), places.volumes)
+    if message:
+        fix = f"run dvc repro --force convert@{places.workspace}, or write them in that order again"
+        raise ConfigError(f"{message}: {fix}", path=PARAMS, where=f"workspaces.{places.workspace}.convert.channels")
+
+
+def check_channel_order(workspace: str) -> None:
+    """Refuse to go on where DVC would not see that channels were reordered; see :func:`require_channel_order`.
+
+    Args:
+        workspace: a key of params.yaml; nothing is known of another one.
+    """
+    block = (read_params().get("workspaces") or {}).get(workspace)
+    if isinstance(block, dict):
+        require_channel_order(Stage(workspace, "convert", block))
 
 
 def stage_parser(name: str, key: str = "workspaces") -> argparse.ArgumentParser:

@@ -235,3 +235,7 @@ def test_a_test_part_and_a_channel_are_looked_for_in_the_cases(mmar: Path, capsy
     table.write_text("case,label,subset\na,a.nii.gz,training\nb,b.nii.gz,testing\n")
     (volumes / "case_form.json").write_text('{"channels": ["T1", "T2"]}')
     assert not check_block(mmar, block, capsys)
+    rules = {name: {"description": name} for name in ("T2", "T1")}
+    message, fix = check_block(mmar, block | {"convert": {"channels": rules}}, capsys)["convert.channels"]
+    assert message == "the order is T2, T1; the cases were converted in the order T1, T2"
+    assert fix == "run dvc repro --force convert@spleen"

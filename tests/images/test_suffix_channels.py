@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.dicom.objects import save, seg
+from tests.dicom.test_channel_cases import make_study
 from voxflow.dicom import ConvertOptions, convert_folder
+from voxflow.images import read_channel_rules
 from voxflow.tables import read_rows
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ def write(path: Path, value: int) -> None:
 
 def convert(source: Path, rules: Any = RULES, **more: Any) -> tuple[list[dict[str, str]], list[dict[str, str]], Path]:
     target = source.parent / "out"
+    shutil.rmtree(target, ignore_errors=True)
     values = {"channels": rules, "workers": 1, "mapping": False, "pseudonym_key": "key", "keep_names": True} | more
     convert_folder(source, target, ConvertOptions.model_validate(values))
     return read_rows(target / "cases.csv") or [], read_rows(target / "conversion.csv") or [], target
@@ -74,6 +79,60 @@ def test_patients_of_several_cases_stay_together(tmp_path: Path) -> None:
     cases, _, _ = convert(tmp_path / "in", patient_pattern="^(p[0-9])")
     assert len({row["patient"] for row in cases}) == 2
     assert len(cases) == 3
+
+
+def test_files_beside_dicom_are_cases_as_its_studies_are(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    make_study(source / "scanner", 1)
+    for name, value in {"images/a_ct": 7, "images/a_pet": 8, "labels/a": 1, "images/b_ct": 7, "images/c": 3}.items():
+        write(source / f"files/{name}.nii.gz", value)
+    # In the folder of the patient's DICOM: an export of the same patient.
+    for name in ("x_ct", "x_pet"):
+        write(source / f"scanner/p1/{name}.nii.gz", 9)
+    cases, rows, target = convert(source, labels={"tumour": 1})
+    by_modality = {row["modality"]: row for row in cases}
+    files = {row["case"]: row for row in cases if not row["modality"]}
+    assert set(by_modality) == {"CT;PT", ""}
+    assert len(cases) == 3
+    assert {case for case, row in files.items() if row["label"]} == {"files_a"}
+    assert read_values(target, files["files_a"]) == [7, 8, 1]
+    assert files.keys() >= {"files_a"}
+    (exported,) = (row for case, row in files.items() if case != "files_a")
+    assert exported["patient"] == by_modality["CT;PT"]["patient"] != files["files_a"]["patient"]
+    reasons = {row["source"]: row["reason"] for row in rows if row["verdict"] in {"quarantined", "skipped"}}
+    assert "lacks the channel PET" in reasons["files/images/b_ct.nii.gz"]
+    assert "ends in no channel's suffix" in reasons["files/images/c.nii.gz"]
+    assert read_channel_rules(target).keys() == {"CT", "PET"}
+
+
+def test_a_label_without_files_is_that_of_a_study(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    make_study(source, 1)
+    for name in ("a_ct", "a_pet"):
+        write(source / f"{name}.nii.gz", 7)
+    cases, _, target = convert(source, labels={"tumour": 1})
+    image = sitk.ReadImage(str(target / next(row for row in cases if row["modality"])["image"].split(";")[1]))
+    label = sitk.Cast(image == image, sitk.sitkUInt8)  # noqa: PLR0124
+    (source / "labels").mkdir()
+    sitk.WriteImage(label, str(source / "labels/p1.nii.gz"))
+    cases, _, target = convert(source, labels={"tumour": 1})
+    assert {row["modality"]: bool(row["label"]) for row in cases} == {"CT;PT": True, "": False}
+
+
+def test_numbers_beside_names_need_the_names_of_the_numbers(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    study = make_study(source, 1)
+    masks = np.zeros((6, 9, 7, 1), np.uint8)
+    masks[1:3, 2:4, 2:4, 0] = 1
+    save(seg(study["CT"], masks, ["liver"]), source / "p1/label.dcm")
+    for name, value in {"images/a_ct": 7, "images/a_pet": 8, "labels/a": 1}.items():
+        write(source / f"files/{name}.nii.gz", value)
+    cases, rows, _ = convert(source)
+    assert [row["modality"] for row in cases] == ["CT;PT"]
+    assert any("label files hold numbers, and other labels here have names" in row["reason"] for row in rows)
+    cases, _, _ = convert(source, labels={"liver": 1})
+    assert all(row["label"] for row in cases)
+    assert len(cases) == 2
 
 
 def test_suffixes_that_contradict_each_other_are_refused() -> None:

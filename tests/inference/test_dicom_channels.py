@@ -176,3 +176,30 @@ def test_a_study_is_refused_once_whatever_is_wrong_in_it(studies: Path) -> None:
     (twice,) = [row["reason"] for row in failures if "; " in row["reason"]]
     assert "lacks the channel PET" in twice
     assert "lacks the channel CT" in twice
+
+
+def test_a_series_of_another_modality_than_the_trainings_is_no_channel(tmp_path: Path) -> None:
+    changes = {"SeriesDescription": "abdomen"}
+    make_study(tmp_path / "in", 1, **changes)
+    rules = ({"description": "abdomen", "plane": "axial"}, {"modality": "PT"})
+    spec = pet_ct_spec(rules=rules, modalities=("MR", "PT"))
+    reason = "lacks the channel CT of CT, PET: series 2 fits but for its modality, CT and not MR"
+    with pytest.raises(DataError, match=reason):
+        infer(tmp_path / "in", spec)
+
+
+def test_a_rule_of_another_modality_than_the_trainings_is_refused() -> None:
+    spec = pet_ct_spec(rules=(), modalities=("CT", "PT"))
+    rules = {"CT": {"modality": "MR"}, "PET": {"description": "pet"}}
+    with pytest.raises(ConfigError, match=r"convert\.channels\.CT\.modality: asks for MR; the model was trained on CT"):
+        choose_channel_rules(ConvertOptions.model_validate({"channels": rules}), spec)
+    rules["CT"] = {"description": "ct"}
+    chosen = choose_channel_rules(ConvertOptions.model_validate({"channels": rules}), spec).channels or {}
+    assert [rule.modality for rule in chosen.values()] == ["CT", "PT"]
+
+
+def test_modalities_are_in_no_model_of_one_image() -> None:
+    assert "modalities" not in volume_spec().model_dump()
+    assert pet_ct_spec(modalities=("CT", "PT")).model_dump()["modalities"] == ("CT", "PT")
+    with pytest.raises(ValueError, match="1 modalities need as many channels; there are 2"):
+        pet_ct_spec(modalities=("CT",))

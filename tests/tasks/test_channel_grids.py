@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+import yaml
 
 from tasks import resample
+from tasks.common.stage import main
 from tests.tasks.demo_cases import VOLUMES, run
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
@@ -117,3 +120,19 @@ def test_an_unknown_channel_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: 
     write_tables([write_case("a")])
     assert run(resample, monkeypatch, {"onto": "pet"}) == 2
     assert "resample.onto: 'pet' is no channel; expected one of CT, PET" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("order", "code"), [("CT PET", 0), ("ct pet", 0), ("PET CT", 2), ("CT MR", 0)])
+def test_another_order_of_the_channels_is_refused_since_dvc_does_not_see_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], order: str, code: int
+) -> None:
+    write_tables([write_case("a")])
+    rules = {name: {"description": name} for name in order.split()}
+    block = {"task": "segmentation", "source": "raw", "convert": {"channels": rules}}
+    Path("params.yaml").write_text(yaml.safe_dump({"workspaces": {"demo": block}}, sort_keys=False))
+    monkeypatch.setattr(sys, "argv", ["resample", "demo"])
+    assert main("resample", resample.run) == code
+    if code:
+        said = capsys.readouterr().err
+        assert "params.yaml: workspaces.demo.convert.channels: the order is PET, CT; " in said
+        assert "the cases were converted in the order CT, PET: run dvc repro --force convert@demo" in said

@@ -239,7 +239,7 @@ def match_channels(
             names = join_names([series[n].name for n in by_number])
             problems.append(f"{len(usable)} series fit the channel {channel} ({names}): {WAYS_OUT}")
         else:
-            why = _explain_missing(rule, [series[n] for n in fitting])
+            why = _explain_missing(rule, [series[n] for n in fitting], series)
             problems.append(f"lacks the channel {channel} of {', '.join(rules)}: {why}")
     problems += _find_shared(members, series)
     frames = {name: series[n].frame_of_reference for name, n in members.items()}
@@ -281,7 +281,7 @@ def holds_word(text: str, word: str) -> bool:
     return re.search(before + pattern + after, text.casefold()) is not None
 
 
-def _explain_missing(rule: ChannelRule, fitting: Sequence[SeriesTraits]) -> str:
+def _explain_missing(rule: ChannelRule, fitting: Sequence[SeriesTraits], series: Sequence[SeriesTraits]) -> str:
     """Why no series can be a channel, by those that fit it nearly."""
     damaged = [item for item in fitting if item.fault]
     if damaged:
@@ -289,6 +289,10 @@ def _explain_missing(rule: ChannelRule, fitting: Sequence[SeriesTraits]) -> str:
     unclear = [item for item in fitting if rule.contrast is not None and item.contrast is None]
     if unclear:
         return f"{unclear[0].name} contradicts itself about contrast, by ContrastBolusAgent (0018,0010) and description"
+    of_any_modality = rule.model_copy(update={"modality": None})
+    others = [item for item in series if of_any_modality.fits(item)]
+    if others and not fitting and rule.modality and of_any_modality.model_dump(exclude_defaults=True):
+        return f"{others[0].name} fits but for its modality, {others[0].modality} and not {rule.modality}"
     return "no series fits its rule"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from voxflow.dicom.claims import refuse_beyond
@@ -25,7 +25,9 @@ from voxflow.dicom.jobs import (
 )
 from voxflow.dicom.labels import LabelObject, LabelShare, assign_label_values, match_label, read_label_object
 from voxflow.dicom.mapping import choose_mapping_path, keep_pseudonyms, read_pseudonyms, write_mapping
+from voxflow.dicom.other_files import convert_other_files
 from voxflow.dicom.references import ImageIndex
+from voxflow.dicom.result import NO_DICOM, ConversionResult, flatten_outcomes
 from voxflow.dicom.scan import FolderScan, scan_folder
 from voxflow.dicom.series import (
     ConversionJob,
@@ -36,25 +38,17 @@ from voxflow.errors import DataError, DicomError
 from voxflow.executor import process_map
 from voxflow.files import atomic_directory, remove_partials
 from voxflow.images import (
-    ConversionOutcome,
     ConversionRow,
     ConversionSummary,
     ConvertedCase,
-    EarlierCases,
     RadiographFindings,
     SourceNamer,
-    convert_files,
     describe_labels,
-    describe_other_files,
-    describe_values,
-    find_patient_folders,
-    label_series,
     list_files,
     list_regions,
     load_pseudonym_key,
     name_combinations,
     number_cases,
-    pair_files,
     read_findings,
     unite_labels,
     write_case_form,
@@ -78,32 +72,6 @@ if TYPE_CHECKING:
 MAX_REASONS = 5
 # More label objects than these are read in processes.
 FEW_LABELS = 8
-
-
-@dataclass(frozen=True)
-class ConversionResult:
-    """What became of a folder, before the tables are written.
-
-    Attributes:
-        rows: of conversion.csv.
-        cases: of cases.csv.
-        labels: the content of labels.json.
-        notes: further counts for conversion.json.
-        regions: the values of each class, where classes overlap.
-        channels: names of the channels, where a case has several.
-        ignore: the label value of voxels that nobody labelled.
-    """
-
-    rows: list[ConversionRow]
-    cases: list[ConvertedCase]
-    labels: dict[str, object]
-    notes: dict[str, int]
-    regions: dict[str, list[int]] = field(default_factory=dict)
-    channels: tuple[str, ...] = ()
-    ignore: int | None = None
-
-
-NO_DICOM = ConversionResult([], [], {}, {})
 
 
 def convert_folder(
@@ -144,7 +112,7 @@ def convert_folder(
                 parts = group_headers(scan.headers, options)
                 parts = parts if decoded_mb is None else refuse_beyond(parts, decoded_mb)
                 dicom = _convert_dicom(scan, source, folder, options, pseudonyms, parts=parts, executor=executor)
-            converted = _convert_other_files(scan, folder, options, namer, executor, dicom=dicom, pseudonyms=pseudonyms)
+            converted = convert_other_files(scan, folder, options, namer, executor, dicom=dicom, pseudonyms=pseudonyms)
         remove_partials(folder)
         rows = namer.name_rows(converted.rows)
         if not converted.cases:
@@ -204,49 +172,6 @@ def _convert_layout(
     )
 
 
-def _convert_other_files(
-    scan: FolderScan,
-    folder: Path,
-    options: ConvertOptions,
-    namer: SourceNamer,
-    executor: Executor | None,
-    *,
-    dicom: ConversionResult,
-    pseudonyms: PseudonymBook,
-) -> ConversionResult:
-    """Add to the result of the folder's DICOM what its other files became, label files of DICOM series among them."""
-    files = pair_files(namer.source, scan.other_files, options, describe=namer.name_file, has_cases=bool(dicom.cases))
-    lone_labels = [pair for pair in files.pairs if pair.is_lone_label] if scan.headers else []
-    pairs = [pair for pair in files.pairs if pair not in lone_labels]
-    if options.cases or len(options.channels or ()) > 1:
-        names = ", ".join(options.channels or dicom.channels)
-        reason = f"one image, where a case has {names}: join files by a `layout` or by `suffix`, DICOM apart"
-        pairs = [replace(pair, reason=pair.reason or reason) for pair in pairs]
-    files = replace(files, pairs=tuple(pairs))
-    has_label_names = len(dicom.labels) > 1
-    patients = find_patient_folders(((header.path, header.patient) for header in scan.headers), namer.source)
-    earlier = EarlierCases(patients, [case.case for case in dicom.cases], has_label_names)
-    outcomes = convert_files(files, folder, options, namer, executor, earlier=earlier, pseudonyms=pseudonyms)
-    rows, cases = _flatten_outcomes(outcomes)
-    series = ConversionOutcome(tuple(dicom.rows), tuple(dicom.cases))
-    labelled = label_series(lone_labels, series, folder, options, namer, has_label_names=has_label_names)
-    tables = [namer.source / name for name in (options.findings, options.cases) if name]
-    other_rows = describe_other_files(scan.other_files, namer, tables, copies=scan.copies)
-    label_values = {value for outcome in (*outcomes, labelled) for value in outcome.label_values}
-    labels = describe_values(label_values, options) if label_values or not dicom.labels else dicom.labels
-    if files.findings.names:
-        labels = {"findings": list(files.findings.names)}
-    return ConversionResult(
-        rows=[*dicom.rows, *rows, *labelled.rows, *other_rows],
-        cases=[*labelled.cases, *cases],
-        labels=labels,
-        notes={"copies": 0, **dicom.notes, "other_files": sum(row.files for row in other_rows) - len(scan.copies)},
-        regions=dicom.regions,
-        channels=dicom.channels,
-        ignore=options.ignore if options.ignore is not None else dicom.ignore,
-    )
-
-
 def _convert_dicom(
     scan: FolderScan,
     source: Path,
@@ -287,7 +212,7 @@ def _convert_dicom(
     united = unite_labels(folder, list(outcomes.values()), max(values.values(), default=0))
     ignore = values.get(IGNORE)
     values = {name: value for name, value in values.items() if name != IGNORE}
-    rows, cases = _flatten_outcomes([outcomes[n] for n in range(len(case_jobs))])
+    rows, cases = flatten_outcomes([outcomes[n] for n in range(len(case_jobs))])
     rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
     rows += [replace(describe_part(part), verdict="quarantined") for part in parts if part.kind == "unreadable"]
     members = [header for part in images for header in part.headers]
@@ -405,11 +330,6 @@ def _match_labels(
         if problems:
             rows.append(replace(row, verdict="quarantined", reason=label.describe_numbers(problems, chosen)))
     return matched, rows
-
-
-def _flatten_outcomes(outcomes: Sequence[ConversionOutcome]) -> tuple[list[ConversionRow], list[ConvertedCase]]:
-    rows = [row for outcome in outcomes for row in outcome.rows]
-    return rows, [case for outcome in outcomes for case in outcome.cases]
 
 
 def _explain_failure(rows: Sequence[ConversionRow]) -> str:

@@ -1,4 +1,5 @@
 from .case_form import CASE_FORM as CASE_FORM
+from .case_form import describe_reordered_channels as describe_reordered_channels
 from .case_form import find_channel_modalities as find_channel_modalities
 from .case_form import read_channel_rules as read_channel_rules
 from .case_form import read_conversion as read_conversion
@@ -29,6 +30,7 @@ from .origins import SourceNamer as SourceNamer
 from .origins import find_common_path as find_common_path
 from .origins import find_patient_folders as find_patient_folders
 from .others import describe_other_files as describe_other_files
+from .pairing import ImagePair as ImagePair
 from .pairs import pair_files as pair_files
 from .proposal import propose_label_values as propose_label_values
 from .pseudonyms import KEY_VARIABLE as KEY_VARIABLE
@@ -37,6 +39,7 @@ from .pseudonyms import load_pseudonym_key as load_pseudonym_key
 from .pseudonyms import number_cases as number_cases
 from .series_labels import label_series as label_series
 from .suffix_layout import join_by_suffix as join_by_suffix
+from .suffix_layout import split_lone_labels as split_lone_labels
 from .table import ConversionOutcome as ConversionOutcome
 from .table import ConversionRow as ConversionRow
 from .table import ConversionSummary as ConversionSummary

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.errors import DataError
 from voxflow.files import read_text, write_json
 from voxflow.layouts import IGNORE
-from voxflow.naming import check_channel_names
+from voxflow.naming import check_channel_names, fold_name
 from voxflow.texts import parse_json
 
 if TYPE_CHECKING:
@@ -94,6 +94,23 @@ def read_channel_rules(folder: Path) -> dict[str, dict[str, Any]]:
         message = f"{error}; run the stage convert again"
         raise DataError(message, path=folder / CASE_FORM, where="channels") from error
     return channels
+
+
+def describe_reordered_channels(names: Sequence[str], folder: Path) -> str:
+    """Say that cases have been converted with the same channels in another order, which DVC does not see.
+
+    Args:
+        names: of the channels, in the order that params.yaml has now.
+        folder: that holds labels.json.
+
+    Returns:
+        What is wrong and what would be right; empty where the order is the same, or the channels are others.
+    """
+    converted = list(read_channel_rules(folder)) if len(names) > 1 else []
+    before, now = [[fold_name(name) for name in order] for order in (converted, names)]
+    if before == now or sorted(before) != sorted(now):
+        return ""
+    return f"the order is {', '.join(names)}; the cases were converted in the order {', '.join(converted)}"
 
 
 def read_ignore(folder: Path) -> int | None:

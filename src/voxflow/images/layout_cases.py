@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import LIBRARY_ERRORS, DataError, InputError, join_names
 from voxflow.executor import process_map
-from voxflow.images.files import describe_values
+from voxflow.images.files import EarlierCases, describe_values
 from voxflow.images.label_values import LabelValues
+from voxflow.images.labels import NO_NAMES
 from voxflow.images.layout_labels import (
     Overlap,
     list_labelled,
@@ -90,6 +91,7 @@ class LayoutConversion:
         labels: the content of labels.json.
         regions: the values of each class, where classes overlap; else empty.
         ignore: the value of voxels that nobody labelled; None where there is none.
+        values: that occur in the labels.
     """
 
     rows: list[ConversionRow]
@@ -97,6 +99,7 @@ class LayoutConversion:
     labels: dict[str, object]
     regions: dict[str, list[int]]
     ignore: int | None = None
+    values: frozenset[int] = frozenset()
 
 
 def convert_layout(
@@ -108,6 +111,7 @@ def convert_layout(
     *,
     overlap: Overlap,
     pseudonyms: PseudonymBook,
+    earlier: EarlierCases | None = None,
 ) -> LayoutConversion:
     """Make every case of a layout; a case that can't be trusted becomes a row that says why.
 
@@ -119,8 +123,10 @@ def convert_layout(
         executor: who makes the cases; None: processes of this machine.
         overlap: which class counts where masks overlap: the "last" or "first" by name, or "regions" to keep all.
         pseudonyms: of the patients.
+        earlier: what was made of the same folder's DICOM.
     """
-    jobs = _plan_jobs(layout, target, options, namer, pseudonyms, overlap=overlap)
+    earlier = earlier or EarlierCases()
+    jobs = _plan_jobs(layout, target, options, namer, pseudonyms, overlap=overlap, earlier=earlier)
     if executor:
         numbered_outcomes = executor.run(convert_layout_case, jobs, _report_lost, into=target)
         with closing(numbered_outcomes):
@@ -140,6 +146,7 @@ def convert_layout(
         labels=_name_values(layout, united) if layout.classes else describe_values(values, options),
         regions=list_regions(layout.classes, united) if united or layout.has_regions else {},
         ignore=ignore,
+        values=frozenset(values),
     )
 
 
@@ -243,15 +250,23 @@ def _plan_jobs(
     pseudonyms: PseudonymBook,
     *,
     overlap: Overlap,
+    earlier: EarlierCases,
 ) -> list[LayoutJob]:
-    patients = [f"file {case.patient}" for case in layout.cases]
+    cases = layout.cases
+    if earlier.has_label_names and not options.labels:
+        cases = tuple(replace(case, fault=case.fault or NO_NAMES) if case.labels else case for case in cases)
+    patients = [_find_patient(case, earlier, namer.source) for case in cases]
     names = pseudonyms.assign(patients)
     # A table of maps has no names of its own, so that those of the option count.
     allowed = frozenset(value for members in layout.classes.values() for value in members)
     values = LabelValues.of(options)
     if layout.classes:
         values = LabelValues(allowed, layout.ignore, threshold=options.label_threshold)
-    ids = choose_case_ids([case.name for case in layout.cases]) if options.keep_names else number_cases(patients, names)
+    ids = (
+        choose_case_ids([case.name for case in cases], earlier.case_ids)
+        if options.keep_names
+        else number_cases(patients, names, earlier.case_ids)
+    )
     return [
         LayoutJob(
             case=case,
@@ -266,8 +281,15 @@ def _plan_jobs(
             suffix=options.volume_format,
             overlap=overlap,
         )
-        for case, case_id, patient in zip(layout.cases, ids, patients, strict=True)
+        for case, case_id, patient in zip(cases, ids, patients, strict=True)
     ]
+
+
+def _find_patient(case: LayoutCase, earlier: EarlierCases, source: Path) -> str:
+    """Whose case it is: as the data set says, else whose DICOM alone lies in the folder of its files."""
+    is_stated = case.patient != case.name
+    of_folder = "" if is_stated or not case.files else earlier.find_patient(case.files[0], source)
+    return of_folder or f"file {case.patient}"
 
 
 def _list_files(case: LayoutCase) -> tuple[Path, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from voxflow.images.names import FileName, parse_name, strip_suffix
+from voxflow.images.pairing import NO_IMAGE, ImagePair
 from voxflow.layouts import ChannelSource, LabelSource, Layout, LayoutCase
 from voxflow.volumes import VOLUME_SUFFIXES
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 Source = TypeVar("Source")
 _Key = tuple[str, str]
+NO_IMAGES = "a label without images of its name"
 
 
 def join_by_suffix(
@@ -46,7 +49,7 @@ def join_by_suffix(
             unplaced[path] = f"its name ends in no channel's suffix: {', '.join(suffixes.values())}"
     for key, paths in labels.items():
         if key not in images or len(paths) > 1:
-            reason = f"{len(paths)} labels of one case" if key in images else "a label without images of its name"
+            reason = f"{len(paths)} labels of one case" if key in images else NO_IMAGES
             unplaced |= dict.fromkeys(paths, reason)
     repeated = [paths for channels in images.values() for paths in channels.values() if len(paths) > 1]
     unplaced |= {path: f"one of {len(paths)} files for one channel of a case" for paths in repeated for path in paths}
@@ -64,6 +67,19 @@ def join_by_suffix(
     return Layout(
         "table", source, tuple(suffixes), {}, tuple(case for case in cases if any(case.channels)), unplaced=unplaced
     )
+
+
+def split_lone_labels(layout: Layout) -> tuple[Layout, list[ImagePair]]:
+    """Take the labels without images out of a layout: they may belong to DICOM series.
+
+    Returns:
+        The layout without them, and a pair without an image for each.
+    """
+    lone = [path for path, reason in layout.unplaced.items() if reason == NO_IMAGES]
+    unplaced = {path: reason for path, reason in layout.unplaced.items() if path not in lone}
+    return replace(layout, unplaced=unplaced), [
+        ImagePair(strip_suffix(path.name), label=path, reason=NO_IMAGE) for path in lone
+    ]
 
 
 def _count_names(keys: Collection[_Key]) -> dict[_Key, int]:

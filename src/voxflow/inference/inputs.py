@@ -204,7 +204,7 @@ def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOpt
         if spec.channels and tuple(options.channels) != spec.channels:
             names = f"{', '.join(options.channels)}; the model takes {', '.join(spec.channels)}, in this order"
             raise ConfigError(f"convert.channels names {names}")
-        return options
+        return _require_modalities(options, spec)
     if not spec.rules:
         names = ", ".join(spec.channels) or f"{spec.image_count} without names"
         raise DataError(
@@ -212,7 +212,25 @@ def choose_channel_rules(options: ConvertOptions, spec: ModelSpec) -> ConvertOpt
             "files, or rules in convert.channels"
         )
     rules = dict(zip(spec.channels, spec.rules, strict=True))
-    return ConvertOptions.model_validate(options.model_dump(exclude={"channels", "cases"}) | {"channels": rules})
+    options = ConvertOptions.model_validate(options.model_dump(exclude={"channels", "cases"}) | {"channels": rules})
+    return _require_modalities(options, spec)
+
+
+def _require_modalities(options: ConvertOptions, spec: ModelSpec) -> ConvertOptions:
+    """Let each rule ask for the modality that the model was trained on, where it asks for none.
+
+    Raises:
+        ConfigError: a rule asks for another one.
+    """
+    rules = dict(options.channels or {})
+    for (name, rule), modality in zip(rules.items(), spec.modalities, strict=False):
+        if modality and rule.modality not in (None, modality):
+            message = f"asks for {rule.modality}; the model was trained on {modality}"
+            raise ConfigError(message, where=f"convert.channels.{name}.modality")
+        # A rule of files alone stays one.
+        if modality and not rule.modality and rule.model_dump(exclude_defaults=True).keys() - {"suffix"}:
+            rules[name] = rule.model_copy(update={"modality": modality})
+    return options if rules == options.channels else options.model_copy(update={"channels": rules})
 
 
 def _says_of_files_alone(learned: Mapping[str, Any]) -> bool:

@@ -42,6 +42,8 @@ def check_params(workspace: str, report: CheckReport) -> None:
     if block.get("kind") != "bundle":  # whose programs have options of their own
         places.check_options("evaluate", EvaluateOptions, notes)
         places.check_options("infer", InferOptions, notes)
+    if convert and convert.channels:
+        _check_order(places, convert, notes)
     if convert and resample and resample.onto:
         _check_onto(places, convert, resample, notes)
     if split and split.testing == "dataset":
@@ -55,6 +57,16 @@ def _without_auto_spacing(block: dict[str, object]) -> dict[str, object]:
     if not isinstance(resample, dict) or resample.get("spacing_mm") != "auto":
         return block
     return {**block, "resample": {**resample, "spacing_mm": None}}
+
+
+def _check_order(places: Places, convert: ConvertOptions, notes: FindingCollector) -> None:
+    """Note that the channels of the converted cases are in another order, which DVC does not see."""
+    from voxflow.images import describe_reordered_channels
+
+    message = describe_reordered_channels(list(convert.channels or ()), places.volumes)
+    if message:
+        fix = f"run dvc repro --force convert@{places.workspace}"
+        notes.error("wrong-value", f"workspaces.{places.workspace}.convert.channels", message, fix)
 
 
 def _check_onto(places: Places, convert: ConvertOptions, resample: ResampleOptions, notes: FindingCollector) -> None:

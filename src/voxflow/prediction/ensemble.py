@@ -49,9 +49,9 @@ class Ensemble(Engine):
         first = self._members[0]
         self.name, self.spec = first.name, first.spec
         # What the training's cases were like says nothing of what a model takes or means.
-        first_spec = self.spec.model_dump(mode="json", exclude={"profile"})
+        first_spec = self.spec.model_dump(mode="json", exclude={"profile", "modalities"})
         for number, engine in enumerate(self._members[1:], 2):
-            spec = engine.spec.model_dump(mode="json", exclude={"profile"})
+            spec = engine.spec.model_dump(mode="json", exclude={"profile", "modalities"})
             # Keys that only some models need are absent from the others.
             different = [name for name in {**first_spec, **spec} if first_spec.get(name) != spec.get(name)]
             if different:

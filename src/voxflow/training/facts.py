@@ -56,15 +56,22 @@ def read_facts(labels: Path, resampling: Mapping[str, Any], metadata: Mapping[st
         channels=channels,
         rules=rules,
         onto=onto,
-        profile=_read_profile(labels.with_name(FINGERPRINT)) if channels else {},
+        **(_read_measurements(labels.with_name(FINGERPRINT), len(channels)) if channels else {}),
         convert=read_conversion(labels.parent),
     )
 
 
-def _read_profile(path: Path) -> dict[str, Any]:
-    """What the channels are like, as the stage resample measured it; empty where it did not."""
-    profile = read_fingerprint(path).profile if path.is_file() else None
-    return profile.model_dump(mode="json") if profile else {}
+def _read_measurements(path: Path, channel_count: int) -> dict[str, Any]:
+    """What the channels are like, and their modalities, as the stage resample found them; empty where it did not."""
+    if not path.is_file():
+        return {}
+    fingerprint = read_fingerprint(path)
+    profile, modalities = fingerprint.profile, fingerprint.modalities
+    is_known = any(modalities) and len(modalities) == channel_count
+    return {
+        "profile": profile.model_dump(mode="json") if profile else {},
+        "modalities": modalities if is_known else (),
+    }
 
 
 def _read_class_names(labels: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:

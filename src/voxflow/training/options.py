@@ -124,7 +124,7 @@ class TrainOptions(BaseModel):
         return self
 
 
-CHANNEL_KEYS = ("channels", "rules", "onto", "profile", "convert")
+CHANNEL_KEYS = ("channels", "rules", "onto", "modalities", "profile", "convert")
 
 
 class DataFacts(BaseModel):
@@ -135,7 +135,7 @@ class DataFacts(BaseModel):
         label_format: classification: the datalist's, where it is known.
         label_values: segmentation: the values that a label may hold, with the background's; empty where that is not
             known.
-        channels, rules, onto, profile: of cases of several images.
+        channels, rules, onto, modalities, profile: of cases of several images.
         convert: options of the conversion that new DICOM needs, too.
     """
 
@@ -155,6 +155,7 @@ class DataFacts(BaseModel):
     channels: tuple[str, ...] = ()
     rules: tuple[dict[str, Any], ...] = ()
     onto: str = ""
+    modalities: tuple[str, ...] = ()
     profile: dict[str, Any] = {}
     convert: dict[str, Any] = {}
 

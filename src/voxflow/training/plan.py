@@ -251,7 +251,7 @@ class TrainingPlan:
         """Names, rules and reference of a case's images, where each image is one channel of the network's input."""
         if in_channels < 2 or len(self.facts.channels) != in_channels:
             return {}
-        return {key: getattr(self.facts, key) for key in ("channels", "rules", "onto", "profile")}
+        return {key: getattr(self.facts, key) for key in ("channels", "rules", "onto", "modalities", "profile")}
 
     @property
     def _spacing(self) -> tuple[float, float, float] | None:
