@@ -99,6 +99,8 @@ def infer(
         with continue_run(read_run_file(run_file)) as tracker:
             if executor:
                 executor.require_memory(options.memory_mb)
+                if options.device != "cpu":
+                    executor.prefer_gpus()
                 with atomic_directory(target) as out:
                     inference = infer_on_executor(executor, models, cases, out, options)
             elif engine:

@@ -21,6 +21,12 @@ def fail_at_three(number: int) -> int:
     return double(number)
 
 
+def name_gpu(number: int) -> str:
+    """Which GPU a worker sees; the cases take a while, so that every worker gets one."""
+    time.sleep(0.3)
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
 def die_at_three(number: int) -> int:
     if number == 3:
         Path("out/.partial-half").write_text("a half")

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster_jobs import die_at_three, double, fail_at_three, write_slowly
+from tests.cluster_jobs import die_at_three, double, fail_at_three, name_gpu, write_slowly
 from tests.dask_cluster import start_two_workers
 from tests.flows.repository import ROOT, environment
 from tests.ports import reserve_port
@@ -68,6 +69,40 @@ def test_a_case_that_fails_raises_what_it_would_here(executor: Cluster) -> None:
     with pytest.raises(DataError, match=r"^three\.nii: row 3: three is wrong$") as raised:
         run(executor, fail_at_three, 8)
     assert raised.value.where == "row 3"
+
+
+def test_each_worker_of_this_machine_sees_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "list_gpus", lambda: ("GPU-1a", "GPU-2b"))
+    with open_executor("local:2") as executor:
+        assert executor is not None
+        executor.prefer_gpus()
+        assert executor._needs_gpu
+        results = dict(executor.run(name_gpu, range(6), lambda number, reason: reason, into=OUT))
+    assert set(results.values()) == {"GPU-1a", "GPU-2b"}
+    assert "share" not in capsys.readouterr().err
+
+
+def test_workers_without_a_gpu_are_passed_over_where_others_offer_one(executor: Cluster) -> None:
+    executor.prefer_gpus()
+    assert not executor._needs_gpu  # none of them offers one, and all of them work
+    assert run(executor, double, 3) == {0: 0, 1: 2, 2: 4}
+    executor._workers = {"a": {"resources": {}, "nthreads": 1}, "b": {"resources": {"GPU": 1}, "nthreads": 1}}
+    executor.prefer_gpus()
+    submitted: list[dict[str, object]] = []
+    executor._client = SimpleNamespace(submit=lambda *_, **options: submitted.append(options))
+    executor.submit(None, 1)  # type: ignore[arg-type]
+    assert submitted[0]["resources"] == {"GPU": 1}
+
+
+def test_the_loss_of_every_gpu_ends_the_run(executor: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor._needs_gpu = True
+    monkeypatch.setattr(cluster, "POLL_S", 0)
+    monkeypatch.setattr(cluster, "ALL_GONE_S", 0)
+    with pytest.raises(ClusterError, match="has lost all of its workers that offer a GPU"):
+        executor.check()
 
 
 def test_a_case_that_kills_its_workers_is_named_and_the_others_are_done(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from voxflow.machine import count_cores, read_gpu_driver, read_machine
+from voxflow import machine
+from voxflow.machine import count_cores, list_gpus, read_gpu_driver, read_machine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,23 @@ def test_nonsense_of_the_driver_counts_as_no_gpu(answer: str, tmp_path: Path, mo
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert (read_machine().gpu, read_machine().gpu_memory_gb) == ("", 0)
     assert isinstance(read_gpu_driver(), str)
+
+
+def test_gpus_are_listed_as_a_process_is_shown_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho GPU-1a\necho GPU-2b\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert list_gpus() == ()
+    monkeypatch.setattr(machine, "_GPU_DEVICES", ("/dev/null",))
+    assert list_gpus() == ("GPU-1a", "GPU-2b")
+    for visible, expected in {"1, 3": ("1", "3"), "": (), "-1": (), "GPU-2b": ("GPU-2b",)}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert list_gpus() == expected
+    program.write_text("#!/bin/sh\nexit 9\n")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert list_gpus() == ()
 
 
 def test_without_a_drivers_device_torch_is_not_imported() -> None:

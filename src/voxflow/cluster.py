@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from voxflow.cluster_work import Call, CaseError, Identity, do_case, wait_until_idle
 from voxflow.errors import ClusterError, ConfigError, MissingDependencyError
 from voxflow.files import remove_partials
+from voxflow.machine import list_gpus
 from voxflow.places import read_params
 from voxflow.progress import say
 
@@ -35,6 +36,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 VARIABLE, KEY, HERE = "VOXFLOW_DASK", "dask", "off"
+# What a worker with a GPU of its own offers, as "dask worker --resources GPU=1" says.
+GPU = "GPU"
 PROCESSES = re.compile(r"local:([1-9]\d*)")
 SCHEDULER = re.compile(r"(tcp|tls|ws|wss)://[^\s/]+:\d+")
 # Seconds: for the scheduler to answer; for a first worker to come; without any worker, before the run ends with an
@@ -101,6 +104,7 @@ class Cluster:
         self._workers: dict[str, Any] = {}
         self._seen = time.monotonic()
         self._asked = 0.0
+        self._needs_gpu = False
         self._look()
         self._warn_of_threads()
 
@@ -110,6 +114,10 @@ class Cluster:
             limit = (worker.get("memory_limit") or 0) / 2**20
             if 0 < limit < memory_mb:
                 say(f"Dask worker {address} has {limit:.0f} MB, less than memory_mb: {memory_mb}; it may be killed")
+
+    def prefer_gpus(self) -> None:
+        """Give cases only to workers that offer a GPU, where there are any: all then take one engine."""
+        self._needs_gpu = any(_offers_gpu(worker) for worker in self._workers.values())
 
     def run(
         self, work: Callable[[T], R], items: Sequence[T], lost: Callable[[T, str], R], *, into: Path
@@ -130,7 +138,8 @@ class Cluster:
 
     def submit(self, call: Call, item: object) -> Future:
         """Give one case to the scheduler."""
-        return self._client.submit(do_case, call, item, pure=False, key=f"case-{secrets.token_hex(8)}")
+        resources = {"resources": {GPU: 1}} if self._needs_gpu else {}
+        return self._client.submit(do_case, call, item, pure=False, key=f"case-{secrets.token_hex(8)}", **resources)
 
     def room(self) -> int:
         """How many cases to give to the scheduler at a time: no worker waits, and little lies in its memory."""
@@ -145,10 +154,11 @@ class Cluster:
         if time.monotonic() - self._asked < POLL_S:
             return
         self.name_the_gone()
-        if self._workers:
+        if any(_offers_gpu(worker) or not self._needs_gpu for worker in self._workers.values()):
             self._seen = time.monotonic()
         elif time.monotonic() - self._seen > ALL_GONE_S:
-            raise ClusterError(f"the Dask scheduler at {self._address} has lost all of its workers")
+            kind = "workers that offer a GPU" if self._needs_gpu else "workers"
+            raise ClusterError(f"the Dask scheduler at {self._address} has lost all of its {kind}")
 
     def name_the_gone(self) -> None:
         """Say which workers are no longer there.
@@ -187,6 +197,10 @@ class Cluster:
                 f"Dask worker {many[0]} has {self._workers[many[0]]['nthreads']} threads, and works on one case at a "
                 "time; start workers with --nthreads 1, and --nworkers for more"
             )
+
+
+def _offers_gpu(worker: dict[str, Any]) -> bool:
+    return bool((worker.get("resources") or {}).get(GPU))
 
 
 @dataclass(frozen=True)
@@ -264,13 +278,21 @@ class _ClusterRun:
 
 @contextlib.contextmanager
 def _processes_here(count: int) -> Iterator[str]:
-    """Start a scheduler and workers that nobody else can reach; yields the scheduler's address."""
-    from distributed import LocalCluster
+    """Start a scheduler and workers that nobody else can reach; yields the scheduler's address.
 
+    Where there are GPUs, each worker sees one of them alone.
+    """
+    from distributed import LocalCluster
+    from distributed.system import MEMORY_LIMIT
+
+    gpus = list_gpus()
+    if 0 < len(gpus) < count:
+        say(f"{count} processes share {len(gpus)} GPU(s) and their memory; local:{len(gpus)} gives each its own")
     with (
         tempfile.TemporaryDirectory(prefix="voxflow-dask-") as folder,
         LocalCluster(
-            n_workers=count,
+            n_workers=0 if gpus else count,
+            **({"memory_limit": MEMORY_LIMIT // count} if gpus else {}),
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
@@ -281,6 +303,11 @@ def _processes_here(count: int) -> Iterator[str]:
             config={"distributed.worker.profile.enabled": False},
         ) as cluster,
     ):
+        for number in range(count if gpus else 0):
+            ((name, spec),) = cluster.new_worker_spec().items()
+            own = {"env": {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}, "resources": {GPU: 1}}
+            cluster.worker_spec[name] = spec | {"options": spec["options"] | own}
+        cluster.scale(count)
         yield str(cluster.scheduler_address)
 
 

@@ -75,6 +75,18 @@ def read_gpu_driver() -> str:
     return _query_gpu("driver_version")
 
 
+def list_gpus() -> tuple[str, ...]:
+    """List the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; torch is not imported.
+
+    A process that is started with one of them there sees that one alone.
+    """
+    if not _has_gpu_driver():
+        return ()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = _query_gpus("uuid") if visible is None else visible.split(",")
+    return tuple(name.strip() for name in names if name.strip() not in ("", "-1"))
+
+
 def count_cores() -> int:
     """Count the cores that this process may use.
 
@@ -91,8 +103,7 @@ def has_gpu() -> bool:
     """
     if _DEVICE.get() == "cpu":
         return False
-    # Windows has no such device files.
-    if os.name != "nt" and not any(Path(device).exists() for device in _GPU_DEVICES):
+    if not _has_gpu_driver():
         return False
     import torch
 
@@ -174,6 +185,11 @@ def release_gpu_memory(error: RuntimeError) -> bool:
     return True
 
 
+def _has_gpu_driver() -> bool:
+    # Windows has no such device files.
+    return os.name == "nt" or any(Path(device).exists() for device in _GPU_DEVICES)
+
+
 def _memory_bytes() -> int:
     """A container's limit where it is lower than what the machine has."""
     import psutil
@@ -199,15 +215,19 @@ def _read_gpu() -> tuple[str, float]:
 
 def _query_gpu(fields: str) -> str:
     """What the driver's program says of the first GPU; empty where there is none."""
+    return next((line.strip() for line in _query_gpus(fields)), "")
+
+
+def _query_gpus(fields: str) -> list[str]:
+    """What the driver's program says of each GPU, a line each."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return ""
+        return []
     query = [program, f"--query-gpu={fields}", _FORMAT]
     try:
         output = subprocess.run(
             query, capture_output=True, encoding="utf-8", errors="replace", timeout=20, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        return ""
-    lines = output.splitlines()
-    return lines[0].strip() if lines else ""
+        return []
+    return output.splitlines()
