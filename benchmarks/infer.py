@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.measure import Run, figures, measure, ratio
+from benchmarks.measure import Run, figures, measure, name_device, ratio
 
 if TYPE_CHECKING:
     import torch
@@ -204,15 +204,6 @@ def copy_cases(image: Path, folder: Path, count: int) -> list[Path]:
         if not copy.exists():
             copy.symlink_to(image.resolve())
     return copies
-
-
-def name_device(device: str) -> str:
-    """The card's name, which a figure is worth nothing without."""
-    if device == "cpu":
-        return "cpu"
-    import torch
-
-    return torch.cuda.get_device_name()
 
 
 def main() -> None:

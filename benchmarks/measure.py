@@ -70,6 +70,15 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
+def name_device(device: str) -> str:
+    """The card's name, which a figure is worth nothing without; on a processor "cpu"."""
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
 def figures(name: str, runs: Sequence[Run]) -> None:
     """Print the median of every figure, and the spread of the wall time."""
     walls = [run.wall for run in runs]

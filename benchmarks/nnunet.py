@@ -2,7 +2,7 @@
 
 It runs in an environment of its own, where ``pip install nnunetv2`` was done, and needs nothing of Voxflow:
 
-PYTHON benchmarks/nnunet.py WORK NAME RESULTS.json (--seconds S | --steps N) [--seed 7] [--device cpu]
+PYTHON benchmarks/nnunet.py WORK NAME RESULTS.json (--seconds S | --steps N) [--seed 7] [--device cpu] [--only-train]
 
 WORK is the folder of the workspace NAME; the images, of one channel, are those that the other sides are shown.
 nnU-Net's schedule counts a thousand epochs; here the same decay of its learning rate ends with the budget. Preparing
@@ -25,6 +25,7 @@ import numpy as np
 
 DATASET, CONFIGURATION = "Dataset004_Compared", "3d_fullres"
 DECAY = 0.9
+WARM_UP = 10  # steps
 
 
 def lay_out(root: Path, datalist: dict[str, Any], raw: Path) -> dict[str, list[str]]:
@@ -50,8 +51,8 @@ def lay_out(root: Path, datalist: dict[str, Any], raw: Path) -> dict[str, list[s
     return names
 
 
-def train(folder: Path, names: dict[str, list[str]], arguments: argparse.Namespace) -> tuple[Any, dict[str, float]]:
-    """Train by nnU-Net's own steps; the trainer, and how long and how many steps that were."""
+def train(folder: Path, names: dict[str, list[str]], arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """Train by nnU-Net's own steps; the trainer, how long and how many steps that were, and its patch and batch."""
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -65,14 +66,19 @@ def train(folder: Path, names: dict[str, list[str]], arguments: argparse.Namespa
     trainer.on_train_start()
     trainer.network.train()
     next(trainer.dataloader_train)  # what starts its workers is no training yet
-    began, steps, share = time.monotonic(), 0, 0.0
+    began, steps, share, ends = time.monotonic(), 0, 0.0, [time.monotonic()]
     while share < 1:
         for group in trainer.optimizer.param_groups:
             group["lr"] = trainer.initial_lr * (1 - share) ** DECAY
         trainer.train_step(next(trainer.dataloader_train))
         steps += 1
+        ends.append(time.monotonic())
         share = steps / arguments.steps if arguments.steps else (time.monotonic() - began) / arguments.seconds
-    return trainer, {"seconds": time.monotonic() - began, "steps": steps}
+    # The first steps choose kernels and compile.
+    settled = np.diff(ends)[min(WARM_UP, steps - 1) :]
+    counts = {"seconds": ends[-1] - began, "steps": steps, "step_seconds": float(np.median(settled))}
+    manager = trainer.configuration_manager
+    return trainer, counts | {"patch": list(map(int, manager.patch_size)), "batch": int(trainer.batch_size)}
 
 
 def predict(trainer: Any, source: Path, target: Path) -> None:
@@ -119,6 +125,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only-train", action="store_true", help="judge nothing: for the speed of the steps")
     arguments = parser.parse_args()
     home = arguments.work / "nnunet"
     shutil.rmtree(home, ignore_errors=True)
@@ -131,6 +138,9 @@ def main() -> None:
     prepare = Path(sys.executable).with_name("nnUNetv2_plan_and_preprocess")
     subprocess.run([str(prepare), "-d", "4", "-c", CONFIGURATION, "-np", "2"], check=True)
     trainer, counts = train(home / "preprocessed" / DATASET, names, arguments)
+    if arguments.only_train:
+        arguments.results.write_text(json.dumps(counts))
+        os._exit(0)
     predict(trainer, raw / "imagesTs", home / "found")
     classes = max(int(value) for value in datalist["labels"]) + 1
     scores = score_cases(home / "found", raw / "labelsTs", names["testing"], classes)

@@ -6,7 +6,8 @@ MONAI's side does what the bundle spleen_ct_segmentation does: CacheDataset, Dat
 four patches of 96 voxels a case by RandCropByPosNegLabeld, UNet (16 to 256), DiceCELoss, Adam, and its engine: a
 SupervisedTrainer with the bundle's post-processing, accuracy and two handlers of statistics, without validation. The
 side "loop" is the same without the engine: a step written by hand, as a tutorial has it. On a GPU both use AMP, as the
-bundle does, and every step waits for the device, on all sides, so that it can be timed.
+bundle does, and every third step waits for the device, on all sides, so that steps can be timed and still follow each
+other without a gap. docs/gpu.md tells how to run it on a machine without a network.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.measure import MB, measure
+from benchmarks.measure import MB, measure, name_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,9 +72,11 @@ class Clock:
         began: when the process began, as ``time.time`` counts.
         steps: wall and CPU seconds of each step after the warm-up, the wait for its batch included.
         pure: the same of pure forward and backward of the same network on the same batch.
+        patches: of a step.
     """
 
-    def __init__(self, seconds: float, device: str) -> None:
+    def __init__(self, seconds: float, device: str, patches: int = PATCHES_A_CASE * CASES_A_BATCH) -> None:
+        self.patches, self.every = patches, BLOCK if device == "cuda" else 1
         self.began = float(os.environ["BENCH_BEGAN"])
         self.seconds, self.device, self.first, self.count = seconds, device, 0.0, 0
         self.steps: list[tuple[float, float]] = []
@@ -82,24 +85,30 @@ class Clock:
 
     def step(self, pure: Callable[[], None] | None = None) -> bool:
         """Note the end of a step; return whether time is up."""
-        self._wait()
         self.count += 1
         if self.count == 1:
+            self._wait()
             self.first = time.time() - self.began
-        if self.count > WARM_UP:
+        if self.count % self.every:
+            return False
+        self._wait()
+        is_warm = self.count > max(WARM_UP, self.every)
+        if is_warm:
             self.steps.append(self._since_last())
-        if pure and self.count > WARM_UP and self.count % BLOCK == 0:
-            for _ in range(BLOCK):
+        if pure and is_warm and self.count % BLOCK == 0:
+            for _ in range(BLOCK // self.every):
                 self._last = self._now()
-                pure()
+                for _ in range(self.every):
+                    pure()
                 self._wait()
                 self.pure.append(self._since_last())
         self._last = self._now()
-        return sum(wall for wall, _ in [*self.steps, *self.pure]) > self.seconds and self.count > WARM_UP + BLOCK
+        measured = sum(wall for wall, _ in [*self.steps, *self.pure]) * self.every
+        return measured > self.seconds and self.count > WARM_UP + BLOCK
 
     def write(self, path: Path) -> None:
         """Write what was measured."""
-        patches = PATCHES_A_CASE * CASES_A_BATCH
+        patches = self.patches
         wall, cpu = self._typical(self.steps)
         values = {"rate": patches / wall, "cpu": cpu / patches, "steps": len(self.steps), "first": self.first}
         if self.pure:
@@ -124,7 +133,7 @@ class Clock:
 
     def _since_last(self) -> tuple[float, float]:
         wall, cpu = self._now()
-        return wall - self._last[0], cpu - self._last[1]
+        return (wall - self._last[0]) / self.every, (cpu - self._last[1]) / self.every
 
 
 def stock_monai(folder: Path, out: Path, clock: Clock, *, engine: bool) -> None:
@@ -389,6 +398,7 @@ def main() -> int:
         if arguments.ram:
             compare_memory(work, arguments.seconds)
         else:
+            print(f"device {name_device(arguments.device)}")
             (work / "data").mkdir()
             write_cases(work / "data", arguments.cases, tuple(arguments.size))
             compare(work / "data", work, arguments.seconds, arguments.rounds, arguments.device)

@@ -216,3 +216,17 @@ def test_regions_that_were_not_labelled_stay_unknown() -> None:
     samples, fields = run_on_both(chain, [case], 0)
     assert (samples[0]["label"][1] == -1).all()
     np.testing.assert_array_equal(samples[0]["label"], fields["label"][0].numpy())
+
+
+def test_labels_of_several_types_keep_their_values() -> None:
+    """A case in which not everything was labelled has a label with a sign."""
+    for name in ("FastPosNegRatioCropROI", "FastCropByPosNegRatio"):
+        chain = Chain.build([Component(name=name, args={**CROP, "size": [31, 31, 15]})])
+        cases = [make_case(0), make_case(1)]
+        cases[1]["label"] = cases[1]["label"].astype(np.int8)
+        cases[1]["label"][0, :, :4] = -1
+        cases[0]["label"][cases[0]["label"] == 2] = 200
+        samples, fields = run_on_both(chain, cases, 0)
+        assert_alike(samples, fields)
+        assert fields["label"].min() == -1
+        assert fields["label"].max() == 200

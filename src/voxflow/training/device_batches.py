@@ -153,7 +153,7 @@ class DeviceAugmenter:
     def __init__(self, cases: DeviceCases, chain: Chain, size: tuple[int, ...], fields: tuple[str, ...]) -> None:
         self._cases, self._chain, self._size, self._fields = cases, chain, size, fields
         self._names = tuple(dict.fromkeys([*fields, *(name for t in chain.tail for name in t.reads())]))
-        self._stream: Any = None
+        self._stream: Any = _open_stream(cases.device)
 
     @property
     def cases(self) -> DeviceCases:
@@ -198,12 +198,7 @@ class DeviceAugmenter:
         """Work beside what the network computes; on a GPU alone."""
         import torch
 
-        if self._cases.device.type != "cuda":
-            yield None
-            return
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(self._cases.device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(self._stream):
+        with contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
             yield self._stream
 
     def _fit(self, items: Any) -> Any:
@@ -217,6 +212,13 @@ class DeviceAugmenter:
         if isinstance(items, torch.Tensor) and is_same:
             return items
         return torch.stack(fitted) if len({item.shape for item in fitted}) == 1 else fitted
+
+
+def _open_stream(device: torch.device) -> Any:
+    """A stream beside the one in which the network computes; None on a processor."""
+    import torch
+
+    return torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
 
 def _count_free_bytes(device: torch.device) -> int:

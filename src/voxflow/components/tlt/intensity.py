@@ -119,9 +119,11 @@ class AdjustContrast(RandomFieldTransform):
 
     def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         """Stretch every channel of every item about its mean."""
+        import torch
+
         axes = tuple(range(2, tensors.ndim))
-        values = tensors.double()
-        mean = values.mean(axes, keepdim=True)
+        values = tensors.float()
+        mean = values.mean(axes, keepdim=True, dtype=torch.float64).float()
         stretched = (values - mean) * spread([parameters["factors"] for parameters in draws], tensors) + mean
         low, high = values.amin(axes, keepdim=True), values.amax(axes, keepdim=True)
-        return stretched.clamp(low, high).float()
+        return stretched.clamp(low, high)

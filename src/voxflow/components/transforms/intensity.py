@@ -339,13 +339,17 @@ class ScaleShiftIntensity(RandomFieldTransform):
 
     def change_tensors(self, tensors: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         """Multiply and shift every channel of every item."""
+        import torch
+
         axes = tuple(range(2, tensors.ndim))
-        values, is_inside = tensors.double(), tensors != 0
+        values, is_inside = tensors.float(), tensors != 0
         count = is_inside.sum(axes, keepdim=True).clamp(min=1)
-        mean = values.sum(axes, keepdim=True) / count
-        deviation = (((values - mean) * is_inside).square().sum(axes, keepdim=True) / count).sqrt()
+        # Summed in double precision, of values that take half the memory.
+        mean = values.sum(axes, keepdim=True, dtype=torch.float64) / count
+        squares = ((values - mean.float()) * is_inside).square_()
+        deviation = (squares.sum(axes, keepdim=True, dtype=torch.float64) / count).sqrt()
         shifts = spread([parameters["shifts"] for parameters in draws], tensors) * deviation
-        return tensors.float() * spread([parameters["factors"] for parameters in draws], tensors) + shifts.float()
+        return values * spread([parameters["factors"] for parameters in draws], tensors) + shifts.float()
 
 
 def _spread(channel: NDArray[Any]) -> float:

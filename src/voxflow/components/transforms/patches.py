@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,7 +189,9 @@ def sample_patches(items: Items, poses: Sequence[PatchPose], size: Size, device:
 
     boxes = [pose.find_box(size, item.shape[1:]) for item, pose in zip(items, poses, strict=True)]
     extent = np.max([high - low for low, high in boxes], axis=0)
-    room = torch.zeros((len(boxes), len(items[0]), *extent.tolist()), dtype=items[0].dtype, device=device)
+    # Labels of cases in which not everything was labelled have a sign, others may have none.
+    dtype = reduce(torch.promote_types, {item.dtype for item in items})
+    room = torch.zeros((len(boxes), len(items[0]), *extent.tolist()), dtype=dtype, device=device)
     for item, (low, high), place in zip(items, boxes, room, strict=True):
         i, j, k = (slice(int(begin), int(end)) for begin, end in zip(low, high, strict=True))
         box = bring_to_device(item[:, i, j, k], device)
