@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tasks.common import bundle_train
+from tasks.common import bundle_export
 from tasks.common.bundle import is_bundle
 from tasks.common.folds import main
 from voxflow.datalist import Datalist
@@ -30,7 +30,7 @@ def run(stage: Stage) -> int:
         ParityError: an engine differs from torch by more than its bound; its file is removed.
     """
     if is_bundle(stage):
-        return bundle_train.export(stage)
+        return bundle_export.export(stage)
     options = stage.options(ExportOptions)
     cases, calibration = _choose_cases(stage, options)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:

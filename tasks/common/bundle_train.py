@@ -1,6 +1,6 @@
-"""Trains and exports a workspace of ``kind: bundle``.
+"""Trains a workspace of ``kind: bundle``.
 
-Apart from evaluation and inference, so that what changes there never trains a bundle again.
+Apart from export, evaluation and inference, so that what changes there never trains a bundle again.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.common.bundle import bundle_folder, list_labelled_items, read_bundle_options
-from voxflow.bundle import export_bundle, train_bundle
+from voxflow.bundle import train_bundle
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
-from voxflow.files import atomic_directory, write_json
+from voxflow.files import write_json
 from voxflow.progress import say
-from voxflow.tracking import begin_run, continue_run, read_run_file, write_run_file
+from voxflow.tracking import begin_run, write_run_file
 
 if TYPE_CHECKING:
     from tasks.common.stage import Stage
@@ -46,16 +46,3 @@ def train(stage: Stage) -> int:
     summary = f"{result.numbers['epochs']:g} epochs{ended} of the bundle's own training{best}"
     say(f"train {stage.title}: {summary} → {out}")
     return EXIT_INTERRUPTED if result.is_interrupted else EXIT_OK
-
-
-def export(stage: Stage) -> int:
-    """Export by monai.bundle, and compare with torch."""
-    options = read_bundle_options(stage, "train")
-    with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
-        with atomic_directory(stage.models / "export") as out:
-            numbers = export_bundle(bundle_folder(stage), stage.models / "train", out, options)
-        write_json(stage.models / "parity.json", numbers)
-        tracker.log_artifact(stage.models / "parity.json", "export")
-        tracker.log_metrics({f"parity/{name}": value for name, value in numbers.items()})
-    say(f"export {stage.title}: torchscript equals torch → {stage.models / 'export'}")
-    return EXIT_OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ import torch
 from tests.bundle.shape_parts import write_config
 from tests.bundle.shapes import SHAPES
 from tests.bundle.workspaces import Workspace, list_files
-from voxflow.bundle import export_bundle
+from voxflow.bundle import BundleExportOptions, export_bundle
+from voxflow.bundle.engines import export_bundle_engines
+from voxflow.errors import ConfigError
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -72,6 +75,38 @@ def test_an_export_takes_the_network_that_was_trained(tmp_path: Path) -> None:
     numbers = export_bundle(workspace.bundle, workspace.model, tmp_path / "export", options)
     assert numbers["torchscript_max_logit_difference"] < 1e-4
     assert {path.name for path in (tmp_path / "export").iterdir()} == {"model.ts"}
+    assert numbers.keys() == {"torchscript_max_logit_difference", "cases"}
+    pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+    (tmp_path / "engines").mkdir()
+    asked = BundleExportOptions(engines=("torchscript", "tensorrt_rtx"), tensorrt_precision="fp16")
+    numbers = export_bundle(workspace.bundle, workspace.model, tmp_path / "engines", options, asked)
+    assert numbers["tensorrt_rtx"]["compared"] == 0
+    described = json.loads((tmp_path / "engines/model.rtx.engine.json").read_text())
+    assert described["spec"]["window"] == [8, 8, 8]
+    assert described["limits"] == {"max_abs_difference": None, "min_dice": 0.99}
+    assert (tmp_path / "engines/model.ts").is_file()
+
+
+class Pair(torch.nn.Module):
+    """Answers with two tensors, as a network with deep supervision does."""
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return image, image
+
+
+@pytest.mark.parametrize(("network", "shape", "text"), [
+    (Pair(), (1, 1, 8, 8, 8), "gives tuple"),
+    (torch.nn.Sequential(torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten()), (1, 1, 8, 8, 8), r"gives \[\]"),
+    (torch.nn.Conv2d(1, 2, 1), (1, 1, 8, 8), "gives no volume"),
+    (torch.nn.Conv3d(1, 2, 3), (1, 1, 8, 8, 8), r"gives \[6, 6, 6\]"),
+])  # fmt: skip
+def test_a_network_that_answers_otherwise_gets_no_engine(
+    network: torch.nn.Module, shape: tuple[int, ...], text: str, tmp_path: Path
+) -> None:
+    options = BundleExportOptions(engines=("onnx",))
+    with pytest.raises(ConfigError, match=f"export.engines: engines are made of networks that .* {text}"):
+        export_bundle_engines(network, shape, tmp_path, options)
+    assert not list(tmp_path.iterdir())
 
 
 def compare_results(out: Path, expected: Path) -> None:

@@ -13,10 +13,11 @@ from tasks import evaluate as evaluate_stage
 from tasks import export as export_stage
 from tasks import infer as infer_stage
 from tasks import train as train_stage
-from tasks.common import bundle_infer, bundle_train
+from tasks.common import bundle_export, bundle_infer, bundle_train
 from tasks.common.stage import Stage
 from tests.bundle.spleen import evaluate_config, inference_config, train_config
 from tests.training.conftest import write_cube
+from voxflow.engines import open_engine
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
@@ -51,7 +52,7 @@ def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: Kept) -> dic
     """A workspace ``spleen`` whose stages up to split have run; returns its block of params."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bundle_train, "begin_run", lambda *_, **__: contextlib.nullcontext(tracker))
-    for module in (bundle_train, bundle_infer):
+    for module in (bundle_export, bundle_infer):
         monkeypatch.setattr(module, "continue_run", lambda *_: contextlib.nullcontext(tracker))
     resampled = tmp_path / "data/resampled/spleen"
     cases = [write_cube(resampled, f"cube{n}", n) for n in range(4)]
@@ -88,14 +89,19 @@ def test_the_stages_run_the_bundles_own_configurations(
     assert (numbers["epochs"], numbers["steps"]) == (2, 2)
     steps = {step: values for step, values in tracker.rows if step is not None}  # type: ignore[attr-defined]
     assert steps.keys() == {1, 2}
-    assert max(values["val_mean_dice"] for values in steps.values()) == pytest.approx(numbers["val_mean_dice"])
+    scores = [values["validation/val_mean_dice"] for values in steps.values()]
+    assert max(scores) == pytest.approx(numbers["val_mean_dice"])
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("train spleen: 2 epochs of the bundle's own training, best")
 
+    block["export"] = {"engines": ["onnx"], "input_size": [16, 16, 16]}
     assert export_stage.run(Stage("spleen", "export", block)) == 0
+    assert capsys.readouterr().err.splitlines()[-1].startswith("export spleen: torchscript, onnxruntime equal torch")
+    assert open_engine(stage.models / "export/model.onnx").spec.out_channels == 2
     assert (stage.models / "export/model.ts").is_file()
     parity = json.loads((stage.models / "parity.json").read_text())
     assert parity["torchscript_max_logit_difference"] < 1e-4
+    assert parity["onnxruntime"]["published"] == 1
 
     evaluated = Stage("spleen", "evaluate", block)
     assert evaluate_stage.run(evaluated) == 0

@@ -1,6 +1,7 @@
 from .check import BundleTarget as BundleTarget
 from .check import check_bundle as check_bundle
 from .check import find_bundle as find_bundle
+from .engines import BundleExportOptions as BundleExportOptions
 from .options import BundleOptions as BundleOptions
 from .parts import BundleItem as BundleItem
 from .parts import list_items as list_items

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from voxflow.bundle.engines import BundleExportOptions, export_bundle_engines
 from voxflow.bundle.guard import StageBounds, hold_to_bounds
 from voxflow.bundle.options import list_config_files
 from voxflow.bundle.reading import use_bundle
@@ -21,7 +22,9 @@ MOST = 1e-4
 STATE_NAMES = ("model", "network", "net", "state_dict")
 
 
-def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) -> dict[str, Any]:
+def export_bundle(
+    bundle: Path, model: Path, out: Path, options: BundleOptions, export_options: BundleExportOptions | None = None
+) -> dict[str, Any]:
     """Export the trained network and compare.
 
     Args:
@@ -29,9 +32,11 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
         model: the folder of its checkpoints.
         out: an existing folder; gets model.ts, which holds the configurations too.
         options: those of the training.
+        export_options: which engines are made beside TorchScript; None: none.
 
     Returns:
-        The greatest difference of the logits, relative to the largest, and the size that was compared.
+        The greatest difference of the logits, relative to the largest, the number of cases, and a block for each engine
+        beside TorchScript, as :meth:`voxflow.export.ParityReport.metrics` has it.
 
     Raises:
         DataError: there is no trained model.
@@ -67,7 +72,9 @@ def export_bundle(bundle: Path, model: Path, out: Path, options: BundleOptions) 
     if difference > MOST:
         (out / SCRIPT).unlink()
         raise ParityError(f"{out / SCRIPT}: differs from torch by {difference:.2g} (at most {MOST})")
-    return {"torchscript_max_logit_difference": difference, "cases": 1}
+    report = export_bundle_engines(network, shape, out, export_options or BundleExportOptions())
+    engines = report.metrics() if report else {}
+    return engines | {"torchscript_max_logit_difference": difference, "cases": 1}
 
 
 def _build_network(files: list[str], values: dict[str, Any], name: str) -> Any:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from voxflow.spec import ModelSpec
+
 # Tighter than what a person may ask for, since nobody asked for half precision.
 HALF_LIMITS = Limits(max_abs_difference=None, min_dice=0.999)
 # The same sums in another order.
@@ -79,7 +81,22 @@ class TorchEngine(Engine):
     def __init__(self, path: Path) -> None:
         from voxflow.training import load_model
 
-        module, self.spec = load_model(path)
+        self._hold(*load_model(path))
+
+    @classmethod
+    def wrap(cls, module: torch.nn.Module, spec: ModelSpec) -> TorchEngine:
+        """Run a network that is loaded already.
+
+        Args:
+            module: the network.
+            spec: what it takes and means.
+        """
+        engine = cls.__new__(cls)
+        engine._hold(module, spec)
+        return engine
+
+    def _hold(self, module: torch.nn.Module, spec: ModelSpec) -> None:
+        self.spec = spec
         self.is_local = is_local(type(part).__name__ for part in module.modules())
         self.module, self.device = place_module(module)
         self.batch = choose_batch(self.device)

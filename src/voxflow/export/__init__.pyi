@@ -1,3 +1,4 @@
+from .model import export_engine as export_engine
 from .model import export_model as export_model
 from .options import ExportOptions as ExportOptions
 from .parity import Parity as Parity

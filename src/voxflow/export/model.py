@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from voxflow.engines import EngineKind
     from voxflow.export.options import ExportOptions
     from voxflow.inference import InferenceCase
@@ -43,19 +46,41 @@ def export_model(
         DataError: there is no case to compare on, or none can be read.
         VoxflowError: the network can't be expressed in a format.
     """
-    torch_engine = TorchEngine(model)
-    spec = torch_engine.spec
-    images = make_noise(spec) if on_noise and not cases else prepare_images(cases[: options.parity_cases], spec)
-    reference = Reference(torch_engine, images)
-    source = ExportSource(torch_engine.module.cpu(), spec, out, options)
+    engine = TorchEngine(model)
+    if on_noise and not cases:
+        return export_engine(engine, [], out, options)
+    images = prepare_images(cases[: options.parity_cases], engine.spec)
+    return export_engine(engine, images, out, options, calibration=calibration or cases)
+
+
+def export_engine(
+    torch_engine: TorchEngine,
+    images: Sequence[NDArray[np.float32]],
+    out: Path,
+    options: ExportOptions,
+    *,
+    calibration: Sequence[InferenceCase] = (),
+) -> ParityReport:
+    """Export a network that is loaded, and compare every file with it.
+
+    Args:
+        torch_engine: runs the network.
+        images: prepared inputs (channel, *space) to compare on; none: noise of the training window's size serves.
+        out: as :func:`export_model` takes it.
+        options: formats and bounds.
+        calibration: cases for int8.
+
+    Raises:
+        VoxflowError: the network can't be expressed in a format.
+    """
+    reference = Reference(torch_engine, images or make_noise(torch_engine.spec))
+    source = ExportSource(torch_engine.module.cpu(), torch_engine.spec, out, options)
     left_out = _write_formats(source, options.engines)
     torch_engine.module.to(torch_engine.device)
     uncompared = _list_uncompared(options.engines, left_out)
     measured, refused = _compare(reference, source, options, left_out, uncompared)
-    report = ParityReport(
-        tuple(measured), refused, left_out, min(len(cases), len(reference.images)), uncompared=uncompared
-    )
-    report = publish_reduced(report, reference, source, options, calibration or cases)
+    report = ParityReport(tuple(measured), refused, left_out, len(images), uncompared=uncompared)
+    report = publish_reduced(report, reference, source, options, calibration)
     if not uncompared:
         # Else the ONNX file is what they are compared with at their first use.
         source.remove_unasked(options.engines)
