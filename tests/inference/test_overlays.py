@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from voxflow.colours import CLASS_COLOURS
 from voxflow.geometry import Geometry
 from voxflow.inference.overlays import (
-    COLOURS,
     RadiographTile,
-    compute_grey_window,
     find_largest_slice,
     write_contact_sheet,
     write_overlay,
 )
+from voxflow.viewing import compute_grey_window
 from voxflow.volumes import Volume, resample, target_geometry
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def test_a_region_has_one_outline_around_all_of_its_values(tmp_path: Path) -> No
     mask.array[8:11, 6:8, 5] = 5
     names, regions = {3: "whole", 5: "whole + core"}, {"whole": (3, 5), "core": (5,)}
     write_overlay(tmp_path / "regions.png", black, mask, names, regions=regions)
-    colours = {tuple(int(colour[n : n + 2], 16) for n in (1, 3, 5)): n for n, colour in enumerate(COLOURS, start=1)}
+    colours = {
+        tuple(int(colour[n : n + 2], 16) for n in (1, 3, 5)): n for n, colour in enumerate(CLASS_COLOURS, start=1)
+    }
     shown = {colours.get(tuple(pixel)) for pixel in picture(tmp_path / "regions.png").reshape(-1, 3)} - {None}
     assert shown == {1, 2}
     write_overlay(tmp_path / "values.png", black, mask, names)

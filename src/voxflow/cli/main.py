@@ -29,6 +29,7 @@ from voxflow.cli.plan import PlanCommand
 from voxflow.cli.profile import ProfileCommand
 from voxflow.cli.promote import PromoteCommand, RollbackCommand
 from voxflow.cli.serve import ServeCommand
+from voxflow.cli.view import ViewCommand
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.files import explain_os_error
 from voxflow.progress import say
@@ -64,6 +65,7 @@ COMMANDS = (
     RollbackCommand,
     DriftCommand,
     IndexCommand,
+    ViewCommand,
 )
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from voxflow.comparing.pictures import draw_changes
 from voxflow.errors import DataError, join_names
 from voxflow.files import write_text
 from voxflow.promotion import PairedResult, PromoteOptions, compare_cases, compute_case_gains
-from voxflow.reporting import COLOURS, Chart, KeyFigure, Table, draw_scatter, make_table, render_template
+from voxflow.reporting import Chart, KeyFigure, Table, draw_scatter, make_table, render_template, series_colour
+from voxflow.viewing import ConvertedCases, write_viewer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from voxflow.comparing.sides import Side
@@ -62,11 +64,30 @@ def write_comparison(
         "cases": _tabulate_cases(old, new, gains),
         "params": _tabulate_differences(old, new, old.params, new.params),
         "made_of": _tabulate_differences(old, new, _select_tags(old), _select_tags(new)),
+        "viewer": _write_case_viewer(old, new, page, volumes, worst + best) if is_segmentation else "",
         "lost": draw_changes(old, new, gains, worst, volumes) if is_segmentation else [],
         "gained": draw_changes(old, new, gains, best, volumes) if is_segmentation else [],
     }
     write_text(page, render_template(TEMPLATE, facts))
     return compared
+
+
+def _write_case_viewer(old: Side, new: Side, page: Path, volumes: Path, cases: Sequence[str]) -> str:
+    """Write the viewer of the largest changes beside the page: the label and both masks; return its address."""
+    if not cases or not (volumes / "cases.csv").is_file():
+        return ""
+    converted = ConvertedCases.read(volumes)
+    names = (old.name, new.name) if old.name != new.name else (f"old: {old.name}", f"new: {new.name}")
+    opened = []
+    for case in cases:
+        masks = dict(zip(names, (side.folder / "masks" / f"{case}.nii.gz" for side in (old, new)), strict=True))
+        if case in converted.rows and all(mask.is_file() for mask in masks.values()):
+            opened.append(converted.open_case(case, masks))
+    if not opened:
+        return ""
+    viewer = page.with_name(f"{page.stem}_viewer.html")
+    write_viewer(viewer, f"{old.name} → {new.name}", opened, back=quote(page.name), remark="the largest changes")
+    return quote(viewer.name)
 
 
 def _restrict_to(scores: CaseScores, cases: list[str]) -> CaseScores:
@@ -110,7 +131,7 @@ def _draw_scatter(old: Side, new: Side, gains: dict[str, float], common: list[st
         title = "probability of the right answer"
     defined = [point for point in points if not any(math.isnan(value) for value in point[1:])]
     svg = draw_scatter(defined, x_title=f"{title}, {old.name}", y_title=f"{title}, {new.name}")
-    legend = (("better or equal", COLOURS[0]), ("worse", COLOURS[1]))
+    legend = (("better or equal", series_colour(0)), ("worse", series_colour(1)))
     return (Chart("Each case once: above the line the new model is better", svg, legend),) if svg else ()
 
 

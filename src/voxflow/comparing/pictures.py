@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxflow.errors import InputError
-from voxflow.images import read_channel_rules, read_ignore
-from voxflow.inference import compute_grey_window, draw_contours, orient_for_viewing
+from voxflow.images import find_channel_modalities, read_channel_rules, read_ignore
+from voxflow.inference import draw_contours
 from voxflow.reporting import Picture, encode_png
 from voxflow.tables import read_rows
+from voxflow.viewing import choose_window, orient_for_viewing
 from voxflow.volumes import CHANNEL_SEPARATOR, Volume, name_channel, read_volume, resample
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def draw_changes(
         volumes: what the stage convert made: images and labels on their own grid.
     """
     rows = {row["case"]: row for row in read_rows(volumes / "cases.csv") or []}
-    names = list(read_channel_rules(volumes))
+    rules = read_channel_rules(volumes)
+    names = list(rules)
     pictures = []
     for case in cases:
         masks = [side.folder / "masks" / f"{case}.nii.gz" for side in (old, new)]
@@ -55,7 +57,12 @@ def draw_changes(
         if any(volume.array.shape != before.array.shape for volume in (*channels, label, after)):
             continue
         sides = {old.name: before, new.name: after}
-        sources = [encode_png(_draw_side_by_side(image, label, sides)) for image in channels]
+        modality = row.get("modality", "")
+        modalities = list(find_channel_modalities(rules, modality).values()) or [modality]
+        sources = [
+            encode_png(_draw_side_by_side(image, label, sides, modality=modality))
+            for image, modality in zip(channels, modalities, strict=True)
+        ]
         named = tuple((name_channel(names, n), source) for n, source in enumerate(sources)) if len(sources) > 1 else ()
         pictures.append(Picture(f"{case}: {gains[case]:+.3f}", sources[0], named))
     return pictures
@@ -79,7 +86,7 @@ def _bring_onto(grid: Geometry, images: Sequence[Volume], label: Volume) -> tupl
     return channels, resample(label, grid, "nearest")
 
 
-def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]) -> bytes:
+def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume], *, modality: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -87,11 +94,12 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
     # argmax takes the first of equal slices: 0 where the masks do not differ at all.
     index = int(np.count_nonzero(before != after, axis=(0, 1)).argmax())
     column_mm, row_mm, _ = image.geometry.spacing
-    low, high = compute_grey_window(image.array)
+    window = choose_window(image.array, modality, label.array)
     figure = Figure(figsize=(8.0, 4.4), dpi=DPI, layout="constrained")
     for axes, (name, mask) in zip(figure.subplots(1, 2), masks.items(), strict=True):
         axes.axis("off")
-        axes.imshow(image.array[:, :, index].T, cmap="gray", vmin=low, vmax=high, aspect=row_mm / column_mm)
+        shades, plane = "gray_r" if window.is_inverted else "gray", image.array[:, :, index].T
+        axes.imshow(plane, cmap=shades, vmin=window.low, vmax=window.high, aspect=row_mm / column_mm)
         for volume, style in ((label, "solid"), (mask, "dashed")):
             labels = volume.array[:, :, index].T
             draw_contours(axes, labels, (int(value) for value in np.unique(labels) if value > 0), style)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import voxflow
+from voxflow.colours import parse_rgb, pick_class_colour
 from voxflow.dicom.enhanced import read_frame_planes
 from voxflow.dicom.headers import Plane, read_dataset
 from voxflow.dicom.seg_source import place_on_slices
@@ -102,8 +103,10 @@ def write_segmentation(
     else:
         segments = _number_segments(label_values)[values]
     segment_names = list(regions or [names[value] for value in label_values])
+    numbers = range(1, len(segment_names) + 1) if regions else label_values
+    colours = [pick_class_colour(number) for number in numbers]
     with _silence_highdicom():
-        dataset = _build_segmentation(images, segments, segment_names, algorithm or SegmentationAlgorithm())
+        dataset = _build_segmentation(images, segments, segment_names, colours, algorithm or SegmentationAlgorithm())
     if source.frames:
         _restore_frame_numbers(dataset, source.frames)
     if remark:
@@ -146,7 +149,11 @@ def _restore_frame_numbers(dataset: Dataset, frames: Sequence[int]) -> None:
 
 
 def _build_segmentation(
-    images: Sequence[Dataset], frames: NDArray[np.uint8], names: Sequence[str], algorithm: SegmentationAlgorithm
+    images: Sequence[Dataset],
+    frames: NDArray[np.uint8],
+    names: Sequence[str],
+    colours: Sequence[str],
+    algorithm: SegmentationAlgorithm,
 ) -> Dataset:
     import highdicom as hd
 
@@ -155,8 +162,10 @@ def _build_segmentation(
         pixel_array=frames,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _describe_segment(number, name, label, algorithm)
-            for number, (name, label) in enumerate(zip(names, _label_segments(names), strict=True), start=1)
+            _describe_segment(number, name, label, colour, algorithm)
+            for number, (name, label, colour) in enumerate(
+                zip(names, _label_segments(names), colours, strict=True), start=1
+            )
         ],
         series_instance_uid=hd.UID(),
         series_number=algorithm.series_number,
@@ -179,7 +188,7 @@ def _label_segments(names: Sequence[str]) -> list[str]:
     return [distinct[name] for name in names]
 
 
-def _describe_segment(number: int, name: str, label: str, algorithm: SegmentationAlgorithm) -> Any:
+def _describe_segment(number: int, name: str, label: str, colour: str, algorithm: SegmentationAlgorithm) -> Any:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -192,6 +201,8 @@ def _describe_segment(number: int, name: str, label: str, algorithm: Segmentatio
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=algorithm.algorithm, family=codes.DCM.ArtificialIntelligence, version=algorithm.version
         ),
+        # Recommended Display CIELab Value (0062,000D).
+        display_color=hd.color.CIELabColor.from_rgb(*parse_rgb(colour)),
     )
 
 

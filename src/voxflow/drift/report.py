@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from voxflow.files import write_json, write_text
 from voxflow.reporting import Chart, KeyFigure, draw_lines, make_table, render_template, series_colour, spell_name
@@ -11,7 +14,6 @@ from voxflow.tables import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from voxflow.drift.check import DriftResult, FeatureDrift
     from voxflow.drift.features import PatientFeatures, Value
@@ -41,6 +43,7 @@ def write_drift(
     charted = [feature.name for feature in drift.features][:CHARTS]
     facts = {
         "workspace": workspace,
+        "viewer": _find_viewer(folder, workspace),
         "when": checked_at,
         "line": f"Drift of {moved}" if moved else drift.line(),
         "alert": bool(drift.moved_features),
@@ -53,6 +56,12 @@ def write_drift(
         "psi": f"{drift.psi:g}",
     }
     write_text(folder / "drift.html", render_template(TEMPLATE, facts))
+
+
+def _find_viewer(folder: Path, workspace: str) -> str:
+    """The address of the workspace's case viewer, as seen from the page; empty where there is none."""
+    viewer = Path("mmars") / workspace / "eval/viewer.html"
+    return quote(os.path.relpath(viewer, folder).replace(os.sep, "/")) if viewer.is_file() else ""
 
 
 def _make_row(feature: FeatureDrift) -> Row:
@@ -82,7 +91,7 @@ def _draw_distribution(name: str, reference: PatientFeatures, incoming: PatientF
     everything = [float(value) for values in samples.values() for value in values.values()]
     low, high = min(everything), max(everything)
     lines = {title: _list_corners(list(values.values()), low, high) for title, values in samples.items()}
-    svg = draw_lines(lines, x_title=spell_name(name), y_range=(0.0, 1.0))
+    svg = draw_lines(lines, x_title=spell_name(name), y_title="share of patients", y_range=(0.0, 1.0))
     return Chart(spell_name(name), svg, tuple((title, series_colour(n)) for n, title in enumerate(lines)))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxflow.inference import COLOURS, DPI, draw_legend, save_figure
+from voxflow.colours import CLASS_COLOURS, LIGHT_PAGE, adapt_to_page
+from voxflow.inference import DPI, draw_legend, save_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,9 +46,9 @@ def _plot(
     axes: Axes, rows: Sequence[dict[str, Any]], keys: tuple[str, str], labels: tuple[str, str], *, marker: str
 ) -> None:
     axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-    for name, colour in zip(_name_lines(rows), COLOURS, strict=False):
+    for name, colour in zip(_name_lines(rows), CLASS_COLOURS, strict=False):
         x, y = ([row[key] for row in rows if row["class"] == name] for key in keys)
-        axes.plot(x, y, color=colour, marker=marker, markersize=3, linewidth=1.2)
+        axes.plot(x, y, color=adapt_to_page(colour, LIGHT_PAGE), marker=marker, markersize=3, linewidth=1.2)
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
 
 

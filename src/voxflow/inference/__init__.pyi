@@ -19,12 +19,9 @@ from .inputs import find_file_cases as find_file_cases
 from .inputs import make_cases as make_cases
 from .ledger import ResultLedger as ResultLedger
 from .ledger import compute_maker_digest as compute_maker_digest
-from .overlays import COLOURS as COLOURS
 from .overlays import DPI as DPI
-from .overlays import compute_grey_window as compute_grey_window
 from .overlays import draw_contours as draw_contours
 from .overlays import draw_legend as draw_legend
-from .overlays import orient_for_viewing as orient_for_viewing
 from .overlays import save_figure as save_figure
 from .overlays import write_overlay as write_overlay
 from .remote import ModelFolders as ModelFolders

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxflow.files import write_json
+from voxflow.images import find_channel_modalities
 from voxflow.inference.overlays import write_overlay
 from voxflow.prediction import class_values, label_names
 from voxflow.volumes import resample
@@ -34,7 +35,9 @@ def write_overlays(
     """
     reference, names = min(spec.reference, len(images) - 1), label_names(spec)
     regions = class_values(spec) if spec.regions else None
-    write_overlay(path, images[reference], mask, names, regions=regions, label=label, title=title)
+    modalities = _name_modalities(spec, len(images))
+    modality = modalities[reference]
+    write_overlay(path, images[reference], mask, names, regions=regions, label=label, title=title, modality=modality)
     if len(images) < 2 or len(images) != len(spec.channels):
         return
     folder = path.parent / CHANNELS
@@ -43,5 +46,14 @@ def write_overlays(
             on_grid = resample(image, mask.geometry, fill=float(image.array.min()))
             place = folder / f"{path.stem}.{number}.png"
             text = f"{title}  {spec.channels[number]}".strip()
-            write_overlay(place, on_grid, mask, names, regions=regions, label=label, title=text)
+            modality = modalities[number]
+            write_overlay(place, on_grid, mask, names, regions=regions, label=label, title=text, modality=modality)
     write_json(folder / "channels.json", {"channels": list(spec.channels), "reference": reference})
+
+
+def _name_modalities(spec: ModelSpec, count: int) -> list[str]:
+    """The modality of each image, in the model's order; empty where it is not known."""
+    if count == len(spec.channels):
+        rules = dict(zip(spec.channels, spec.rules or ({},) * count, strict=True))
+        return list(find_channel_modalities(rules, spec.modality).values())
+    return [spec.modality] * count

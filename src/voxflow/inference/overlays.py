@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.colours import pick_class_colour
 from voxflow.files import atomic_path
-from voxflow.volumes import Volume, resample, target_geometry
+from voxflow.viewing import choose_window, compute_grey_window, orient_for_viewing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-# Colour-blind safe (Okabe and Ito); a class keeps its colour, dashes tell the prediction from the label.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+    from voxflow.volumes import Volume
+
 DPI = 110
-# A legend of more would cover the picture, and there are no more colours.
+# A legend of more would cover the picture.
 MOST_NAMED = 7
 MOST_LETTERS = 48  # of a name in a picture
 
@@ -47,6 +48,7 @@ def write_overlay(
     regions: Mapping[str, Sequence[int]] | None = None,
     label: Volume | None = None,
     title: str = "",
+    modality: str = "",
 ) -> None:
     """Write a PNG of the axial slice where the label, or without one the mask, is largest.
 
@@ -58,13 +60,16 @@ def write_overlay(
         regions: the label values of each region, where classes overlap; they are drawn, and not single values.
         label: the reference, on the same grid; drawn solid.
         title: what is said above the picture.
+        modality: DICOM's, which decides the window of intensities; empty where it is not known.
     """
     upright = [orient_for_viewing(volume) for volume in (image, mask, label) if volume is not None]
     index = find_largest_slice(upright[-1].array if upright[-1].array.any() else upright[1].array)
     column_mm, row_mm, _ = upright[0].geometry.spacing
     figure, axes = _make_canvas(upright[0].array.shape[0] * column_mm, upright[0].array.shape[1] * row_mm)
-    low, high = compute_grey_window(upright[0].array)
-    axes.imshow(_take_plane(upright[0], index), cmap="gray", vmin=low, vmax=high, aspect=row_mm / column_mm)
+    window = choose_window(upright[0].array, modality, upright[-1].array)
+    shades = "gray_r" if window.is_inverted else "gray"
+    plane = _take_plane(upright[0], index)
+    axes.imshow(plane, cmap=shades, vmin=window.low, vmax=window.high, aspect=row_mm / column_mm)
     numbered = dict(enumerate((regions or {}).values(), start=1))
     for volume, style in zip(upright[1:], ("dashed", "solid"), strict=False):
         plane = _take_plane(volume, index)
@@ -119,25 +124,6 @@ def find_largest_slice(mask: NDArray[Any]) -> int:
     return int(areas.argmax()) if areas.any() else mask.shape[2] // 2
 
 
-def compute_grey_window(image: NDArray[Any]) -> tuple[float, float]:
-    """Find the intensities shown as black and white: what all but the darkest and brightest half percent have.
-
-    Args:
-        image: of any shape; of a long axis every n-th value is looked at, some 128 of them.
-
-    Returns:
-        The lower and the upper intensity; they differ, also in an image of one value.
-    """
-    thinned = image[tuple(slice(None, None, max(1, n // 128)) for n in image.shape)]
-    low, high = np.percentile(thinned, (0.5, 99.5))
-    return float(low), float(high) if high > low else float(low) + 1
-
-
-def orient_for_viewing(volume: Volume) -> Volume:
-    """Turn a volume to LPS, as radiologists look, from below: columns to the patient's left, rows to the back."""
-    return resample(volume, target_geometry(volume.geometry, None, "LPS"), "nearest")
-
-
 def _take_plane(volume: Volume, index: int) -> NDArray[Any]:
     """Rows to the back, columns to the patient's left."""
     return np.asarray(volume.array[:, :, index].T)
@@ -167,19 +153,15 @@ def draw_contours(axes: Any, labels: NDArray[Any], values: Iterable[int], style:
         # One voxel of margin closes the outline of what touches the border.
         if region.any() and min(region.shape) > 1:
             rows, columns = (np.arange(-1, n + 1) for n in region.shape)
-            padded, colour = np.pad(region, 1).astype(float), _pick_colour(value)
+            padded, colour = np.pad(region, 1).astype(float), pick_class_colour(value)
             axes.contour(columns, rows, padded, levels=[0.5], colors=[colour], linestyles=style, linewidths=1.2)
-
-
-def _pick_colour(value: int) -> str:
-    return COLOURS[(value - 1) % len(COLOURS)]
 
 
 def _draw_legend(axes: Any, names: Mapping[int, str], *, has_label: bool) -> None:
     from matplotlib.lines import Line2D
 
     entries = list(names.items())[:MOST_NAMED]
-    lines = [(name, Line2D([], [], color=_pick_colour(value))) for value, name in entries]
+    lines = [(name, Line2D([], [], color=pick_class_colour(value))) for value, name in entries]
     if has_label:
         lines.append(("label", Line2D([], [], color="0.5")))
     lines.append(("prediction", Line2D([], [], color="0.5", linestyle="dashed")))

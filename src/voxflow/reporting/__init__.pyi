@@ -1,4 +1,4 @@
-from .charts import COLOURS as COLOURS
+from .charts import Chart as Chart
 from .charts import draw_lines as draw_lines
 from .charts import draw_scatter as draw_scatter
 from .charts import series_colour as series_colour
@@ -6,7 +6,6 @@ from .index import PageLink as PageLink
 from .index import write_index as write_index
 from .page import render_template as render_template
 from .page import write_report as write_report
-from .sections import Chart as Chart
 from .sections import KeyFigure as KeyFigure
 from .sources import ReportOptions as ReportOptions
 from .sources import ReportSources as ReportSources

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from voxflow.colours import CLASS_COLOURS, LINE_COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,26 +15,64 @@ if TYPE_CHECKING:
     Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 440, 260
+TITLE = 16  # room for the title of the y axis
 LEFT, RIGHT, TOP, BOTTOM = 52, 22, 10, 40
 SIDE = 380  # of a square chart
 TICKS = 5  # about as many labels an axis
-# Colour-blind safe (Okabe and Ito), those that can be read on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#4B4B4B", "#56B4E9")
 DOTS_UP_TO = 60  # points of a line: more dots would hide it
 
 
+@dataclass(frozen=True)
+class Chart:
+    """A drawing and the names of its lines with their colours.
+
+    Attributes:
+        title: what it shows.
+        svg: the drawing.
+        legend: name and colour of each line.
+        is_wide: it takes the whole width of the page.
+    """
+
+    title: str
+    svg: str
+    legend: tuple[tuple[str, str], ...]
+    is_wide: bool = False
+
+
 def series_colour(index: int) -> str:
-    """Return the colour of a line by its position, counted from 0, as ``#RRGGBB``; after seven they repeat."""
-    return COLOURS[index % len(COLOURS)]
+    """Return the colour of a line by its position, counted from 0, as CSS that suits light and dark pages.
+
+    After seven they repeat.
+    """
+    return f"var(--line-{index % len(LINE_COLOURS) + 1})"
 
 
-def draw_lines(series: Mapping[str, Points], *, x_title: str, y_range: tuple[float, float] | None = None) -> str:
+def class_colour(number: int) -> str:
+    """Return the colour of a class by its number, counted from 1, as CSS that suits light and dark pages.
+
+    It has the hue of the class in pictures and in the viewer (:mod:`voxflow.colours`); after seven they repeat.
+    """
+    return f"var(--class-{(number - 1) % len(CLASS_COLOURS) + 1})"
+
+
+def draw_lines(
+    series: Mapping[str, Points],
+    *,
+    x_title: str,
+    y_title: str = "",
+    y_range: tuple[float, float] | None = None,
+    colours: Sequence[str] = (),
+    has_diagonal: bool = False,
+) -> str:
     """Draw series of (x, y) points.
 
     Args:
         series: points by name; a name without points draws nothing.
-        x_title: label of the x axis.
+        x_title: label of the x axis, with the unit where there is one.
+        y_title: label of the y axis.
         y_range: the least and greatest y to show; taken from the points when left out.
+        colours: CSS colour of each line; empty: :func:`series_colour`.
+        has_diagonal: draw where y equals x, as a ROC curve of guesses would lie.
 
     Returns:
         One ``<svg>`` element.
@@ -46,20 +87,27 @@ def draw_lines(series: Mapping[str, Points], *, x_title: str, y_range: tuple[flo
     def at(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
         up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+        return left + across * (WIDTH - left - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
+    left = LEFT + (TITLE if y_title else 0)
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(", ".join(series))}">']
     for y in y_ticks:
         _, row = at(x_ticks[0], y)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{row:.1f}" y2="{row:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{_format_tick(y, y_ticks)}</text>')
+        parts.append(f'<line class="grid" x1="{left}" x2="{WIDTH - RIGHT}" y1="{row:.1f}" y2="{row:.1f}"/>')
+        parts.append(f'<text x="{left - 8}" y="{row + 4:.1f}" text-anchor="end">{_format_tick(y, y_ticks)}</text>')
     for x in x_ticks:
         column, _ = at(x, y_ticks[0])
         parts.append(f'<text x="{column:.1f}" y="{HEIGHT - 22}" text-anchor="middle">{_format_tick(x, x_ticks)}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    middle = (left + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{html.escape(x_title)}</text>')
+    if y_title:
+        parts.append(_write_upright(y_title, (HEIGHT - BOTTOM + TOP) / 2))
+    if has_diagonal:
+        (x1, y1), (x2, y2) = (at(end, end) for end in (x_ticks[0], x_ticks[-1]))
+        parts.append(f'<line class="diagonal" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
     for index, (name, line) in enumerate(series.items()):
-        parts.append(_draw_line(name, line, [at(x, y) for x, y in line], series_colour(index)))
+        colour = colours[index] if colours else series_colour(index)
+        parts.append(_draw_line(name, line, [at(x, y) for x, y in line], colour))
     return "".join([*parts, "</svg>"])
 
 
@@ -94,35 +142,35 @@ def draw_scatter(points: Sequence[tuple[str, float, float]], *, x_title: str, y_
         parts.append(
             f'<text x="{column:.1f}" y="{TOP + side + 18}" text-anchor="middle">{_format_tick(value, ticks)}</text>'
         )
-    parts.append(
-        f'<line x1="{LEFT}" y1="{TOP + side}" x2="{LEFT + side}" y2="{TOP}" stroke="#4B4B4B" stroke-dasharray="4 4"/>'
-    )
+    parts.append(f'<line class="diagonal" x1="{LEFT}" y1="{TOP + side}" x2="{LEFT + side}" y2="{TOP}"/>')
     middle = LEFT + side / 2
     parts.append(f'<text x="{middle}" y="{TOP + side + 35}" text-anchor="middle">{html.escape(x_title)}</text>')
-    upright = f"rotate(-90 12 {TOP + side / 2})"
-    parts.append(
-        f'<text x="12" y="{TOP + side / 2}" text-anchor="middle" transform="{upright}">{html.escape(y_title)}</text>'
-    )
+    parts.append(_write_upright(y_title, TOP + side / 2))
     parts += [_draw_case(name, x, y, at(x, y)) for name, x, y in points]
     return "".join([*parts, "</svg>"])
+
+
+def _write_upright(text: str, y: float) -> str:
+    turn = f"rotate(-90 12 {y})"
+    return f'<text x="12" y="{y}" text-anchor="middle" transform="{turn}">{html.escape(text)}</text>'
 
 
 def _draw_case(name: str, x: float, y: float, place: tuple[float, float]) -> str:
     column, row = place
     tooltip = html.escape(f"{name}: {x:.4g} → {y:.4g}")
     return (
-        f'<circle cx="{column:.1f}" cy="{row:.1f}" r="4" fill="{COLOURS[0] if y >= x else COLOURS[1]}" '
+        f'<circle cx="{column:.1f}" cy="{row:.1f}" r="4" style="fill: {series_colour(int(y < x))}" '
         f'fill-opacity="0.75"><title>{tooltip}</title></circle>'
     )
 
 
 def _draw_line(name: str, values: Points, places: Points, colour: str) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    polyline = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
+    polyline = f'<polyline points="{path}" fill="none" style="stroke: {colour}" stroke-width="2"/>'
     if len(values) > DOTS_UP_TO:
         return polyline
     dots = (
-        f'<circle cx="{column:.1f}" cy="{row:.1f}" r="2.5" fill="{colour}">'
+        f'<circle cx="{column:.1f}" cy="{row:.1f}" r="2.5" style="fill: {colour}">'
         f"<title>{html.escape(name)} at {x:g}: {y:.4g}</title></circle>"
         for (x, y), (column, row) in zip(values, places, strict=True)
     )

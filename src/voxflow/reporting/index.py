@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPLATE = "index.html.j2"
+THUMBNAIL_PX = 240
 KEY_SCORES = {"mean_dice": "mean Dice", "mean_auc": "mean AUC"}
 
 
@@ -39,7 +42,11 @@ class PageLink:
 
 @dataclass(frozen=True)
 class WorkspaceCard:
-    """The part of the index about one workspace: key score, alerts, links, and what is not there yet."""
+    """The part of the index about one workspace: key score, alerts, links, and what is not there yet.
+
+    Attributes:
+        thumbnail: a small picture of its best case, as an address that holds it; empty where there is none.
+    """
 
     name: str
     task: str
@@ -47,6 +54,7 @@ class WorkspaceCard:
     alert: str
     links: tuple[PageLink, ...]
     missing: str
+    thumbnail: str = ""
 
 
 def write_index(root: Path, page: Path, blocks: Mapping[str, Mapping[str, Any]], services: Sequence[PageLink]) -> int:
@@ -73,6 +81,7 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
     report = _read_object(quality / name / "report.json")
     places = (
         ("Report", evaluation / "report.html", "scores, pictures, data, engines", f"dvc repro report@{name}"),
+        ("Case viewer", evaluation / "viewer.html", "slices, masks, 3D", f"dvc repro report@{name}"),
         (
             "Champion or not",
             evaluation / "report.html#decision",
@@ -106,7 +115,26 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
     alerts = [f"drift of {', '.join(drift_result.get('moved', []))}"] if drift_result.get("alert") else []
     alerts += ["critical data checks failed"] if failed else []
     score = _format_score(_read_object(root / "data/metrics" / name / "evaluate.json"))
-    return WorkspaceCard(name, str(block.get("task", "")), score, "; ".join(alerts), tuple(links), ", ".join(missing))
+    task, thumbnail = str(block.get("task", "")), _make_thumbnail(evaluation / "test" / "overlays")
+    return WorkspaceCard(name, task, score, "; ".join(alerts), tuple(links), ", ".join(missing), thumbnail)
+
+
+def _make_thumbnail(overlays: Path) -> str:
+    """A picture of the best case, or the sheet of a classification's, in few bytes."""
+    pictures = [*sorted(overlays.glob("best_*.png")), *overlays.glob("contact_sheet.png")]
+    if not pictures:
+        return ""
+    from PIL import Image
+
+    try:
+        with Image.open(pictures[0], formats=("PNG",)) as picture:
+            small = picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    content = io.BytesIO()
+    small.save(content, format="JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _read_flow_links(path: Path) -> list[PageLink]:

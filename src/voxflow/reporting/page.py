@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from voxflow.colours import CLASS_COLOURS, DARK_PAGE, LIGHT_PAGE, LINE_COLOURS, adapt_to_page
 from voxflow.files import read_json_or_none, write_text
 from voxflow.reporting import sections
 from voxflow.reporting.folds import tabulate_folds
+from voxflow.reporting.scores import draw_dice_strips, tabulate_classes
 from voxflow.reporting.sources import ReportOptions, ReportSources, installed_versions
 from voxflow.reporting.tables import make_table, read_pictures
 from voxflow.tables import escape_cell
@@ -53,6 +55,9 @@ def _collect_facts(sources: ReportSources, options: ReportOptions) -> dict[str, 
         "tiles": sections.make_key_figures(sources),
         "curves": sections.draw_curves(sources),
         "roc": sections.draw_roc(sources),
+        "classes": tabulate_classes(sources),
+        "strips": draw_dice_strips(sources),
+        "viewer_count": len(sources.viewer_cases),
         "scores": sections.tabulate_scores(sources),
         "folds": tabulate_folds(sources),
         "per_case": sections.tabulate_cases(sources),
@@ -117,4 +122,7 @@ def render_template(template: str, facts: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["cell"] = escape_cell
+    # Each for a light and for a dark page.
+    for name, colours in (("line_colours", LINE_COLOURS), ("class_colours", CLASS_COLOURS)):
+        environment.globals[name] = [tuple(adapt_to_page(c, page) for page in (LIGHT_PAGE, DARK_PAGE)) for c in colours]
     return environment.get_template(template).render(facts)

@@ -7,13 +7,15 @@ Each function returns what one part of the template shows. Where a stage has not
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from voxflow.config import set_nested
 from voxflow.errors import join_names
 from voxflow.files import read_json_or_none
-from voxflow.reporting.charts import draw_lines, series_colour
+from voxflow.reporting.charts import Chart, class_colour, draw_lines, series_colour
+from voxflow.reporting.scores import FEW_CASES, is_class_score, list_class_names
 from voxflow.reporting.tables import Table, make_table, parse_number, spell_name
 from voxflow.tables import Row, read_rows
 
@@ -45,15 +47,6 @@ class KeyFigure:
     value: str
     label: str
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawing and the names of its lines with their colours."""
-
-    title: str
-    svg: str
-    legend: tuple[tuple[str, str], ...]
 
 
 def make_key_figures(sources: ReportSources) -> tuple[KeyFigure, ...]:
@@ -121,30 +114,55 @@ def draw_curves(sources: ReportSources) -> tuple[Chart, ...]:
     metrics = {name: _read_points(rows, "epoch", name) for name in names if "loss" not in name}
     charts = []
     if any(losses.values()):
-        charts.append(_make_chart("Loss", losses, "epoch", None))
+        charts.append(_make_chart("Loss", losses, ("epoch", "loss"), None))
     if any(metrics.values()):
-        charts.append(_make_chart("Metrics on validation cases", metrics, "epoch", _choose_range(metrics)))
+        title = "Metrics on validation cases"
+        charts.append(_make_chart(title, metrics, ("epoch", "score"), _choose_range(metrics)))
     return tuple(charts)
 
 
 def draw_roc(sources: ReportSources) -> tuple[Chart, ...]:
-    """Draw sensitivity against the false positive rate, a line a finding; nothing for a segmentation."""
+    """Draw sensitivity against the false positive rate, a line a finding; nothing for a segmentation.
+
+    The legend has each AUC with its interval, and says where too few cases have a finding for it to mean much.
+    """
     rows = read_rows(sources.evaluation / "test" / "roc.csv") or []
-    names = dict.fromkeys(row.get("class", "") for row in rows)
+    names = list(dict.fromkeys(row.get("class", "") for row in rows))
     lines = {name: _read_points([row for row in rows if row.get("class") == name], "fpr", "tpr") for name in names}
-    return (
-        (_make_chart("ROC on unseen cases", lines, "false positive rate", (0.0, 1.0)),) if any(lines.values()) else ()
+    drawable = {name: line for name, line in lines.items() if line}
+    if not drawable:
+        return ()
+    order = list_class_names(sources) or names
+    colours = [class_colour(order.index(name) + 1 if name in order else n) for n, name in enumerate(drawable, start=1)]
+    titles = ("1 - specificity (false positive rate)", "sensitivity (true positive rate)")
+    svg = draw_lines(
+        drawable, x_title=titles[0], y_title=titles[1], y_range=(0.0, 1.0), colours=colours, has_diagonal=True
     )
+    legend = tuple((_describe_ranking(sources, name), colour) for name, colour in zip(drawable, colours, strict=True))
+    return (Chart("ROC on unseen cases; the dashed line is a guess", svg, legend),)
+
+
+def _describe_ranking(sources: ReportSources, name: str) -> str:
+    summary = read_json_or_none(sources.evaluation / "test" / "summary.json")
+    per_class = summary.get("per_class") if isinstance(summary, dict) else None
+    row = next((row for row in per_class or () if row.get("name") == name), None)
+    if row is None or row.get("auc") is None:
+        return spell_name(name)
+    low, high = (row.get("intervals") or {}).get("auc") or (None, None)
+    interval = "" if low is None else f" ({low:.2f} to {high:.2f})"
+    few = ", too few to tell" if min(row["positives"], row["negatives"]) < FEW_CASES else ""
+    return f"{spell_name(name)}: AUC {row['auc']:.2f}{interval}, {row['positives']} positive{few}"
 
 
 def tabulate_scores(sources: ReportSources) -> Table:
-    """Tabulate every number of the stage evaluate, with its 95 % interval where one was computed.
+    """Tabulate the numbers of the stage evaluate that are of no class, with their 95 % interval where there is one.
 
     Args:
         sources: metrics/evaluate.json holds the numbers, eval/test/summary.json the intervals.
     """
     summary = read_json_or_none(sources.evaluation / "test" / "summary.json")
     bounds = summary.get("intervals_95", {}) if isinstance(summary, dict) else {}
+    classes = list_class_names(sources)
     rows = [
         {
             "score": spell_name(name),
@@ -152,6 +170,7 @@ def tabulate_scores(sources: ReportSources) -> Table:
             "95 % interval": "{:.3f} to {:.3f}".format(*bounds[name]) if name in bounds else "",
         }
         for name, value in _read_numbers(sources, "evaluate").items()
+        if not is_class_score(name, classes)
     ]
     return make_table(rows, missing=_explain_absence(sources.metrics / "evaluate.json", "evaluate"), rounded=True)
 
@@ -160,7 +179,8 @@ def tabulate_cases(sources: ReportSources) -> Table:
     """Tabulate the scores case by case, the worst first; cases without a defined score come before all others."""
     path = sources.evaluation / "test" / "per_case.csv"
     rows = sorted(read_rows(path) or [], key=_rank_badness, reverse=True)
-    return make_table(rows, missing=_explain_absence(path, "evaluate"), rounded=True)
+    table = make_table(rows, missing=_explain_absence(path, "evaluate"), rounded=True)
+    return replace(table, links={case: f"viewer.html#{quote(case)}" for case in sources.viewer_cases})
 
 
 def _rank_badness(row: Row) -> float:
@@ -356,11 +376,14 @@ def _choose_range(lines: Mapping[str, list[tuple[float, float]]]) -> tuple[float
 
 
 def _make_chart(
-    title: str, lines: Mapping[str, list[tuple[float, float]]], x_title: str, y_range: tuple[float, float] | None
+    title: str,
+    lines: Mapping[str, list[tuple[float, float]]],
+    axes: tuple[str, str],
+    y_range: tuple[float, float] | None,
 ) -> Chart:
     drawable = {spell_name(name): line for name, line in lines.items() if line}
     legend = tuple((name, series_colour(index)) for index, name in enumerate(drawable))
-    return Chart(title, draw_lines(drawable, x_title=x_title, y_range=y_range), legend)
+    return Chart(title, draw_lines(drawable, x_title=axes[0], y_title=axes[1], y_range=y_range), legend)
 
 
 def _explain_absence(path: Path, stage: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import importlib.metadata
 import platform
+import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
     from voxflow.places import WorkspaceLayout
 
+# How the viewer lists its cases, at its beginning.
+VIEWER_CASES = re.compile(r'<meta name="voxflow-cases" content="([^"]*)">')
+MOST_HEAD = 1 << 16
 PACKAGES = ("voxflow", "torch", "monai", "numpy", "SimpleITK", "pydicom", "onnxruntime", "openvino", "mlflow", "dvc")
 
 
@@ -27,6 +33,8 @@ class ReportOptions(BaseModel):
         title: heading of the page; the workspace's name when left out.
         description: what the model is for, one or two sentences; taken from the datalist when left out.
         overlays: no more pictures than so many of the cases without a label.
+        viewer: no more cases with a label than so many are in the viewer, those with the lowest scores; and half as
+            many without one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +42,7 @@ class ReportOptions(BaseModel):
     title: str = ""
     description: str = ""
     overlays: NonNegativeInt = 6
+    viewer: NonNegativeInt = 12
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,16 @@ class ReportSources:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     resampled: Path | None = None
+
+    @cached_property
+    def viewer_cases(self) -> tuple[str, ...]:
+        """The cases that viewer.html, beside the report, shows; none where there is no such page."""
+        page = self.evaluation / "viewer.html"
+        if not page.is_file():
+            return ()
+        with page.open(encoding="utf-8") as stream:
+            listed = VIEWER_CASES.search(stream.read(MOST_HEAD))
+        return tuple(html.unescape(listed[1]).split()) if listed else ()
 
     @classmethod
     def of(cls, places: WorkspaceLayout) -> Self:

@@ -1,0 +1,12 @@
+from .cases import LABEL as LABEL
+from .cases import PREDICTION as PREDICTION
+from .cases import ViewerCase as ViewerCase
+from .cases import ViewerLayer as ViewerLayer
+from .page import write_viewer as write_viewer
+from .planes import orient_for_viewing as orient_for_viewing
+from .sources import find_viewer_cases as find_viewer_cases
+from .windows import choose_window as choose_window
+from .windows import compute_grey_window as compute_grey_window
+from .workspace import ConvertedCases as ConvertedCases
+from .workspace import find_case as find_case
+from .workspace import list_workspace_cases as list_workspace_cases
