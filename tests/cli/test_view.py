@@ -55,7 +55,12 @@ def test_an_image_and_its_mask_are_shown_without_the_files_names(capsys: pytest.
 
 def test_without_out_a_browser_opens_a_page_that_only_the_user_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: bool(opened.append(address)) or True)
+
+    def note_address(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", note_address)
     write_phantom(Path("a.nii.gz"))
     assert main(["view", "a.nii.gz"]) == 0
     page = Path(opened[0].removeprefix("file://"))

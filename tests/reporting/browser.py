@@ -59,6 +59,8 @@ class Browser:
                 details = message["params"]["exceptionDetails"]
                 self.errors.append(details.get("exception", {}).get("description") or details["text"])
             if message.get("id") == self.number:
+                if "navigated" in message.get("error", {}).get("message", ""):
+                    raise ConnectionResetError
                 assert "error" not in message, message
                 return message["result"]
 
@@ -77,7 +79,10 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """Evaluate JavaScript; promises are awaited."""
-        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        try:
+            answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        except ConnectionResetError:  # the page led on to another, as the index of Data Docs does
+            return self.run(script)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 

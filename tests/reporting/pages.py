@@ -19,7 +19,7 @@ from voxflow.drift.report import write_drift
 from voxflow.geometry import Geometry
 from voxflow.quality import DataCheck, keep_history, run_checks, write_quality_report
 from voxflow.reporting.page import write_report
-from voxflow.synthetic.abdomen import draw_abdomen
+from voxflow.synthetic.anatomy import draw_abdomen
 from voxflow.viewing import ViewerCase, ViewerLayer, write_viewer
 from voxflow.volumes import Volume, write_volume
 

@@ -54,7 +54,7 @@ def test_scores_decisions_and_alerts_are_told(root: Path) -> None:
     assert "mean Dice 0.851 on 3 unseen cases" in page
     assert "<strong>Alert:</strong> drift of spacing_k_mm" in page
     assert "kept: a gain of 0.1 is below the margin" in page
-    assert "Not there yet: Comparison of two models (voxflow compare)" in page
+    assert "Comparison of two models (voxflow compare)" in page
     assert "not evaluated yet" in page
 
 

@@ -72,8 +72,8 @@ def test_an_oblique_image_shows_the_same_picture_along_the_patients_axes(tmp_pat
 def test_sides_agree_with_nibabel_and_simpleitk(tmp_path: Path, orientation: str) -> None:
     case = write_case(tmp_path, draw_phantom(orientation))
     shown = decode(encode_case(case, PLENTY))
-    canonical = nibabel.as_closest_canonical(nibabel.load(case.images[0]))  # type: ignore[arg-type]
-    ras = np.asarray(canonical.dataobj)  # type: ignore[attr-defined]
+    canonical = nibabel.as_closest_canonical(nibabel.load(case.images[0]))
+    ras = np.asarray(canonical.dataobj)
     assert np.abs(shown - ras[::-1, ::-1]).max() < 2
     lps = sitk.DICOMOrient(sitk.ReadImage(str(case.images[0])), "LPS")
     assert np.abs(shown - sitk.GetArrayFromImage(lps).transpose(2, 1, 0)).max() < 2

@@ -54,17 +54,19 @@ async function chooseChannel(number) {
   chooseWindow(current.channels[index].window);
 }
 
-// Amid the first mask: the slice in its middle, or the fullest one where the middle holds little; else amid the image.
+// Amid a class of the first mask: the slice in its middle, or the fullest one where that holds little; else amid the image.
 function findStart() {
-  const [nx, ny, nz] = current.size, mask = current.masks.find((voxels) => voxels.some((value) => value));
-  if (!mask) return [nx >> 1, ny >> 1, nz >> 1];
+  const [nx, ny, nz] = current.size;
+  const first = current.masks.findIndex((voxels) => voxels.some((value) => value));
+  if (first < 0) return [nx >> 1, ny >> 1, nz >> 1];
+  const mask = current.masks[first], isInside = current.members[first].find((values) => current.boxes[first].some((_, value) => values[value]));
   const counts = new Array(nz).fill(0);
-  mask.forEach((value, n) => { if (value) counts[Math.floor(n / (nx * ny))]++; });
+  mask.forEach((value, n) => { if (isInside[value]) counts[Math.floor(n / (nx * ny))]++; });
   const total = counts.reduce((sum, count) => sum + count), most = Math.max(...counts);
   const centre = Math.round(counts.reduce((sum, count, k) => sum + count * k, 0) / total);
   const slice = counts[centre] >= most / 2 ? centre : counts.indexOf(most);
   let x = 0, y = 0;
-  for (let j = 0; j < ny; j++) for (let i = 0; i < nx; i++) if (mask[(slice * ny + j) * nx + i]) { x += i; y += j; }
+  for (let j = 0; j < ny; j++) for (let i = 0; i < nx; i++) if (isInside[mask[(slice * ny + j) * nx + i]]) { x += i; y += j; }
   return [Math.round(x / counts[slice]), Math.round(y / counts[slice]), slice];
 }
 
@@ -100,7 +102,7 @@ function makeSwitch(layer, n) {
   const box = makeElement("input", { type: "checkbox", checked: state.layers[n], onchange: () => { state.layers[n] = box.checked; draw(); } });
   box.dataset.layer = n;
   const colour = usesSourceColours() ? content.sources[n % content.sources.length] : "currentColor";
-  const sample = `<svg viewBox="0 0 22 12" aria-hidden="true"><rect x="1" y="1" width="20" height="10" rx="2" fill="${n || current.layers.length < 2 ? colour : "none"}" fill-opacity=".35" stroke="${colour}" stroke-width="2" ${n ? 'stroke-dasharray="4 2"' : ""}/></svg>`;
+  const sample = `<svg viewBox="0 0 22 12" aria-hidden="true"><rect x="1" y="1" width="20" height="10" rx="2" fill="${n || current.layers.length < 2 ? colour : "none"}" fill-opacity=".35" stroke="${colour}" stroke-width="${n ? 1 : 2}"/></svg>`;
   const label = makeElement("label", {}, box);
   label.insertAdjacentHTML("beforeend", sample);
   label.append(layer.name);
@@ -250,11 +252,12 @@ function drawOutlines(context, slice, n, { plane, left, top, scale, ratio }) {
   context.lineCap = "square";
   paths.forEach((path, c) => {
     if (!path) return;
-    context.strokeStyle = usesSourceColours() ? content.sources[n % content.sources.length] : current.classes[c].colour;
-    context.globalAlpha = n && !usesSourceColours() ? 0.75 : 1;
+    // By class, the label has the lighter tone beside a prediction.
+    const colour = parseColour(usesSourceColours() ? content.sources[n % content.sources.length] : current.classes[c].colour);
+    const white = n || usesSourceColours() || current.layers.length < 2 ? 0 : 0.6;
+    context.strokeStyle = `rgb(${colour.map((part) => Math.round(part + (255 - part) * white)).join(" ")})`;
     context.stroke(path);
   });
-  context.globalAlpha = 1;
 }
 
 function writeText(context, text, x, y, ratio, align = "center", size = 13) {
