@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.training.conftest import volume_config, workflow_of
+from tests.training.conftest import radiograph_config, volume_config, workflow_of
 from voxflow.components import Chain, Component, SegmentationImagePipeline
 from voxflow.errors import DataError
 from voxflow.tracking import NullTracker
-from voxflow.training import TrainOptions, read_checkpoint, train
-from voxflow.training.data import Batches
+from voxflow.training import DataFacts, TrainOptions, read_checkpoint, train
+from voxflow.training.data import Batch, Batches
 from voxflow.training.device_batches import DeviceCases, place_batches
+from voxflow.training.loop import TrainingLoop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.datalist import Datalist
-    from voxflow.training import DataFacts
 
 SIZE = (8, 8, 6)
 CPU = torch.device("cpu")
@@ -164,3 +165,52 @@ def test_a_training_learns_the_same_wherever_its_batches_are_made(run: Any, tmp_
     assert again == on_device
     first, second = (read_checkpoint(tmp_path / name / "model_final.pt")["state_dict"] for name in ("device", "again"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_radiographs_and_their_findings_are_made_on_a_device(
+    tmp_path: Path, corners: Datalist, options: TrainOptions
+) -> None:
+    config = radiograph_config()
+    turn = {"name": "RandomRotate2D", "args": {"fields": "image", "angle": 10}}
+    config["train"]["pre_transforms"] = [*config["train"]["pre_transforms"], turn]
+    rows = []
+    for name, augment_on in (("processor", "processor"), ("device", "device")):
+        workflow = workflow_of(config, tmp_path, epochs=1)
+        run_options = options.model_copy(update={"precision": "fp32", "augment_on": augment_on})
+        facts = DataFacts(class_names=("corner", "none"))
+        result = train(workflow, corners, run_options, tmp_path / name, facts=facts, tracker=NullTracker())
+        rows.append(result.train_loss)
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4)
+
+
+def test_a_network_that_needs_the_memory_gets_it(
+    run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = run("expected", augment_on="device", gpu_cache_mb=0)
+    add_gradients, failures = TrainingLoop._add_gradients, [3]
+
+    def fail_once(self: TrainingLoop, epoch: int, group: list[Batch]) -> None:
+        if failures and self.result.steps == failures[0]:
+            del failures[0]
+            raise torch.OutOfMemoryError
+        add_gradients(self, epoch, group)
+
+    monkeypatch.setattr(TrainingLoop, "_add_gradients", fail_once)
+    assert run("again", augment_on="device", gpu_cache_mb=100) == expected
+    assert "they are copied patch by patch now" in capsys.readouterr().err
+    failures.append(2)
+    with pytest.raises(torch.OutOfMemoryError):
+        run("none", augment_on="device", gpu_cache_mb=0)
+
+
+def test_a_step_waits_for_the_batch_that_another_stream_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    stream = SimpleNamespace(wait_event=lambda event: calls.append(f"wait for {event}"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: calls.append("keep"))
+    batch = Batch(torch.zeros(1, 1, 2, 2, 2), torch.zeros(1, 1, 2, 2, 2), ("a",), "batch 1")
+    image, _ = batch.copy_to(CPU, torch.channels_last_3d)
+    assert calls == ["wait for batch 1", "keep", "keep"]
+    assert image.is_contiguous(memory_format=torch.channels_last_3d)
+    Batch(batch.image, batch.label, ("a",)).copy_to(CPU, torch.contiguous_format)
+    assert len(calls) == 3

@@ -56,7 +56,7 @@ def test_learns_cubes_and_leaves_what_it_promises(
     rows = rows_of(tmp_path / "m" / "curves.csv")
     assert [row["epoch"] for row in rows] == ["2", "4", "6"]
     assert list(rows[0]) == ["epoch", "train_loss", "learning_rate", "seconds", "mean_dice"]
-    assert float(rows[-1]["mean_dice"]) == pytest.approx(listener.rows[6]["mean_dice"], rel=1e-4)
+    assert float(rows[-1]["mean_dice"]) == pytest.approx(listener.rows[6]["validation/mean_dice"], rel=1e-4)
     assert list((tmp_path / "m" / "events").glob("events.out.tfevents.*"))
     network, spec = load_model(tmp_path / "m" / "model.pt")
     assert spec.class_names == ("background", "cube")

@@ -43,12 +43,12 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return dict(read_checkpoint(path)["state_dict"])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("changes", [{"workers": 0}, {"workers": 1}, {"augment_on": "device", "gpu_cache_mb": 1}])
 def test_an_interrupted_run_ends_in_the_same_weights_bit_for_bit(
-    tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions, *, workers: int
+    tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions, *, changes: dict[str, Any]
 ) -> None:
     workflow = config(tmp_path)
-    options = options.model_copy(update={"workers": workers})
+    options = options.model_copy(update=changes)
     whole = train(workflow, cubes, options, tmp_path / "whole", facts=facts, tracker=NullTracker())
     train_interrupted(workflow, cubes, options, tmp_path / "m", facts)
     torch.manual_seed(99)

@@ -50,6 +50,12 @@ class DeviceCases:
         self._residents: dict[int, dict[str, torch.Tensor]] = {}
         self._lock = threading.Lock()
 
+    def release(self) -> bool:
+        """Give the device's memory back, and keep no case there any more; tell whether there was one."""
+        with self._lock:
+            had_cases, self._residents, self._bytes_left = bool(self._residents), {}, 0
+        return had_cases
+
     @property
     def used_bytes(self) -> int:
         """Memory of the device that cases take by now."""
@@ -75,8 +81,9 @@ class DeviceCases:
             The sample, whose arrays are mapped, and its fields: on the device, or on the processor, mapped, too.
         """
         sample = self.store[index]
-        if index in self._residents:
-            return sample, self._residents[index]
+        resident = self._residents.get(index)
+        if resident is not None:
+            return sample, resident
         arrays = {name: sample[name] for name in names if isinstance(sample.get(name), np.ndarray)}
         tensors = {name: _as_tensor(array) for name, array in arrays.items()}
         with self._lock:

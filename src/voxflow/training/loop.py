@@ -17,7 +17,7 @@ import contextlib
 import math
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from voxflow.components import build_network, leave_out_unlabelled
 from voxflow.errors import ConfigError, TrainingError
@@ -34,7 +34,7 @@ from voxflow.training.validation import validate
 from voxflow.training.weights import freeze, load_weights, to_training_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import torch
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from voxflow.training.recorder import Recorder
 
 BEST, FINAL = "model.pt", "model_final.pt"
+Result = TypeVar("Result")
 
 
 def _choose_loss(plan: TrainingPlan, device: torch.device) -> LossFunction:
@@ -216,6 +217,8 @@ class TrainingLoop:
     def step(self, epoch: int, group: list[Batch]) -> None:
         """Take one step of the optimizer, on one batch or on several whose gradients add up.
 
+        Where a GPU's memory is not enough, it is taken once more, without the cases that were kept there.
+
         Args:
             epoch: for the message when the loss is not a number.
             group: batches; each counts alike.
@@ -227,6 +230,33 @@ class TrainingLoop:
         rate = self._learning_rate()
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
+        self._use_memory(lambda: self._add_gradients(epoch, group))
+        if self.options.clip_norm:
+            # A gradient that is no number is met in the next loss, whose error names the cases.
+            max_norm = self.options.clip_norm
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.result.steps += 1
+        if self.average:
+            self.average.update(self.bare_network, self.result.steps)
+
+    def _use_memory(self, work: Callable[[], Result]) -> Result:
+        """Do something on the device; once more without the cases that are kept there, where memory is not enough."""
+        import torch
+
+        try:
+            return work()
+        except torch.OutOfMemoryError as error:
+            if self.batches.augmenter is None or not self.batches.augmenter.cases.release():
+                raise
+            # What the failed attempt held hangs on the frames of its traceback.
+            error.__traceback__ = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        say("the GPU has too little memory beside the cases that were kept there: they are copied patch by patch now")
+        return work()
+
+    def _add_gradients(self, epoch: int, group: list[Batch]) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         for number, batch in enumerate(group, 1):
             image, label = batch.copy_to(self.fabric.device, self.memory_format)
@@ -238,14 +268,6 @@ class TrainingLoop:
                 with self._explain_loss_not_finite():
                     self.meter.add(loss, (epoch, batch.cases))
                 self.fabric.backward(loss / len(group) if len(group) > 1 else loss)
-        if self.options.clip_norm:
-            # A gradient that is no number is met in the next loss, whose error names the cases.
-            max_norm = self.options.clip_norm
-            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
-        self.optimizer.step()
-        self.result.steps += 1
-        if self.average:
-            self.average.update(self.bare_network, self.result.steps)
 
     def _learning_rate(self) -> float:
         policy = self.plan.policy
@@ -288,7 +310,7 @@ class TrainingLoop:
         """Judge the network, keep it when it is the best so far, record the row."""
         with self._explain_loss_not_finite():
             self.meter.drain()
-        metrics = self._measure() if len(self.validation_store) else {}
+        metrics = self._use_memory(self._measure) if len(self.validation_store) else {}
         to_training_mode(self.bare_network)
         losses = self.world.gather((self.meter.total, self.meter.count))
         self.result.train_loss = sum(total for total, _ in losses) / max(1, sum(count for _, count in losses))
