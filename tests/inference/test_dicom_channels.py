@@ -183,7 +183,7 @@ def test_a_series_of_another_modality_than_the_trainings_is_no_channel(tmp_path:
     make_study(tmp_path / "in", 1, **changes)
     rules = ({"description": "abdomen", "plane": "axial"}, {"modality": "PT"})
     spec = pet_ct_spec(rules=rules, modalities=("MR", "PT"))
-    reason = "lacks the channel CT of CT, PET: series 2 fits but for its modality, CT and not MR"
+    reason = r"lacks the channel CT of CT, PET: its rule asks for MR; all else fits series 2 \(CT\), series 3 \(PT\)"
     with pytest.raises(DataError, match=reason):
         infer(tmp_path / "in", spec)
 

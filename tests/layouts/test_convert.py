@@ -186,7 +186,7 @@ def test_rows_of_a_table_that_make_no_case_are_rows_and_the_others_go_on(tmp_pat
     rows = read_rows(tmp_path / "out/conversion.csv") or []
     assert [row["verdict"] for row in rows] == ["converted", "quarantined", "quarantined", "quarantined"]
     assert rows[1]["reason"] == "line 3, column image:FLAIR: 'store/1/1.nii.gz' is not there"
-    assert rows[2]["reason"].startswith("unreadable")
+    assert rows[2]["reason"].startswith("channel T1w: unreadable")
     assert (rows[3]["source"], rows[3]["reason"]) == ("paths.csv", "line 5, names no image")
 
 

@@ -268,6 +268,62 @@ def test_a_table_whose_rows_are_all_wrong_is_refused_in_one_line(tmp_path: Path)
     assert "\n" not in str(error.value)
 
 
+def test_a_row_that_names_the_images_of_another_is_refused(tmp_path: Path) -> None:
+    write_listing(tmp_path, make_patients(2), TWO)
+    path = tmp_path / "paths.csv"
+    path.write_text(path.read_text().replace("store/2/", "store/0/"))
+    assert [case.fault for case in recognise(tmp_path).cases] == [
+        "",
+        "",
+        "line 4, names the images of line 2 again",
+    ]
+
+
+def test_two_files_for_one_channel_are_no_guess(tmp_path: Path) -> None:
+    patients = make_patients(4)
+    write_brats(tmp_path / "brats", patients, ("_t1", "_t1ce", "_t2", "_flair"))
+    (file,) = (tmp_path / "brats").rglob("bob_t1ce.nii.gz")
+    write_array(file.with_name("bob_T1Gd.nii.gz"), patients[1].images[0])
+    layout = recognise(tmp_path / "brats")
+    fault = "bob_T1Gd.nii.gz and bob_t1ce.nii.gz are both its T1c; keep one"
+    assert [case.fault for case in layout.cases if case.fault] == [fault]
+    assert any(fault in line for line in layout.format_lines())
+    write_nnunet(tmp_path / "nnunet", make_patients(2), TWO)
+    description = tmp_path / "nnunet/Dataset001_TUMOUR/dataset.json"
+    description.write_text(description.read_text().replace('".nii.gz"', '""'))
+    write_array(tmp_path / "nnunet/Dataset001_TUMOUR/imagesTr/bob_0001.nrrd", patients[1].images[0])
+    faults = {case.name: case.fault for case in recognise(tmp_path / "nnunet").cases}
+    expected = "bob_0001.nii.gz and bob_0001.nrrd are one channel of it; keep one"
+    assert faults == {"ann": "", "bob": expected, "cid": ""}
+
+
+def test_a_case_of_other_images_than_most_costs_itself_alone(tmp_path: Path) -> None:
+    image = make_patients(1)[0].images[0]
+    for name, images in {
+        "a": ("ct", "pet"),
+        "b": ("ct", "pet"),
+        "c": ("ct", "pet", "t1"),
+        "d": ("pet",),
+        "e": ("t1",),
+    }.items():
+        for word in images:
+            write_array(tmp_path / name / f"{word}.nii.gz", image)
+        for mask in ("liver", "tumour"):
+            write_array(tmp_path / name / f"masks/{mask}.nii.gz", (image > 150).astype("uint8"))
+    (tmp_path / "e/masks/liver.nii.gz").unlink()
+    layout = recognise(tmp_path)
+    assert (layout.name, layout.channels) == ("masks", ("ct", "pet"))
+    assert [[bool(source) for source in case.channels] for case in layout.cases] == [
+        [True, True],
+        [True, True],
+        [True, True],
+        [False, True],
+    ]
+    unplaced = {path.relative_to(tmp_path).as_posix() for path in layout.unplaced}
+    assert unplaced == {"c/t1.nii.gz", "e/t1.nii.gz", "e/masks/tumour.nii.gz"}
+    assert "  1 case(s) lack the channel ct" in layout.format_lines()
+
+
 def test_rows_of_one_name_are_refused_and_the_others_count(tmp_path: Path) -> None:
     write_listing(tmp_path, make_patients(2), TWO)
     path = tmp_path / "paths.csv"

@@ -86,13 +86,13 @@ class NewCommand(Command):
         return EXIT_OK
 
     def _propose_channels(self) -> ChannelProposal | None:
-        """Rules for the series of a source of DICOM, after saying what its studies hold."""
+        """Rules for the channels of a source without a layout, after saying what it holds."""
         from voxflow.dicom import propose_channels
         from voxflow.workspace import takes_channels
 
         if self.source is None or not self.source.is_dir() or not any(self.source.iterdir()):
             return None
-        proposal = propose_channels(self.source)
+        proposal = propose_channels(self.source, of_files=self.layout != "none")
         if proposal is None:
             return None
         for line in proposal.lines:

@@ -235,8 +235,7 @@ def match_channels(
         if len(usable) == 1:
             members[channel] = usable[0]
         elif usable:
-            by_number = sorted(usable, key=lambda n: (len(series[n].series_number), series[n].series_number))
-            names = join_names([series[n].name for n in by_number])
+            names = join_names([item.name for item in sorted((series[n] for n in usable), key=_sort_by_number)])
             problems.append(f"{len(usable)} series fit the channel {channel} ({names}): {WAYS_OUT}")
         else:
             why = _explain_missing(rule, [series[n] for n in fitting], series)
@@ -249,6 +248,10 @@ def match_channels(
     remark = "" if is_stated else "not all channels state a frame of reference (0020,0052): taken as they lie"
     duplicates = {n: channel for n, channel in duplicates.items() if n not in members.values()}
     return ChannelMatch(members, "; ".join(problems), remark, duplicates)
+
+
+def _sort_by_number(series: SeriesTraits) -> tuple[int, str]:
+    return len(series.series_number), series.series_number
 
 
 def _find_shared(members: Mapping[str, int], series: Sequence[SeriesTraits]) -> list[str]:
@@ -292,7 +295,8 @@ def _explain_missing(rule: ChannelRule, fitting: Sequence[SeriesTraits], series:
     of_any_modality = rule.model_copy(update={"modality": None})
     others = [item for item in series if of_any_modality.fits(item)]
     if others and not fitting and rule.modality and of_any_modality.model_dump(exclude_defaults=True):
-        return f"{others[0].name} fits but for its modality, {others[0].modality} and not {rule.modality}"
+        names = join_names([f"{item.name} ({item.modality})" for item in sorted(others, key=_sort_by_number)])
+        return f"its rule asks for {rule.modality}; all else fits {names}"
     return "no series fits its rule"
 
 

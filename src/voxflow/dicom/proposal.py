@@ -17,6 +17,7 @@ from voxflow.dicom.headers import read_dataset
 from voxflow.dicom.options import ConvertOptions
 from voxflow.dicom.scan import scan_folder
 from voxflow.dicom.traits import read_part_traits
+from voxflow.images import propose_suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,6 +66,7 @@ class ChannelProposal:
         matching: of them, those that have exactly one series for each channel.
         lines: what was found, for a person.
         has_overlaps: a segmentation says that its segments overlap.
+        unit: what is counted: studies of DICOM, or cases of other files.
     """
 
     rules: Mapping[str, _Rule]
@@ -73,19 +75,25 @@ class ChannelProposal:
     matching: int
     lines: tuple[str, ...]
     has_overlaps: bool = False
+    unit: str = "studies"
 
 
-def propose_channels(source: Path) -> ChannelProposal | None:
+def propose_channels(source: Path, *, of_files: bool = True) -> ChannelProposal | None:
     """Look through a folder, and propose rules for the series that most of its studies have.
 
     Args:
-        source: the folder; other files than DICOM count nothing.
+        source: the folder; where it holds DICOM, other files count nothing.
+        of_files: look at the names of other files, where it holds no DICOM.
 
     Returns:
-        None where it holds no volume in DICOM, or where no study has several.
+        None where no study has several volumes in DICOM, or no two files are channels of a case by the ends of their
+        names.
     """
+    scan = scan_folder(source)
+    if not scan.headers:
+        return _propose_suffixes(source, scan.other_files) if of_files else None
     studies: dict[tuple[str, str], list[SeriesTraits]] = defaultdict(list)
-    parts = group_headers(scan_folder(source).headers, ConvertOptions())
+    parts = group_headers(scan.headers, ConvertOptions())
     for part in parts:
         if part.kind == "volume":
             studies[part.first.patient, part.first.study_uid].append(read_part_traits(part))
@@ -97,6 +105,18 @@ def propose_channels(source: Path) -> ChannelProposal | None:
         return proposal
     line = "  segments of its DICOM SEG overlap: `overlap: regions` keeps each of them whole"
     return replace(proposal, lines=(*proposal.lines, line), has_overlaps=True)
+
+
+def _propose_suffixes(source: Path, files: Sequence[Path]) -> ChannelProposal | None:
+    """Propose the ends of names by which files are the channels of a case."""
+    proposal = propose_suffixes(source, files)
+    if proposal is None:
+        return None
+    channels = ", ".join(f"{name} ({suffix})" for name, suffix in proposal.suffixes.items())
+    share = f"{proposal.matching} of {proposal.cases} cases have a file for each"
+    lines = (f"{source}: files that differ in the ends of their names", f"  channels: {channels}: {share}")
+    rules = {name: {"suffix": suffix} for name, suffix in proposal.suffixes.items()}
+    return ChannelProposal(rules, proposal.modalities, proposal.cases, proposal.matching, lines, unit="cases")
 
 
 def _segments_overlap(path: Path) -> bool:

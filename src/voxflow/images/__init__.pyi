@@ -40,6 +40,8 @@ from .pseudonyms import number_cases as number_cases
 from .series_labels import label_series as label_series
 from .suffix_layout import join_by_suffix as join_by_suffix
 from .suffix_layout import split_lone_labels as split_lone_labels
+from .suffix_proposal import propose_suffixes as propose_suffixes
+from .suffix_proposal import split_ending as split_ending
 from .table import ConversionOutcome as ConversionOutcome
 from .table import ConversionRow as ConversionRow
 from .table import ConversionSummary as ConversionSummary

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from voxflow.images.options import ImageOptions
     from voxflow.images.origins import SourceNamer
     from voxflow.images.pseudonyms import PseudonymBook
-    from voxflow.layouts import Layout, LayoutCase
+    from voxflow.layouts import ChannelSource, Layout, LayoutCase
     from voxflow.volumes import Volume
 
 
@@ -208,20 +208,34 @@ def _read_channels(job: LayoutJob) -> list[Volume]:
     for name, source in zip(job.channels, job.case.channels, strict=True):
         if source is None:
             continue
-        volumes = volumes_by_path.setdefault(source.path, []) or read_channels(source.path)
-        volumes_by_path[source.path] = volumes
-        if source.index is None and len(volumes) != 1:
-            raise DataError(f"expected one channel, {name}; the file holds {len(volumes)}", path=source.path)
-        if source.index is not None and source.index >= len(volumes):
-            raise DataError(f"lacks the channel {name}: the file holds {len(volumes)}", path=source.path)
-        image = volumes[source.index or 0]
-        require_finite(image.array, source.path)
-        is_on_first = not images or image.geometry.find_axes(images[0].geometry) is not None
-        if not is_on_first:
-            require_place(image.geometry, source.path)
-        images.append(align(image, images[0].geometry, source.path) if images and is_on_first else image)
+        try:
+            images.append(_read_channel(name, source, volumes_by_path, images[0].geometry if images else None))
+        except DataError as error:
+            # One file of several: the row names the first.
+            is_clear = len(job.case.channels) == 1 or name in error.message
+            raise DataError(error.message if is_clear else f"channel {name}: {error.message}") from error
     require_overlap({name: image.geometry for name, image in zip(job.channels, images, strict=True)})
     return images
+
+
+def _read_channel(
+    name: str, source: ChannelSource, volumes_by_path: dict[Path, list[Volume]], first: Geometry | None
+) -> Volume:
+    """Read one channel, turned to the axes of the first where it has its voxels."""
+    volumes = volumes_by_path.setdefault(source.path, []) or read_channels(source.path)
+    volumes_by_path[source.path] = volumes
+    if source.index is None and len(volumes) != 1:
+        raise DataError(f"expected one channel, {name}; the file holds {len(volumes)}", path=source.path)
+    if source.index is not None and source.index >= len(volumes):
+        raise DataError(f"lacks the channel {name}: the file holds {len(volumes)}", path=source.path)
+    image = volumes[source.index or 0]
+    require_finite(image.array, source.path)
+    if first is None:
+        return image
+    if image.geometry.find_axes(first) is None:
+        require_place(image.geometry, source.path)
+        return image
+    return align(image, first, source.path)
 
 
 def _describe_own_grids(job: LayoutJob, images: Sequence[Volume]) -> str:

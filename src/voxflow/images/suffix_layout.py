@@ -13,7 +13,7 @@ from voxflow.layouts import ChannelSource, LabelSource, Layout, LayoutCase
 from voxflow.volumes import VOLUME_SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
 Source = TypeVar("Source")
@@ -47,6 +47,7 @@ def join_by_suffix(
             images[_cut_suffix(name, source, suffixes[channel])][channel].append(path)
         else:
             unplaced[path] = f"its name ends in no channel's suffix: {', '.join(suffixes.values())}"
+    labels = _find_cases_of_labels(labels, images, suffixes.values())
     for key, paths in labels.items():
         if key not in images or len(paths) > 1:
             reason = f"{len(paths)} labels of one case" if key in images else NO_IMAGES
@@ -67,6 +68,18 @@ def join_by_suffix(
     return Layout(
         "table", source, tuple(suffixes), {}, tuple(case for case in cases if any(case.channels)), unplaced=unplaced
     )
+
+
+def _find_cases_of_labels(
+    labels: Mapping[_Key, Sequence[Path]], cases: Collection[_Key], suffixes: Iterable[str]
+) -> dict[_Key, list[Path]]:
+    """The labels of each case; one may be called after the channel that it was drawn on, as ``a_ct_seg``."""
+    found: dict[_Key, list[Path]] = defaultdict(list)
+    for (subset, name), paths in labels.items():
+        cut = [name[: -len(suffix)] for suffix in suffixes if name.casefold().endswith(suffix.casefold())]
+        named = (key for key in [(subset, name), *((subset, rest) for rest in cut)] if key in cases)
+        found[next(named, (subset, name))] += paths
+    return found
 
 
 def split_lone_labels(layout: Layout) -> tuple[Layout, list[ImagePair]]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError, join_names
-from voxflow.images import list_files
-from voxflow.inference.channels import USUAL_NAMES, find_channel
+from voxflow.images import list_files, split_ending
+from voxflow.inference.channels import find_channel
 from voxflow.layouts import recognise_layout, split_channel
 from voxflow.volumes import read_geometry, strip_suffix
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DESCRIPTION = "dataset.json"
 MOST_NUMBERS = 16  # of channels; more numbers behind one name are those of cases
 MODALITY_WORDS: Mapping[str, tuple[str, ...]] = {"CT": ("ct",), "PT": ("pet", "pt"), "MR": ("mr", "mri")}
-WORDS = {*USUAL_NAMES, "adc", "dwi", *(word for words in MODALITY_WORDS.values() for word in words)}
 TIMES = {"t1", "t2"}  # contrasts, or the first and second scan of a patient
 
 
@@ -77,7 +76,7 @@ def _group_by_case(files: Sequence[Path]) -> dict[Path, dict[str, Path]]:
         if split := split_channel(stem):
             by_number[file.parent / split[0]][f"{split[1]:04d}"] = file
         else:
-            case, word = _split_word(stem)
+            case, word = split_ending(stem)
             if word:
                 by_word[file.parent / case if case else file.parent][word] = file
     numbered = {place: group for place, group in by_number.items() if _are_numbers_of_channels(group)}
@@ -85,15 +84,6 @@ def _group_by_case(files: Sequence[Path]) -> dict[Path, dict[str, Path]]:
     # Beside cases of several channels, a file of one number lacks the others.
     numbered |= {place: group for place, group in by_number.items() if place.parent in folders}
     return numbered | {place: group for place, group in by_word.items() if _are_words_of_channels(group)}
-
-
-def _split_word(stem: str) -> tuple[str, str]:
-    """What a name says before the word of a contrast or modality that it ends in, and the word; else nothing."""
-    for word in sorted(WORDS, key=len, reverse=True):
-        rest = stem[: -len(word)]
-        if stem.casefold().endswith(word) and not rest[-1:].isalnum():
-            return rest.rstrip("-_. "), word
-    return stem, ""
 
 
 def _are_numbers_of_channels(group: Mapping[str, Path]) -> bool:

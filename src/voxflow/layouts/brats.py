@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -60,16 +61,19 @@ def recognise_brats(folder: FolderFiles) -> Layout | None:
         case end in at least three of the contrasts.
     """
     groups: dict[tuple[Path, str], dict[str, Path]] = defaultdict(dict)
+    twins: dict[tuple[Path, str], str] = {}
     for parent, files in folder.by_folder.items():
         for file in files:
             match = _NAME.fullmatch(strip_suffix(file.name))
             if match:
-                ending = match[2].lower()
-                groups[parent, match[1]][CONTRASTS.get(ending, SEGMENTATION)] = file
+                contrast = CONTRASTS.get(match[2].lower(), SEGMENTATION)
+                first = groups[parent, match[1]].setdefault(contrast, file)
+                if first != file:
+                    twins[parent, match[1]] = f"{first.name} and {file.name} are both its {contrast}; keep one"
     groups = {key: files for key, files in groups.items() if set(files) - {SEGMENTATION}}
     if not any(len(set(files) - {SEGMENTATION}) >= len(CHANNELS) - 1 for files in groups.values()):
         return None
-    cases = [_make_case(name, files) for (_, name), files in groups.items()]
+    cases = [replace(_make_case(key[1], files), fault=twins.get(key, "")) for key, files in groups.items()]
     labels = [label.path for case in cases for label in case.labels]
     classes = _choose_regions(labels)
     return Layout(

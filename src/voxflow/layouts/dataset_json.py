@@ -340,13 +340,17 @@ def _list_numbered_cases(description: _Description, folder: FolderFiles, channel
         )
         label_by_name = {strip_suffix(file.name): file for file in maps}
         by_case: dict[str, dict[int, ChannelSource]] = {}
+        twins: dict[str, str] = {}
         for file in volumes:
             split = split_channel(strip_suffix(file.name))
             if split and split[1] < channel_count:
-                by_case.setdefault(split[0], {})[split[1]] = ChannelSource(file)
+                first = by_case.setdefault(split[0], {}).setdefault(split[1], ChannelSource(file)).path
+                if first != file:
+                    twins[split[0]] = f"{first.name} and {file.name} are one channel of it; keep one"
         for name, channels in by_case.items():
             label = (LabelSource(label_by_name[name]),) if name in label_by_name else ()
-            yield LayoutCase(name, name, tuple(channels.get(n) for n in range(channel_count)), label, part)
+            sources = tuple(channels.get(n) for n in range(channel_count))
+            yield LayoutCase(name, name, sources, label, part, fault=twins.get(name, ""))
 
 
 def split_channel(stem: str) -> tuple[str, int] | None:

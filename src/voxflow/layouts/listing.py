@@ -134,7 +134,7 @@ def _read_cases(path: Path, rows: Sequence[Mapping[str, str]], folder: FolderFil
         _read_case(row, number, path, source=folder.source, images=[column for column, _ in images], masks=masks)
         for number, row in enumerate(rows, start=2)
     ]
-    cases = _refuse_repeated(cases)
+    cases = _refuse_again(_refuse_repeated(cases))
     faults = [case.fault.partition("; ")[0] for case in cases if case.fault]
     if len(faults) == len(cases):
         raise DataError(f"no row makes a case: {join_names(faults, MOST_FAULTS)}", path=path)
@@ -190,6 +190,20 @@ def _refuse_repeated(cases: Sequence[LayoutCase]) -> list[LayoutCase]:
         return replace(case, name=f"{case.name}, line {number}", fault=case.fault or fault)
 
     return [refuse(case, n) if counts[case.name] > 1 else case for n, case in enumerate(cases, start=2)]
+
+
+def _refuse_again(cases: Sequence[LayoutCase]) -> list[LayoutCase]:
+    """Refuse a row whose images stand in an earlier one: a model would be tested on what it has learned from."""
+    first: dict[tuple[ChannelSource | None, ...], int] = {}
+    for number, case in enumerate(cases, start=2):
+        if not case.fault:
+            first.setdefault(case.channels, number)
+    return [
+        replace(case, fault=f"line {number}, names the images of line {first[case.channels]} again")
+        if not case.fault and first[case.channels] != number
+        else case
+        for number, case in enumerate(cases, start=2)
+    ]
 
 
 def _list_unread_columns(path: Path, columns: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,8 @@ def recognise_masks(folder: FolderFiles) -> Layout | None:
     The masks lie beside the images, or in a folder ``masks`` (labels, segmentations) beside them.
 
     Returns:
-        Channels by the images' names. None where no folder has images and at least two masks, or where cases have
-        different images.
+        Channels by the names of images that more than half of the cases have; another case lacks a channel, or has one
+        too many, which gets no place. None where no folder has images and at least two masks.
     """
     groups: dict[Path, tuple[list[Path], list[Path]]] = {}
     for parent, files in folder.by_folder.items():
@@ -77,19 +78,16 @@ def recognise_masks(folder: FolderFiles) -> Layout | None:
             masks += folder.list_volumes(parent / name)
         if images:
             groups[parent] = images, masks
-    names = {tuple(strip_suffix(file.name).lower() for file in images) for images, _ in groups.values()}
-    if len(groups) < 2 or len(names) != 1 or max(len(masks) for _, masks in groups.values()) < 2:
+    channels = _choose_channels([images for images, _ in groups.values()])
+    if len(groups) < 2 or not channels or max(len(masks) for _, masks in groups.values()) < 2:
         return None
-    cases = [
-        LayoutCase(
-            name=parent.relative_to(folder.source).as_posix(),
-            patient=parent.relative_to(folder.source).as_posix(),
-            channels=tuple(ChannelSource(image) for image in images),
-            labels=tuple(LabelSource(mask, _name_class(mask)) for mask in masks),
-        )
-        for parent, (images, masks) in groups.items()
-    ]
-    return build_mask_layout("masks", folder, names.pop(), cases)
+    cases = []
+    for parent, (images, masks) in groups.items():
+        sources, fault = _choose_images(images, channels)
+        name = parent.relative_to(folder.source).as_posix()
+        labels = tuple(LabelSource(mask, _name_class(mask)) for mask in masks)
+        cases += [LayoutCase(name, name, sources, labels, fault=fault)] if any(sources) else []
+    return build_mask_layout("masks", folder, channels, cases)
 
 
 def build_mask_layout(
@@ -134,6 +132,33 @@ def _spell_ignore(label: LabelSource) -> LabelSource:
 
 def _find_images(files: Iterable[Path], words: Collection[str]) -> list[Path]:
     return [file for file in files if strip_suffix(file.name).lower() in words]
+
+
+def _name_image(file: Path) -> str:
+    return strip_suffix(file.name).lower()
+
+
+def _choose_channels(images_by_case: Sequence[Sequence[Path]]) -> tuple[str, ...]:
+    """The names of images that more than half of the cases have, in the order of a case that has them all."""
+    names_by_case = [list(dict.fromkeys(map(_name_image, images))) for images in images_by_case]
+    counts = Counter(name for names in names_by_case for name in names)
+    chosen = sorted(name for name, count in counts.items() if count * 2 > len(names_by_case))
+    whole = next((names for names in names_by_case if set(names) >= set(chosen)), chosen)
+    return tuple(name for name in whole if name in chosen)
+
+
+def _choose_images(images: Sequence[Path], channels: Sequence[str]) -> tuple[tuple[ChannelSource | None, ...], str]:
+    """The image of each channel, None where a case has none of its name; and what is wrong where it has two."""
+    by_name = {name: [image for image in images if _name_image(image) == name] for name in channels}
+    fault = next(
+        (
+            f"{twins[0].name} and {twins[1].name} are both its {name}; keep one"
+            for name, twins in by_name.items()
+            if len(twins) > 1
+        ),
+        "",
+    )
+    return tuple(ChannelSource(files[0]) if files else None for files in by_name.values()), fault
 
 
 def _name_class(mask: Path) -> str:

@@ -140,6 +140,9 @@ class Layout:
         lines = [f"{self.root}: {TITLES[self.name]}"]
         lines.append(f"  {len(cases)} cases of {patients} patients, {labelled} labelled{_count_parts(cases)}")
         lines.append(f"  channels: {', '.join(self.channels)}")
+        faults = [f"{case.name}: {case.fault}" for case in self.cases if case.fault and not case.table]
+        if faults:
+            lines.append(f"  {len(faults)} case(s) that can't be told: {join_names(faults, 3)}")
         lines += self._list_incomplete()
         unlabelled = [case.name for case in cases if case.part == "training" and not case.labels]
         if labelled and unlabelled:

@@ -290,9 +290,9 @@ def _describe_layout(layout: Layout) -> list[str]:
 def _describe_channels(proposal: ChannelProposal) -> list[str]:
     """The rules, and what is known of them."""
     lines = [
-        "# Which series of a study are the channels of a case, in the model's order (docs/conversion.md). They fit "
-        f"{proposal.matching} of",
-        f"# {proposal.studies} studies. Take out a channel that you do not need, before the first training.",
+        f"# Which {'series of a study' if proposal.unit == 'studies' else 'files'} are the channels of a case, in the "
+        f"model's order (docs/conversion.md). They fit {proposal.matching} of",
+        f"# {proposal.studies} {proposal.unit}. Take out a channel that you do not need, before the first training.",
         "channels:",
     ]
     rules = format_yaml({name: dict(rule) for name, rule in proposal.rules.items()})
