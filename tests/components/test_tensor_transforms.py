@@ -50,6 +50,7 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "ScaleIntensityOscillation": [{"fields": "image", "magnitude": 0.3}],
     "AddGaussianNoise": [{"fields": "image"}, {"fields": "image", "magnitude": 0.5, "probability": 1.0}],
     "ScaleShiftIntensity": [{"fields": "image", "scale": 0.3, "shift": 0.4}],
+    "RandomAppearance": [{"fields": "image"}],
     "tlt2:ScaleIntensityOscillation": [{"field": "image", "magnitude": 0.2}],
     "tlt2:ScaleIntensityRange": [{"field": "image", "magnitude": 0.2}],
     "tlt2:AddGaussianNoise": [{"field": "image"}],

@@ -29,6 +29,7 @@ from .losses.base import Loss as Loss
 from .losses.base import LossFunction as LossFunction
 from .losses.classification import BinaryClassificationLoss as BinaryClassificationLoss
 from .losses.classification import ClassificationLoss as ClassificationLoss
+from .losses.deep import judge_levels as judge_levels
 from .losses.overlap import Dice as Dice
 from .losses.overlap import DiceCE as DiceCE
 from .losses.overlap import OverlapLoss as OverlapLoss

@@ -20,6 +20,7 @@ MODULES: Mapping[Dialect | Literal["custom"], Mapping[Kind, tuple[str, ...]]] = 
             "voxflow.components.transforms.resampling",
             "voxflow.components.transforms.spatial",
             "voxflow.components.transforms.intensity",
+            "voxflow.components.transforms.appearance",
             "voxflow.components.transforms.cropping",
             "voxflow.components.transforms.batches",
             "voxflow.components.transforms.postprocessing",

@@ -44,7 +44,9 @@ def _unet(args: Args, facts: Facts) -> Translation:
 def _plain_unet(args: Args, facts: Facts) -> Translation:
     typed = cast("PlainUnetNetwork", read_network(Component(name="PlainUnet", args=args)))
     sizes = {"in_channels": facts.in_channels, "classes": facts.classes}
-    return exact(node(f"{SCRIPTS}plain_unet.PlainUnet", **sizes, **typed.layout))
+    network = node(f"{SCRIPTS}plain_unet.PlainUnet", **sizes, **typed.layout)
+    why = "in the bundle's own training the finest level alone is judged"
+    return approximate(why, network) if typed.supervised else exact(network)
 
 
 @translator("network", "SegResnet", "SegmResnet")

@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from voxflow.components import build_network, leave_out_unlabelled
+from voxflow.components import build_network, judge_levels, leave_out_unlabelled
 from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
 from voxflow.training.checkpoint import read_checkpoint, save_model
@@ -105,7 +105,7 @@ class TrainingLoop:
         channels = batches.channels
         self.component: Component = plan.complete_network(channels)
         self.spec: ModelSpec = plan.make_spec(channels)
-        self.loss = _choose_loss(plan, fabric.device)
+        self.loss = judge_levels(_choose_loss(plan, fabric.device))
         self.steps_an_epoch = -(-batches.steps // options.accumulate)
         self.total_steps = plan.workflow.globals.epochs * self.steps_an_epoch
         self._epoch_number, self._epoch_batch = 1, 0

@@ -38,6 +38,8 @@ class PlainUnetNetwork(Network):
         down: convolutions of each level on the way down.
         up: convolutions of each level but the deepest on the way up, finest first.
         norm: "batch" costs half as much as "instance" on a CPU, and none once exported.
+        deep_supervision: while it is trained, the network also answers at its coarser levels, all but the two deepest,
+            and the loss judges these as well.
     """
 
     nf_enc: Filters = (16, 32, 64, 128)
@@ -46,6 +48,7 @@ class PlainUnetNetwork(Network):
     down: Filters | None = None
     up: Filters | None = None
     norm: Literal["batch", "instance"] = "batch"
+    deep_supervision: bool = False
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
@@ -76,6 +79,11 @@ class PlainUnetNetwork(Network):
         return max(totals)
 
     @property
+    def supervised(self) -> int:
+        """Number of coarser levels that answer while the network is trained."""
+        return max(0, len(self.nf_enc) - 3) if self.deep_supervision else 0
+
+    @property
     def layout(self) -> dict[str, Any]:
         """What the module is built from, defaults filled in, as plain values."""
         below = len(self.nf_enc) - 1
@@ -86,10 +94,13 @@ class PlainUnetNetwork(Network):
             "down": list(self.down or (1,) + (2,) * below),
             "up": list(self.up or (1,) + (2,) * (below - 1)),
             "norm": self.norm,
+            **({"supervised": self.supervised} if self.supervised else {}),
         }
 
     def build(self) -> torch.nn.Module:
         """Build it."""
         from voxflow.components.networks.modules.plain_unet import PlainUnet
 
-        return PlainUnet(self.in_channels or 1, self.num_classes or 1, **self.layout)
+        network = PlainUnet(self.in_channels or 1, self.num_classes or 1, **self.layout)
+        network.answers_levels = self.deep_supervision
+        return network

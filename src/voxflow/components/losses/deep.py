@@ -1,0 +1,47 @@
+"""Deep supervision: the answers of a network's coarser levels are judged like its own, with less weight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from voxflow.components.losses.base import LossFunction
+
+
+def judge_levels(compute_loss: LossFunction) -> LossFunction:
+    """Return a loss that also takes a list of logits, finest first, as a network of deep supervision answers.
+
+    Each level counts half as much as the one above it, and all together as much as one, as in nnU-Net. A level's label
+    holds a voxel of the middle of each block of voxels, so that marks of unlabelled voxels stay what they are.
+
+    Args:
+        compute_loss: of one level.
+    """
+
+    def compute_all(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        if not isinstance(logits, list | tuple):
+            return compute_loss(logits, label)
+        weights = [0.5**level for level in range(len(logits))]
+        losses = [compute_loss(answer, shrink_label(label, answer.shape[2:])) for answer in logits]
+        total = sum((weight * loss for weight, loss in zip(weights, losses, strict=True)), start=0.0 * losses[0])
+        return total / sum(weights)
+
+    return compute_all
+
+
+def shrink_label(label: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """Return the label at a coarser level's voxels.
+
+    Args:
+        label: (batch, channel, ...spatial).
+        size: of the level; each axis a divisor of the label's.
+
+    Example:
+        >>> import torch
+        >>> shrink_label(torch.arange(8).view(1, 1, 8), (2,))
+        tensor([[[2, 6]]])
+    """
+    steps = [whole // part for whole, part in zip(label.shape[2:], size, strict=True)]
+    return label[(slice(None), slice(None), *(slice(step // 2, None, step) for step in steps))]
