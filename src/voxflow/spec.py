@@ -66,6 +66,7 @@ class ModelSpec(BaseModel):
             lie on one grid.
         convert: options of the conversion that differ from the defaults, and that decide which images a study gives and
             their values, as ``convert`` in params.yaml has them; the rule of a single channel is among them.
+        mirrored: axes along which the training mirrored images, where its configuration lets inference do so, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,6 +93,7 @@ class ModelSpec(BaseModel):
     modalities: tuple[str, ...] = ()
     profile: dict[str, Any] = {}
     convert: dict[str, Any] = {}
+    mirrored: tuple[Literal["i", "j", "k"], ...] = ()
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -114,7 +116,7 @@ class ModelSpec(BaseModel):
     def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A model of one image and of classes that exclude each other has the file that it had before these keys.
         content: dict[str, Any] = serialise(self)
-        for key in ("regions", "channels", "rules", "onto", "modalities", "profile", "convert"):
+        for key in ("regions", "channels", "rules", "onto", "modalities", "profile", "convert", "mirrored"):
             if key in content and not content[key]:
                 del content[key]
         return content

@@ -20,7 +20,8 @@ def build(**args: object) -> Any:
 
 @pytest.fixture
 def image() -> np.ndarray:
-    return ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), (0, 1, 1, 1)).astype(np.float32) * 4
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), (0, 1, 1, 1))
+    return np.asarray(4 * smooth, dtype=np.float32)
 
 
 def draw(**changes: Any) -> dict[str, Any]:

@@ -126,3 +126,31 @@ def test_images_of_too_many_voxels_get_larger_ones_along_the_finest_axes() -> No
     i, j, k = target_spacing([(512, 512, 120)], [(0.8, 0.8, 5.0)])
     assert i == pytest.approx(0.8 * (512 * 512 * 120 / 24e6) ** 0.5, abs=1e-3)
     assert k == 5.0
+
+
+def opposed_cases(folder: Path, second: slice, jitter: int) -> list[tuple[tuple[Path, ...], Path | None]]:
+    """Two cubes of one size, the second further along i; jitter moves them the other way in every other case."""
+    paths: list[tuple[tuple[Path, ...], Path | None]] = []
+    for number in range(4):
+        mask = np.zeros((24, 12, 10), np.uint8)
+        mask[2:7, 3:8, 2:7] = 1
+        mask[12:17, second, 2:7] = 2
+        mask = mask[::-1] if jitter and number % 2 else mask
+        image = write(folder, f"oi{number}", mask.astype(np.int16), (1.0, 1.0, 2.0))
+        paths.append(((image,), write(folder, f"ol{number}", np.ascontiguousarray(mask), (1.0, 1.0, 2.0))))
+    return paths
+
+
+def test_classes_that_a_mirror_would_exchange_are_found(tmp_path: Path) -> None:
+    fingerprint = measure_fingerprint(opposed_cases(tmp_path, slice(3, 8), 0))
+    assert [(pair.values, pair.axis) for pair in fingerprint.opposed] == [((1, 2), "i")]
+    write_fingerprint(tmp_path / "fingerprint.json", fingerprint)
+    assert read_fingerprint(tmp_path / "fingerprint.json") == fingerprint
+
+
+def test_classes_of_other_sizes_or_without_a_side_are_no_pair(tmp_path: Path) -> None:
+    assert not measure_fingerprint(opposed_cases(tmp_path, slice(3, 5), 0)).opposed
+    fingerprint = measure_fingerprint(opposed_cases(tmp_path, slice(3, 8), 1))
+    assert not fingerprint.opposed
+    # A data set without such a pair has the file that it had before there was this key.
+    assert "opposed" not in fingerprint.model_dump()

@@ -87,6 +87,14 @@ def _make_rows(study: Study, trial: Trial | None) -> dict[str, str]:
     }
     if study.is_auto:
         rows["network"] = f"levels of {', '.join(map(str, layout.filters))} filters"
+    if proposal.budget and proposal.mirror:
+        budget = proposal.budget
+        rows["budget"] = f"{budget.minutes:g} min, each case seen about {budget.passes:.3g} times"
+        rows["variation"] = (
+            f"strength {budget.strength:g} of 1, turned by up to {budget.rotation_degree:g}°, "
+            f"magnified by up to {budget.scale_factor:.0%}"
+        )
+        rows["mirrored"] = proposal.mirror.line
     return rows | _describe_costs(trial, data.gigabytes)
 
 

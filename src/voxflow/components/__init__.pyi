@@ -85,6 +85,7 @@ from .transforms.grids import SOURCE as SOURCE
 from .transforms.grids import affine_key as affine_key
 from .transforms.intensity import CenterData as CenterData
 from .transforms.regions import ConvertToRegions as ConvertToRegions
+from .transforms.spatial import RandomSpatialFlip as RandomSpatialFlip
 from .transforms.tensors import TensorBatch as TensorBatch
 from .unlabelled import MARK as MARK
 from .unlabelled import UNKNOWN as UNKNOWN

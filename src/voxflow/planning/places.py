@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from voxflow.planning.budget import BudgetPlan
     from voxflow.planning.layout import TrainingLayout
+    from voxflow.planning.mirroring import MirrorChoice
     from voxflow.volumes import Fingerprint
 
 NORMALISATION = "NormalizeNonzeroIntensities"
@@ -20,6 +22,7 @@ REGIONS = "ConvertToRegions"
 CONVERTERS = {REGIONS, "BratsConvertLabels", "SplitAcrossChannels", "SplitBasedOnLabel"}
 MONAI_CONVERTER = "ConvertToMultiChannelBasedOnBratsClasses"
 STEPS_A_VALIDATION = 250
+APPEARANCE, TURNING_CROP, FLIP = "RandomAppearance", "FastPosNegRatioCropROI", "RandomSpatialFlip"
 CROP, LEVELS = "train.pre_transforms", "train.model.args"
 # Hounsfield units mean the same in every image, so that all are scaled alike: by what lies inside the labels.
 COMPARABLE = ("CT",)
@@ -93,6 +96,33 @@ def place_plan(
                     f"{json_path}[{number}].name": scaling["name"],
                     f"{json_path}[{number}].args": scaling["args"],
                 }
+    return values
+
+
+def place_recipe(config: Mapping[str, Any], budget: BudgetPlan, mirror: MirrorChoice, *, path: Path) -> dict[str, Any]:
+    """Place what the minutes and the classes decide of how images are varied.
+
+    Args:
+        config: the content of a configuration of Clara 3's form.
+        budget: how strongly.
+        mirror: along which axes images may be mirrored.
+        path: of the configuration, for errors.
+
+    Returns:
+        Nothing where no transform is RandomAppearance: a configuration of before this recipe stays as it is.
+    """
+    transforms = _value_at(config, CROP, path)
+    by_name = {step.get("name"): f"{CROP}[{number}].args" for number, step in enumerate(transforms)}
+    if APPEARANCE not in by_name:
+        return {}
+    values: dict[str, Any] = {f"{by_name[APPEARANCE]}.strength": budget.strength}
+    if TURNING_CROP in by_name:
+        values[f"{by_name[TURNING_CROP]}.rotation_degree"] = budget.rotation_degree
+        values[f"{by_name[TURNING_CROP]}.scale_factor"] = budget.scale_factor
+    if FLIP in by_name:
+        values[f"{by_name[FLIP]}.axes"] = list(mirror.axes)
+        if not mirror.axes:
+            values[f"{by_name[FLIP]}.probability"] = 0.0
     return values
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from voxflow.config import read_json
 from voxflow.images import read_regions
 from voxflow.machine import Machine, read_machine
+from voxflow.planning.budget import BudgetPlan, plan_budget
 from voxflow.planning.layout import TrainingLayout, plan_layout
-from voxflow.planning.places import place_evaluation, place_plan, place_regions
+from voxflow.planning.mirroring import MirrorChoice, choose_mirror_axes
+from voxflow.planning.places import place_evaluation, place_plan, place_recipe, place_regions
 from voxflow.volumes import FINGERPRINT, Fingerprint, read_fingerprint
 
 if TYPE_CHECKING:
@@ -19,16 +21,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 AUTO, CONFIG = "auto", "config"
+MINUTES = 60.0  # where a training has no bound
 
 
 class Proposal(BaseModel):
-    """Data, machine, and what follows from both."""
+    """Data, machine, and what follows from both.
+
+    Attributes:
+        budget, mirror: how images are varied, where the configuration leaves that to the plan.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fingerprint: Fingerprint
     machine: Machine
     layout: TrainingLayout
+    budget: BudgetPlan | None = None
+    mirror: MirrorChoice | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A configuration of before the recipe has the plan that it had.
+        content: dict[str, Any] = serialise(self)
+        return {key: value for key, value in content.items() if value is not None}
 
     @classmethod
     def make(cls, fingerprint: Fingerprint, machine: Machine | None = None) -> Proposal:
@@ -76,8 +91,29 @@ def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tu
     place = resampled / FINGERPRINT
     if train.get("plan") != AUTO or not place.is_file():
         return values, None
-    proposal = Proposal.make(read_fingerprint(place))
-    return values | place_plan(read_json(config), proposal.layout, proposal.fingerprint, path=config), proposal
+    content, proposal = read_json(config), Proposal.make(read_fingerprint(place))
+    values |= place_plan(content, proposal.layout, proposal.fingerprint, path=config)
+    data, minutes = proposal.fingerprint, float(train.get("max_minutes") or MINUTES)
+    budget = plan_budget(minutes, proposal.layout, data, proposal.machine)
+    mirror = choose_mirror_axes(data, [*regions, *_read_names(resampled)], _read_orientation(resampled))
+    recipe = place_recipe(content, budget, mirror, path=config)
+    if recipe:
+        proposal = proposal.model_copy(update={"budget": budget, "mirror": mirror})
+    return values | recipe, proposal
+
+
+def _read_names(resampled: Path) -> list[str]:
+    """The names of the label values, where the stage resample has written them."""
+    path = resampled / "labels.json"
+    content = read_json(path) if path.is_file() else {}
+    return [str(name) for name in content.values()]
+
+
+def _read_orientation(resampled: Path) -> str | None:
+    """Where the axes of all resampled volumes increase to; None where each has its own."""
+    path = resampled / "resample.json"
+    orientation = read_json(path).get("orientation") if path.is_file() else None
+    return orientation if isinstance(orientation, str) else None
 
 
 def plan_evaluation(proposal: Proposal, config: Path) -> dict[str, Any]:

@@ -79,6 +79,9 @@ def study_workspace(name: str) -> Study:
     datalist = Datalist.read(datalist_path, root)
     train = _read_block(name).get("train") or {}
     proposal = Proposal.make(_read_fingerprint(root, datalist, workflow))
+    if train.get("plan") == AUTO:
+        _, planned = plan_training(train, root, target.config)
+        proposal = planned or proposal
     return Study(target, train, datalist, proposal, _read_sizes(workflow))
 
 

@@ -62,7 +62,7 @@ class PredictOptions(BaseModel):
         bytes_per_voxel: what they need for one voxel of input: about 130 measured for a U-Net with 16 features
             at full resolution, and in proportion with more.
         flips: axes of the network's grid along which the image is also shown mirrored; logits are averaged over
-            every combination, so that three axes take eight times as long.
+            every combination, so that three axes take eight times as long. "auto": those that the model file names.
         blend: overlapping windows count most at their centre ("gaussian") or alike ("constant").
         skip_empty: a window that holds one value only, as air does that the intensity window cut off, is taken for
             background unseen. Right for networks that have learnt it as such; no whole volume is ever skipped.
@@ -86,9 +86,13 @@ class PredictOptions(BaseModel):
     skip_empty: bool = False
     batch: PositiveInt | None = None
     back: Literal["labels", "probabilities"] = "probabilities"
-    flips: tuple[Axis, ...] = ()
+    flips: tuple[Axis, ...] | Literal["auto"] = ()
     clean: CleaningOptions = CleaningOptions()
     swapped_channels: SwapHandling = "refuse"
+
+    def list_flips(self, spec: ModelSpec) -> tuple[Axis, ...]:
+        """The axes along which a model is shown mirror images."""
+        return spec.mirrored if self.flips == "auto" else self.flips
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +218,7 @@ def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, s
     )
     plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes, share=share)
     segment = _segment_by_labels if options.back == "labels" else _segment_by_probabilities
-    mask = Volume(segment(engine, prepared, plan, options.flips), prepared.native)
+    mask = Volume(segment(engine, prepared, plan, options.list_flips(spec)), prepared.native)
     clean_mask(mask, classes, options.clean)
     return Prediction(mask, plan.count)
 
@@ -353,7 +357,8 @@ def predict_logits(
     require_finite(image)
     require_channels(image, engine.spec)
     logits = np.empty((engine.spec.out_channels, *image.shape[1:]), dtype=np.float32)
-    for box, part in iterate_logits(engine, image, plan_image(image, engine, options, spec=spec), options.flips):
+    flips = options.list_flips(engine.spec)
+    for box, part in iterate_logits(engine, image, plan_image(image, engine, options, spec=spec), flips):
         logits[:, *box] = part
     return logits
 

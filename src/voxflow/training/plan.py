@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from voxflow.components import (
     BratsConvertLabels,
     Chain,
     Component,
     ConvertToRegions,
+    RandomSpatialFlip,
     complete_network,
     count_logits,
     create,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from voxflow.config import Workflow
     from voxflow.training.options import DataFacts
     from voxflow.training.unlabelled import UnlabelledClasses
+
+AxisName = Literal["i", "j", "k"]
+AXES: tuple[AxisName, ...] = get_args(AxisName)
 
 
 @dataclass(frozen=True)
@@ -244,8 +248,16 @@ class TrainingPlan:
             modality=self.facts.modality,
             regions=tuple(self.regions.values()),
             convert=self.facts.convert,
+            mirrored=self._mirrored if is_volume else (),
             **self._describe_channels(in_channels),
         )
+
+    @property
+    def _mirrored(self) -> tuple[AxisName, ...]:
+        """Axes that the training mirrors and inference may mirror, too."""
+        flips = [t for t in self.train_chain.tail if isinstance(t, RandomSpatialFlip) and t.in_inference]
+        axes = {axis for flip in flips for axis in (AXES if flip.axes is None else flip.axes)}
+        return tuple(axis for axis in AXES if axis in axes)
 
     def _describe_channels(self, in_channels: int) -> dict[str, Any]:
         """Names, rules and reference of a case's images, where each image is one channel of the network's input."""

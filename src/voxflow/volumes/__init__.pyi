@@ -31,6 +31,7 @@ from .files import write_volume as write_volume
 from .fingerprint import FINGERPRINT as FINGERPRINT
 from .fingerprint import Fingerprint as Fingerprint
 from .fingerprint import Intensity as Intensity
+from .fingerprint import OpposedClasses as OpposedClasses
 from .fingerprint import Spread as Spread
 from .fingerprint import list_values as list_values
 from .fingerprint import measure_fingerprint as measure_fingerprint

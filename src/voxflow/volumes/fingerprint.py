@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
@@ -29,8 +30,13 @@ if TYPE_CHECKING:
 FINGERPRINT = "fingerprint.json"
 VOXELS_A_CASE = 20_000  # drawn from each image; percentiles of a set of cases move by less than their own spread
 TAILS = (0.5, 50.0, 99.5)
+# Two classes are opposed along an axis: as large as each other, and always on the same sides of it.
+ALIKE_VOLUME, LEAST_DISTANCE, LEAST_SHARE, LEAST_CASES = 2.0, 2.0, 0.5, 3
+MOST_COMPARED = 64  # classes; a body has pairs enough, and more would take a second
 
 Triple = tuple[float, float, float]
+AxisName = Literal["i", "j", "k"]
+AXES: tuple[AxisName, ...] = get_args(AxisName)
 
 
 class Spread(BaseModel):
@@ -81,6 +87,20 @@ class ClassVolume(BaseModel):
     share: float
 
 
+class OpposedClasses(BaseModel):
+    """Two classes of one size, of which one always lies on the same side of the other: mirrored, they change places.
+
+    Attributes:
+        values: in the label map; the first has the smaller index along the axis.
+        axis: of the volumes' array.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    values: tuple[int, int]
+    axis: AxisName
+
+
 class Fingerprint(BaseModel):
     """A set of cases in numbers.
 
@@ -94,6 +114,7 @@ class Fingerprint(BaseModel):
         classes: by label value, the background left out.
         modalities: DICOM's word for each channel, empty where nobody knows; none of a single channel.
         profile: how the channels differ and go together, where a case has several and there are enough cases.
+        opposed: classes that a mirror image would confuse, found by size and place.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,12 +128,14 @@ class Fingerprint(BaseModel):
     classes: tuple[ClassVolume, ...]
     modalities: tuple[str, ...] = ()
     profile: ChannelProfile | None = None
+    opposed: tuple[OpposedClasses, ...] = ()
 
     @model_serializer(mode="wrap")
-    def _leave_out_no_profile(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Cases of one channel have the fingerprint that they had before this key.
+    def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Cases of one channel and of no pair of classes have the fingerprint that they had before these keys.
         content: dict[str, Any] = serialise(self)
-        return {key: value for key, value in content.items() if key not in ("profile", "modalities") or value}
+        optional = ("profile", "modalities", "opposed")
+        return {key: value for key, value in content.items() if key not in optional or value}
 
     @property
     def channels(self) -> int:
@@ -158,6 +181,7 @@ class _CaseMeasurement:
         intensities: (channels, n), some of its voxels' values.
         voxels: how many voxels each label value has; None where the case has no label.
         features: of its channels; None of a single one.
+        centres: of each label value but 0, mm from the first voxel along (i, j, k).
     """
 
     size: tuple[int, ...]
@@ -165,6 +189,7 @@ class _CaseMeasurement:
     intensities: NDArray[np.float64]
     voxels: dict[int, int] | None
     features: ChannelFeatures | None = None
+    centres: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def measure_fingerprint(
@@ -209,6 +234,7 @@ def measure_fingerprint(
         classes=_compute_classes(label_measurements, [labelled[n] if labelled else None for n in with_label]),
         modalities=tuple((channels or {}).values()) if common > 1 else (),
         profile=_build_profile(list(channels or ()), measurements),
+        opposed=_find_opposed(label_measurements),
     )
 
 
@@ -235,18 +261,52 @@ def list_values(names: Collection[str] | None, classes: Mapping[str, Collection[
 def _measure_case(images: Sequence[Path], label: Path | None, ignore: int | None) -> _CaseMeasurement:
     volumes = read_image(images)
     geometry = volumes[0].geometry
-    inside, voxels = None, None
+    inside, voxels, centres = None, None, {}
     if label is not None:
         mask = read_label(label, geometry).array
         values, counts = np.unique(mask, return_counts=True)
         voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True) if value != ignore}
         inside = np.flatnonzero(mask if ignore is None else (mask != 0) & (mask != ignore))
+        if 2 <= len(voxels.keys() - {0}) <= MOST_COMPARED:
+            centres = _find_centres(mask, inside, geometry.spacing)
     flat = [volume.array.reshape(-1) for volume in volumes]
     sampled = inside if inside is not None and inside.size else np.arange(flat[0].size)
     # Every nth voxel, and never more than VOXELS_A_CASE: without chance, so that a second run gives the same.
     sampled = sampled[:: -(-sampled.size // VOXELS_A_CASE)]
     intensities = np.stack([channel[sampled] for channel in flat]).astype(np.float64)
-    return _CaseMeasurement(geometry.size, geometry.spacing, intensities, voxels, measure_channels(volumes))
+    return _CaseMeasurement(geometry.size, geometry.spacing, intensities, voxels, measure_channels(volumes), centres)
+
+
+def _find_centres(
+    mask: NDArray[Any], inside: NDArray[np.int64], spacing: Sequence[float]
+) -> dict[int, NDArray[np.float64]]:
+    """The mean place in mm of each value's voxels, by some of the flat indices that hold labels."""
+    thin = inside[:: -(-inside.size // (10 * VOXELS_A_CASE))]
+    values = mask.reshape(-1)[thin]
+    places = np.stack(np.unravel_index(thin, mask.shape), 1) * np.asarray(spacing)
+    return {int(value): places[values == value].mean(0) for value in np.unique(values)}
+
+
+def _find_opposed(measurements: Sequence[_CaseMeasurement]) -> tuple[OpposedClasses, ...]:
+    """Pairs of classes of like volume whose distance along an axis is large and of one sign in all cases with both."""
+    centres = [(item.centres, item.voxels or {}) for item in measurements]
+    pairs = combinations(sorted({value for places, _ in centres for value in places}), 2)
+    opposed = []
+    for first, second in pairs:
+        together = [(places, voxels) for places, voxels in centres if first in places and second in places]
+        if len(together) < LEAST_CASES:
+            continue
+        ratio = np.median([voxels[first] / voxels[second] for _, voxels in together])
+        distances = np.array([places[second] - places[first] for places, _ in together])
+        mean, deviation = distances.mean(0), distances.std(0)
+        if max(ratio, 1 / ratio) > ALIKE_VOLUME:
+            continue
+        for axis, name in enumerate(AXES):
+            is_far = abs(mean[axis]) > max(LEAST_DISTANCE * deviation[axis], LEAST_SHARE * float(np.linalg.norm(mean)))
+            if is_far:
+                values = (first, second) if mean[axis] > 0 else (second, first)
+                opposed.append(OpposedClasses(values=values, axis=name))
+    return tuple(opposed)
 
 
 def _build_profile(channels: Sequence[str], measurements: Sequence[_CaseMeasurement]) -> ChannelProfile | None:

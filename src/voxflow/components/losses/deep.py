@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from voxflow.components.losses.base import LossFunction
 
+    LevelsLoss = Callable[[torch.Tensor | list[torch.Tensor], torch.Tensor], torch.Tensor]
 
-def judge_levels(compute_loss: LossFunction) -> LossFunction:
+
+def judge_levels(compute_loss: LossFunction) -> LevelsLoss:
     """Return a loss that also takes a list of logits, finest first, as a network of deep supervision answers.
 
     Each level counts half as much as the one above it, and all together as much as one, as in nnU-Net. A level's label
@@ -20,8 +24,8 @@ def judge_levels(compute_loss: LossFunction) -> LossFunction:
         compute_loss: of one level.
     """
 
-    def compute_all(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        if not isinstance(logits, list | tuple):
+    def compute_all(logits: torch.Tensor | list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
+        if not isinstance(logits, list):
             return compute_loss(logits, label)
         weights = [0.5**level for level in range(len(logits))]
         losses = [compute_loss(answer, shrink_label(label, answer.shape[2:])) for answer in logits]

@@ -120,9 +120,11 @@ class RandomSpatialFlip(RandomAxisFlip):
 
     Attributes:
         axes: those that may be flipped; None: all.
+        in_inference: the model file names these axes, and inference with ``flips: auto`` mirrors along them, too.
     """
 
     axes: tuple[Literal["i", "j", "k"], ...] | None = None
+    in_inference: bool = False
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose for each axis on its own whether to flip it.

@@ -70,7 +70,7 @@ class PlainUnet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Return logits; in training mode, where ``answers_levels`` is set, a list of those of each level, finest first.
+        """Return logits; in training mode with ``answers_levels`` a list of those of each level, finest first.
 
         Args:
             image: (batch, channel, i, j, k); each size a multiple of the total stride.
