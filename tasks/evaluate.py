@@ -17,15 +17,26 @@ from tasks.common.folds import main
 from voxflow.datalist import Datalist
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
-from voxflow.evaluation import EvaluateOptions, evaluate_classification, evaluate_segmentation
+from voxflow.evaluation import (
+    STEPS,
+    EvaluateOptions,
+    choose_cleaning,
+    describe_trials,
+    evaluate_classification,
+    evaluate_segmentation,
+    read_reference,
+    try_cleaning,
+)
 from voxflow.files import atomic_directory, write_json
 from voxflow.inference import find_native_cases
-from voxflow.prediction import open_ensemble
+from voxflow.prediction import class_values, open_ensemble
 from voxflow.progress import say
+from voxflow.tables import write_table
 from voxflow.tracking import begin_run, continue_run, find_common_parent, read_run_file, write_run_file
+from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tasks.common.folds import EnsembleStage, FoldStage
@@ -34,6 +45,7 @@ if TYPE_CHECKING:
     from voxflow.evaluation import EvaluationResult
     from voxflow.inference import InferenceCase
     from voxflow.tracking import Tracker
+    from voxflow.volumes import Volume
 
 MASKS_UP_TO = 100_000_000  # bytes
 HELD_OUT = "validation"
@@ -93,11 +105,39 @@ def run_ensemble(stage: EnsembleStage) -> int:
         write_json(stage.metrics, unseen | summary)
         tracker.log_metrics(summary)
         tracker.log_artifact(table)
+        if stage.task == "segmentation" and options.clean.does_nothing:
+            tracker.log_artifact(_compare_cleaning(stage, engine))
     key = "mean_dice" if stage.task == "segmentation" else "mean_auc"
     if f"folds/{key}" in summary:
         spread = f"{summary[f'folds/{key}']:.3f} ± {summary[f'folds/{key}_std']:.3f}"
         say(f"cross-validation {stage.workspace}: {key} {spread} over {len(scores)} folds' held-out cases → {table}")
     return code
+
+
+def _compare_cleaning(stage: EnsembleStage, engine: Engine) -> Path:
+    """Try ways of cleaning on what the folds' models made of their held-out cases; write the table, say the choice."""
+    trials = try_cleaning(_read_held_out_masks(stage), class_values(engine.spec))
+    table = stage.evaluation / "cleaning.csv"
+    columns = ["name", "step", "cases", "dice", "cleaned_dice", "standard_error", "is_chosen"]
+    write_table(table, describe_trials(trials), columns)
+    chosen = choose_cleaning(trials)
+    if chosen.does_nothing:
+        say(f"cleaning {stage.workspace}: no way of cleaning is better than none beyond the noise → {table}")
+    else:
+        steps = ", ".join(f"{step}: [{', '.join(getattr(chosen, step))}]" for step in STEPS if getattr(chosen, step))
+        say(f"cleaning {stage.workspace}: better beyond the noise: clean: {{{steps}}} → {table}")
+    return table
+
+
+def _read_held_out_masks(stage: EnsembleStage) -> Iterator[tuple[Volume, Volume, int | None]]:
+    """What each fold's model made of the cases that it held out, with their labels; failed cases are left out."""
+    for number in stage.numbers:
+        fold = stage.fold(number, "evaluate")
+        for case in list_labelled_cases(fold, HELD_OUT):
+            path = fold.evaluation / "held_out" / "masks" / f"{case.id}.nii.gz"
+            if path.is_file() and case.labelled is None:
+                mask = read_volume(path)
+                yield mask, read_reference(case, mask.geometry), case.ignore
 
 
 def _evaluate_trained(stage: Stage, cases: Sequence[InferenceCase], options: EvaluateOptions, *, part: str) -> int:

@@ -25,10 +25,10 @@ HIPPOCAMPUS = fingerprint((36, 50, 37))
 
 def test_longer_trainings_vary_images_more() -> None:
     layout = plan_layout(HIPPOCAMPUS, LAPTOP)
-    plans = [plan_budget(minutes, layout, HIPPOCAMPUS, LAPTOP) for minutes in (0.1, 2, 15, 60, 600)]
+    plans = [plan_budget(minutes, layout, HIPPOCAMPUS, LAPTOP) for minutes in (2, 15, 60, 600)]
     strengths = [plan.strength for plan in plans]
-    assert strengths == sorted(strengths)
     assert (strengths[0], strengths[-1]) == (0, 1)
+    assert 0 <= strengths[1] < strengths[2] < 1
     assert (plans[0].rotation_degree, plans[-1].rotation_degree, plans[-1].scale_factor) == (10, 30, 0.3)
     # 140 s of two cores are 901 steps of 2, measured: 22 times each of 80 cases.
     assert plan_budget(140 / 60, layout, HIPPOCAMPUS, LAPTOP).passes == pytest.approx(22, rel=0.3)

@@ -161,6 +161,16 @@ def test_the_comparison_has_each_fold_their_spread_and_the_ensemble(adopted: lis
 
 
 @pytest.mark.usefixtures("exit_codes")
+def test_ways_of_cleaning_are_tried_on_held_out_masks_and_four_cases_choose_none() -> None:
+    with Path("mmars/cubes/eval/ensemble/cleaning.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["step"] for row in rows] == ["largest_component", "fill_holes"]
+    dices = [read_json(f"data/metrics/cubes/folds/{number}/evaluate.json")["mean_dice"] for number in (1, 2)]
+    assert float(rows[0]["dice"]) == pytest.approx(mean(dices), abs=1e-4)
+    assert {(row["cases"], row["is_chosen"]) for row in rows} == {("4", "False")}
+
+
+@pytest.mark.usefixtures("exit_codes")
 def test_cases_without_a_label_get_a_mask_of_all_folds() -> None:
     mask = read_volume(Path("mmars/cubes/eval/ensemble/infer/g/g.nii.gz")).array
     truth = read_volume(Path("data/volumes/cubes/g_label.nii.gz")).array

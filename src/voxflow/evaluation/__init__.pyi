@@ -1,6 +1,11 @@
 from .classification import evaluate_classification as evaluate_classification
+from .cleaning import STEPS as STEPS
+from .cleaning import choose_cleaning as choose_cleaning
+from .cleaning import describe_trials as describe_trials
+from .cleaning import try_cleaning as try_cleaning
 from .reports import FAILED_REMARK as FAILED_REMARK
 from .reports import write_dice_report as write_dice_report
 from .segmentation import EvaluateOptions as EvaluateOptions
 from .segmentation import EvaluationResult as EvaluationResult
 from .segmentation import evaluate_segmentation as evaluate_segmentation
+from .segmentation import read_reference as read_reference

@@ -129,7 +129,7 @@ def _compare(
     segmented_case: SegmentedCase, classes: dict[str, tuple[int, ...]], tolerance_mm: float, ignored: dict[str, int]
 ) -> dict[str, Overlap]:
     case = segmented_case.case
-    reference = _read_reference(case, segmented_case.image.geometry)
+    reference = read_reference(case, segmented_case.image.geometry)
     mask = segmented_case.prediction.mask
     unknown = sorted(set(case.labelled or ()) - classes.keys())
     if unknown:
@@ -144,8 +144,12 @@ def _compare(
     }
 
 
-def _read_reference(case: InferenceCase, grid: Geometry) -> Volume:
-    """The label on the mask's grid; one drawn on another channel is brought there as the stage resample does."""
+def read_reference(case: InferenceCase, grid: Geometry) -> Volume:
+    """Read a case's label on a mask's grid; one drawn on another channel is brought there as the stage resample does.
+
+    Raises:
+        DataError: the case has no label that is a mask.
+    """
     if not isinstance(case.label, Path):
         raise DataError("the case has no mask to compare with")
     if len(case.images) > 1:
@@ -227,7 +231,7 @@ def _write_best_and_worst(cases: dict[str, InferenceCase], scores: Scores, spec:
     extremes = {"best": ranked[0], "worst": ranked[-1]} if ranked else {}
     for rank, case in extremes.items():
         images = read_volumes(cases[case], spec)
-        reference = _read_reference(cases[case], images[min(spec.reference, len(images) - 1)].geometry)
+        reference = read_reference(cases[case], images[min(spec.reference, len(images) - 1)].geometry)
         if cases[case].ignore is not None:
             reference = Volume(np.where(reference.array == cases[case].ignore, 0, reference.array), reference.geometry)
         mask = read_volume(out / "masks" / f"{case}.nii.gz")

@@ -1,5 +1,7 @@
 from .blending import extract_window as extract_window
 from .blending import iterate_slabs as iterate_slabs
+from .cleaning import CleaningOptions as CleaningOptions
+from .cleaning import clean_mask as clean_mask
 from .ensemble import Ensemble as Ensemble
 from .ensemble import open_ensemble as open_ensemble
 from .labels import class_values as class_values
