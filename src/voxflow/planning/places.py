@@ -99,7 +99,9 @@ def place_plan(
     return values
 
 
-def place_recipe(config: Mapping[str, Any], budget: BudgetPlan, mirror: MirrorChoice, *, path: Path) -> dict[str, Any]:
+def place_recipe(
+    config: Mapping[str, Any], budget: BudgetPlan | None, mirror: MirrorChoice | None, *, path: Path
+) -> dict[str, Any]:
     """Place what the minutes and the classes decide of how images are varied.
 
     Args:
@@ -113,7 +115,7 @@ def place_recipe(config: Mapping[str, Any], budget: BudgetPlan, mirror: MirrorCh
     """
     transforms = _value_at(config, CROP, path)
     by_name = {step.get("name"): f"{CROP}[{number}].args" for number, step in enumerate(transforms)}
-    if APPEARANCE not in by_name:
+    if APPEARANCE not in by_name or budget is None or mirror is None:
         return {}
     values: dict[str, Any] = {f"{by_name[APPEARANCE]}.strength": budget.strength}
     if TURNING_CROP in by_name:
