@@ -60,7 +60,7 @@ def plan_budget(minutes: float, layout: TrainingLayout, fingerprint: Fingerprint
     """
     rate = VOXELS_A_GPU if machine.gpu else VOXELS_A_CORE * machine.cores
     # A patch that covers a part of the image sees a part of the case.
-    seen = min(prod(layout.patch), fingerprint.voxels)
-    passes = rate * 60 * minutes / prod(layout.patch) / max(1, fingerprint.labelled) * seen / fingerprint.voxels
+    share_of_case = min(1.0, prod(layout.patch) / fingerprint.voxels)
+    passes = rate * 60 * minutes / prod(layout.patch) / max(1, fingerprint.labelled) * share_of_case
     share = log(max(passes, FEW_PASSES) / FEW_PASSES) / log(MANY_PASSES / FEW_PASSES)
     return BudgetPlan(minutes=minutes, passes=float(f"{passes:.3g}"), strength=round(min(1.0, share), 2))

@@ -17,7 +17,7 @@ from voxflow.planning.places import place_evaluation, place_plan, place_recipe, 
 from voxflow.volumes import FINGERPRINT, Fingerprint, read_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 AUTO, CONFIG = "auto", "config"
@@ -56,6 +56,18 @@ class Proposal(BaseModel):
         machine = machine or read_machine()
         return cls(fingerprint=fingerprint, machine=machine, layout=plan_layout(fingerprint, machine))
 
+    def with_recipe(self, minutes: float, names: Iterable[str], orientation: str | None) -> Proposal:
+        """Choose also how images are varied.
+
+        Args:
+            minutes: that the training takes.
+            names: of the classes.
+            orientation: of all volumes; None: each has its own.
+        """
+        budget = plan_budget(minutes, self.layout, self.fingerprint, self.machine)
+        mirror = choose_mirror_axes(self.fingerprint, names, orientation)
+        return self.model_copy(update={"budget": budget, "mirror": mirror})
+
     @property
     def workers(self) -> int:
         """Threads that prepare batches: a second one pays where a GPU is fed."""
@@ -93,13 +105,10 @@ def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tu
         return values, None
     content, proposal = read_json(config), Proposal.make(read_fingerprint(place))
     values |= place_plan(content, proposal.layout, proposal.fingerprint, path=config)
-    data, minutes = proposal.fingerprint, float(train.get("max_minutes") or MINUTES)
-    budget = plan_budget(minutes, proposal.layout, data, proposal.machine)
-    mirror = choose_mirror_axes(data, [*regions, *_read_names(resampled)], _read_orientation(resampled))
-    recipe = place_recipe(content, budget, mirror, path=config)
-    if recipe:
-        proposal = proposal.model_copy(update={"budget": budget, "mirror": mirror})
-    return values | recipe, proposal
+    names = [*regions, *_read_names(resampled)]
+    complete = proposal.with_recipe(float(train.get("max_minutes") or MINUTES), names, _read_orientation(resampled))
+    recipe = place_recipe(content, complete.budget, complete.mirror, path=config)
+    return values | recipe, complete if recipe else proposal
 
 
 def _read_names(resampled: Path) -> list[str]:
