@@ -41,7 +41,7 @@ def _write_case_viewer(stage: Stage, viewer: Path, options: ReportOptions) -> in
     has_cases = (stage.volumes / "cases.csv").is_file()
     cases = list_workspace_cases(stage.volumes, stage.evaluation, options.viewer) if has_cases else []
     remark = "the lowest scores first" if len(cases) > 1 else ""
-    failures = write_viewer(viewer, options.title or stage.workspace, cases, back="report.html", remark=remark)
+    failures = write_viewer(viewer, options.title or stage.workspace, cases, parent_page="report.html", remark=remark)
     for case, reason in failures.items():
         say(f"report {stage.workspace}: {case} is not in the viewer: {reason}")
     return len(cases) - len(failures)

@@ -70,7 +70,7 @@ def write_viewers(root: Path, pages: dict[str, Path]) -> dict[str, Path]:
         ViewerCase("pet_1", (ct, pet), layers, ("CT", "PET"), ("CT", "PT"), classes=classes),
     ]
     viewers = {"viewer": pages["report"].with_name("viewer.html"), "phantom": root / "phantom_viewer.html"}
-    write_viewer(viewers["viewer"], WORKSPACE, cases, back="report.html", remark="the lowest scores first")
+    write_viewer(viewers["viewer"], WORKSPACE, cases, parent_page="report.html", remark="the lowest scores first")
     phantoms = []
     for orientation in ("LPS", "RAS", "PIL"):
         volume = draw_phantom(orientation)

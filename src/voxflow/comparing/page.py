@@ -86,7 +86,7 @@ def _write_case_viewer(old: Side, new: Side, page: Path, volumes: Path, cases: S
     if not opened:
         return ""
     viewer = page.with_name(f"{page.stem}_viewer.html")
-    write_viewer(viewer, f"{old.name} → {new.name}", opened, back=quote(page.name), remark="the largest changes")
+    write_viewer(viewer, f"{old.name} → {new.name}", opened, parent_page=quote(page.name), remark="the largest changes")
     return quote(viewer.name)
 
 

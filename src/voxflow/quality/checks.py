@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import sys
 import warnings
 from dataclasses import dataclass, field
@@ -165,12 +166,27 @@ def _validate(table: pd.DataFrame, checks: Sequence[DataCheck], name: str, docs:
             actions=[gx.checkpoint.UpdateDataDocsAction(name=SITE)] if docs is not None else [],
             result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["case"]},
         )
-        result = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table})
+        # The name stands in the address and on the page of the results.
+        run = gx.core.run_identifier.RunIdentifier(run_name="checks")
+        result = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table}, run_id=run)
         (validated,) = result.run_results.values()
     if docs is not None:
-        make_self_contained(docs, f"Data quality of {name}")
+        make_self_contained(docs, f"Data quality of {name}", _draw_histograms(table, checks))
     by_key = {(r.expectation_config.type, r.expectation_config.description): r for r in validated.results}
     return [by_key[(check.to_expectation().expectation_type, check.name)] for check in checks]
+
+
+def _draw_histograms(table: pd.DataFrame, checks: Sequence[DataCheck]) -> dict[str, str]:
+    """A drawing for each column of numbers that a check bounds, by column; bars beyond the bounds stand out."""
+    from voxflow.reporting import draw_histogram
+
+    drawings = {}
+    for check in checks:
+        if check.kind != "range" or check.column not in table:
+            continue
+        values = [float(v) for v in table[check.column] if isinstance(v, int | float) and math.isfinite(v)]
+        drawings[check.column] = draw_histogram(values, x_title=check.column, bounds=(check.bounds[0], check.bounds[1]))
+    return drawings
 
 
 def _raise_write_error(record: logging.LogRecord) -> bool:

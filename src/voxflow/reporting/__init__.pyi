@@ -2,6 +2,7 @@ from .charts import Chart as Chart
 from .charts import draw_lines as draw_lines
 from .charts import draw_scatter as draw_scatter
 from .charts import series_colour as series_colour
+from .histograms import draw_histogram as draw_histogram
 from .index import PageLink as PageLink
 from .index import write_index as write_index
 from .page import render_template as render_template

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from voxflow.colours import CLASS_COLOURS, LINE_COLOURS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Points = Sequence[tuple[float, float]]
 
@@ -80,9 +80,9 @@ def draw_lines(
     points = [point for line in series.values() for point in line]
     if not points:
         return ""
-    x_ticks = _choose_ticks(min(x for x, _ in points), max(x for x, _ in points))
+    x_ticks = choose_ticks(min(x for x, _ in points), max(x for x, _ in points))
     y_low, y_high = y_range or (min(y for _, y in points), max(y for _, y in points))
-    y_ticks = _choose_ticks(y_low, y_high)
+    y_ticks = choose_ticks(y_low, y_high)
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
@@ -91,17 +91,11 @@ def draw_lines(
 
     left = LEFT + (TITLE if y_title else 0)
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(", ".join(series))}">']
-    for y in y_ticks:
-        _, row = at(x_ticks[0], y)
-        parts.append(f'<line class="grid" x1="{left}" x2="{WIDTH - RIGHT}" y1="{row:.1f}" y2="{row:.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{row + 4:.1f}" text-anchor="end">{_format_tick(y, y_ticks)}</text>')
-    for x in x_ticks:
-        column, _ = at(x, y_ticks[0])
-        parts.append(f'<text x="{column:.1f}" y="{HEIGHT - 22}" text-anchor="middle">{_format_tick(x, x_ticks)}</text>')
+    parts += _draw_grid(x_ticks, y_ticks, at, left)
     middle = (left + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{html.escape(x_title)}</text>')
     if y_title:
-        parts.append(_write_upright(y_title, (HEIGHT - BOTTOM + TOP) / 2))
+        parts.append(write_upright(y_title, (HEIGHT - BOTTOM + TOP) / 2))
     if has_diagonal:
         (x1, y1), (x2, y2) = (at(end, end) for end in (x_ticks[0], x_ticks[-1]))
         parts.append(f'<line class="diagonal" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
@@ -109,6 +103,19 @@ def draw_lines(
         colour = colours[index] if colours else series_colour(index)
         parts.append(_draw_line(name, line, [at(x, y) for x, y in line], colour))
     return "".join([*parts, "</svg>"])
+
+
+def _draw_grid(
+    x_ticks: Sequence[float], y_ticks: Sequence[float], at: Callable[[float, float], tuple[float, float]], left: int
+) -> Iterator[str]:
+    """The lines of a chart's grid, with the numbers of both axes."""
+    for y in y_ticks:
+        _, row = at(x_ticks[0], y)
+        yield f'<line class="grid" x1="{left}" x2="{WIDTH - RIGHT}" y1="{row:.1f}" y2="{row:.1f}"/>'
+        yield f'<text x="{left - 8}" y="{row + 4:.1f}" text-anchor="end">{format_tick(y, y_ticks)}</text>'
+    for x in x_ticks:
+        column, _ = at(x, y_ticks[0])
+        yield f'<text x="{column:.1f}" y="{HEIGHT - 22}" text-anchor="middle">{format_tick(x, x_ticks)}</text>'
 
 
 def draw_scatter(points: Sequence[tuple[str, float, float]], *, x_title: str, y_title: str) -> str:
@@ -125,7 +132,7 @@ def draw_scatter(points: Sequence[tuple[str, float, float]], *, x_title: str, y_
     if not points:
         return ""
     values = [value for _, x, y in points for value in (x, y)]
-    ticks = _choose_ticks(min(values), max(values))
+    ticks = choose_ticks(min(values), max(values))
     side = SIDE - LEFT - RIGHT
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -138,19 +145,20 @@ def draw_scatter(points: Sequence[tuple[str, float, float]], *, x_title: str, y_
     for value in ticks:
         column, row = at(value, value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{LEFT + side}" y1="{row:.1f}" y2="{row:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{_format_tick(value, ticks)}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{row + 4:.1f}" text-anchor="end">{format_tick(value, ticks)}</text>')
         parts.append(
-            f'<text x="{column:.1f}" y="{TOP + side + 18}" text-anchor="middle">{_format_tick(value, ticks)}</text>'
+            f'<text x="{column:.1f}" y="{TOP + side + 18}" text-anchor="middle">{format_tick(value, ticks)}</text>'
         )
     parts.append(f'<line class="diagonal" x1="{LEFT}" y1="{TOP + side}" x2="{LEFT + side}" y2="{TOP}"/>')
     middle = LEFT + side / 2
     parts.append(f'<text x="{middle}" y="{TOP + side + 35}" text-anchor="middle">{html.escape(x_title)}</text>')
-    parts.append(_write_upright(y_title, TOP + side / 2))
+    parts.append(write_upright(y_title, TOP + side / 2))
     parts += [_draw_case(name, x, y, at(x, y)) for name, x, y in points]
     return "".join([*parts, "</svg>"])
 
 
-def _write_upright(text: str, y: float) -> str:
+def write_upright(text: str, y: float) -> str:
+    """Write the title of a y axis, turned by a quarter."""
     turn = f"rotate(-90 12 {y})"
     return f'<text x="12" y="{y}" text-anchor="middle" transform="{turn}">{html.escape(text)}</text>'
 
@@ -177,8 +185,8 @@ def _draw_line(name: str, values: Points, places: Points, colour: str) -> str:
     return polyline + "".join(dots)
 
 
-def _choose_ticks(low: float, high: float) -> list[float]:
-    """Round numbers that cover low to high, at least two."""
+def choose_ticks(low: float, high: float) -> list[float]:
+    """Choose round numbers that cover low to high, at least two."""
     span = (high - low) or abs(high) or 1.0
     rough = span / TICKS
     power = 10.0 ** math.floor(math.log10(rough))
@@ -188,7 +196,8 @@ def _choose_ticks(low: float, high: float) -> list[float]:
     return [round(count * step, 12) for count in range(first, max(last, first + 1) + 1)]
 
 
-def _format_tick(value: float, ticks: Sequence[float]) -> str:
+def format_tick(value: float, ticks: Sequence[float]) -> str:
+    """Format a tick with as many decimals as the step between ticks has."""
     step = ticks[1] - ticks[0]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     exact = decimals if math.isclose(step * 10**decimals, round(step * 10**decimals), rel_tol=1e-6) else decimals + 1

@@ -75,6 +75,8 @@ def tabulate_classes(sources: ReportSources) -> Table:
             key = f"{measure}_{name}"
             row[title.format(setting)] = _format_score(metrics.get(key), bounds.get(key), is_count=measure in COUNTS)
         rows.append(row)
+    if not any(value for row in rows for key, value in row.items() if key != "class"):
+        return Table()
     return make_table(rows, ["class", *dict.fromkeys(key for row in rows for key in row if key != "class")], missing="")
 
 

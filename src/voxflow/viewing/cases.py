@@ -158,14 +158,14 @@ def _encode_channel(
         first = find_ct_window(array[label.array > 0])
     if number and image.geometry.find_axes(native) is None:
         require_place(image.geometry, case.images[min(number, len(case.images) - 1)])
-    shown = resample(Volume(array, image.geometry), grid, fill=float(array.min()), antialias=True)
+    on_grid = resample(Volume(array, image.geometry), grid, fill=float(array.min()), antialias=True)
     return {
         "name": name,
         "unit": unit,
         "steps": round_numbers(steps),
         "windows": [[window.name, *round_numbers((window.low, window.high)), window.is_inverted] for window in windows],
         "window": first,
-        "data": pack(quantise(shown.array, steps)),
+        "data": pack(quantise(on_grid.array, steps)),
     }
 
 
@@ -193,28 +193,22 @@ def measure_classes(case: ViewerCase, masks: Sequence[tuple[str, Volume]], grid:
     counts = [np.bincount(array.ravel()) for array in arrays]
     # How often each value of the first mask meets each of another: all overlaps from one pass.
     meetings = [_count_meetings(arrays[0], array) for array in arrays[1:]]
-    found = sorted({int(value) for count in counts for value in np.flatnonzero(count)} - {0})
+    present_values = sorted({int(value) for count in counts for value in np.flatnonzero(count)} - {0})
     named = {value for values in case.classes.values() for value in values}
-    classes = dict(case.classes) | {f"label {value}": (value,) for value in found if value not in named}
+    classes = dict(case.classes) | {f"label {value}": (value,) for value in present_values if value not in named}
     is_region = any(len(values) > 1 for values in case.classes.values())
     has_label = bool(masks) and masks[0][0] == LABEL
     rows = []
     for number, (name, values) in enumerate(classes.items(), start=1):
         sums = [sum(int(count[value]) for value in values if value < len(count)) for count in counts]
+        overlaps = [sum(meeting.get((a, b), 0) for a in values for b in values) for meeting in meetings]
         is_judged = has_label and (case.labelled is None or name in case.labelled)
-        both = [sum(meeting.get((a, b), 0) for a in values for b in values) for meeting in meetings]
-        rows.append(
-            {
-                "name": name,
-                "values": list(values),
-                "colour": pick_class_colour(number if is_region else values[0]),
-                "ml": [round(total * voxel_ml, 3) for total in sums],
-                "dice": [
-                    round(2 * shared / (sums[0] + total), 4) if is_judged and sums[0] + total else None
-                    for shared, total in zip(both, sums[1:], strict=True)
-                ],
-            }
-        )
+        dice = [
+            round(2 * shared / (sums[0] + total), 4) if is_judged and sums[0] + total else None
+            for shared, total in zip(overlaps, sums[1:], strict=True)
+        ]
+        colour, ml = pick_class_colour(number if is_region else values[0]), [round(n * voxel_ml, 3) for n in sums]
+        rows.append({"name": name, "values": list(values), "colour": colour, "ml": ml, "dice": dice})
     return rows
 
 

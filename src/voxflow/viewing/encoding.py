@@ -82,16 +82,16 @@ def number_values(mask: NDArray[Any]) -> tuple[NDArray[np.uint8], list[int]]:
         >>> numbers.tolist(), values
         ([0, 2, 1, 2], [0, 3, 700])
     """
-    found, counts = np.unique(mask, return_counts=True)
-    values = [int(value) for value in found if value != 0]
+    unique_values, counts = np.unique(mask, return_counts=True)
+    values = [int(value) for value in unique_values if value != 0]
     if len(values) > MOST_VALUES:
-        frequent = {int(value) for value in found[np.argsort(-counts, kind="stable")][:MOST_VALUES]}
+        frequent = {int(value) for value in unique_values[np.argsort(-counts, kind="stable")][:MOST_VALUES]}
         values = [value for value in values if value in frequent]
         values.append(-1)
     numbers = {value: number for number, value in enumerate(values, start=1)}
-    rest = numbers.get(-1, 0)
-    table = np.array([0 if value == 0 else numbers.get(int(value), rest) for value in found], np.uint8)
-    return table[np.searchsorted(found, mask)], [0, *values]
+    fallback = numbers.get(-1, 0)
+    table = np.array([0 if value == 0 else numbers.get(int(value), fallback) for value in unique_values], np.uint8)
+    return table[np.searchsorted(unique_values, mask)], [0, *values]
 
 
 def pack(array: NDArray[np.uint8]) -> str:

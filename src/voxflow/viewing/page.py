@@ -28,7 +28,7 @@ def write_viewer(
     title: str,
     cases: Sequence[ViewerCase],
     *,
-    back: str = "",
+    parent_page: str = "",
     remark: str = "",
     refused: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
@@ -38,7 +38,7 @@ def write_viewer(
         page: the file.
         title: its heading.
         cases: in the order in which they are offered; each is shown as finely as there is room for all.
-        back: address of the page that leads here; empty: none.
+        parent_page: address of the page that leads here; empty: none.
         remark: a sentence below the heading.
         refused: what could not even be read, with the reasons; the first of the failures.
 
@@ -48,32 +48,36 @@ def write_viewer(
     Raises:
         OSError: the page could not be written.
     """
-    most_voxels = max(FEWEST_VOXELS, MOST_VOXELS // max(1, len(cases)))
-    described: list[dict[str, Any]] = []
-    blobs: list[str] = []
-    failures = dict(refused or {})
-    for case in cases:
-        try:
-            encoded = encode_case(case, most_voxels)
-        except (InputError, *LIBRARY_ERRORS, OSError) as error:
-            # Without the path: it may hold a name.
-            failures[case.id] = shorten(str(getattr(error, "message", None) or type(error).__name__))
-            continue
-        for part in (*encoded["channels"], *encoded["layers"]):
-            blobs.append(part["data"])
-            part["data"] = len(blobs) - 1
-        described.append(encoded)
-    content = {"cases": described, "sources": SOURCE_COLOURS}
+    encoded, failures = _encode_cases(cases)
+    failures = dict(refused or {}) | failures
+    parts = [part for case in encoded for part in (*case["channels"], *case["layers"])]
+    blobs = [part["data"] for part in parts]
+    for number, part in enumerate(parts):
+        part["data"] = number
+    content = {"cases": encoded, "sources": SOURCE_COLOURS}
     facts = {
         "title": title,
-        "back": back,
+        "parent_page": parent_page,
         "remark": remark,
         "failures": failures,
-        "count": len(described),
-        "shown": [case["id"] for case in described],
+        "count": len(encoded),
+        "shown": [case["id"] for case in encoded],
         # No text of a case can end the script that holds it.
         "content": json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         "blobs": blobs,
     }
     write_text(page, render_template(TEMPLATE, facts))
     return failures
+
+
+def _encode_cases(cases: Sequence[ViewerCase]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """What the page holds of each case, and of those that can't be shown the reason."""
+    most_voxels = max(FEWEST_VOXELS, MOST_VOXELS // max(1, len(cases)))
+    encoded, failures = [], {}
+    for case in cases:
+        try:
+            encoded.append(encode_case(case, most_voxels))
+        except (InputError, *LIBRARY_ERRORS, OSError) as error:
+            # Without the path: it may hold a name.
+            failures[case.id] = shorten(str(getattr(error, "message", None) or type(error).__name__))
+    return encoded, failures

@@ -81,8 +81,8 @@ def _find_by_name(name: str) -> ViewerInput:
         return _take_converted(ConvertedCases.read(places[name].volumes), name)
     case = find_case(name, [(place.volumes, place.evaluation) for place in places.values()])
     if case is None:
-        known = f"; workspaces: {', '.join(sorted(places))}" if places else ""
-        raise DataError(f"{name!r} is no file, no folder, no workspace and no case of one{known}")
+        hint = f"; workspaces: {', '.join(sorted(places))}" if places else ""
+        raise DataError(f"{name!r} is no file, no folder, no workspace and no case of one{hint}")
     return ViewerInput(name, (case,))
 
 
