@@ -129,6 +129,40 @@ def test_a_case_that_can_not_be_drawn_from_is_named_or_replaced(capsys: pytest.C
     assert "another case takes its place" in capsys.readouterr().err
 
 
+def test_a_batch_that_a_device_can_not_make_is_made_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batches = make_batches(TURN, FLIP)
+    on_device = place(batches, gpu_cache_mb=100)
+    apply_tail, failures = Chain.apply_tail, [RuntimeError("no such kernel"), torch.OutOfMemoryError("full")]
+
+    def fail(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop(0)
+        return apply_tail(*arguments)
+
+    monkeypatch.setattr(Chain, "apply_tail", fail)
+    for expected, batch in zip(batches.iterate_epoch(1), on_device.iterate_epoch(1), strict=True):
+        assert batch.cases == expected.cases
+        torch.testing.assert_close(batch.image, expected.image, rtol=1e-4, atol=1e-4)
+    said = capsys.readouterr().err
+    assert "RuntimeError: no such kernel" in said
+    assert "OutOfMemoryError: full" in said
+    assert on_device.augmenter is not None
+    assert not on_device.augmenter.cases.count
+
+
+def test_a_case_that_can_not_be_changed_is_named_or_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    store = make_store()
+    store[3]["label"] = np.concatenate([store[3]["label"]] * 2)
+    regions = {"name": "ConvertToRegions", "args": {"fields": "label", "regions": {"organ": [1]}}}
+    with pytest.raises(DataError, match="case 3: ValueError: a label map has one channel, received 2"):
+        list(place(make_batches(FLIP, regions, store=store)).iterate_epoch(1))
+    epoch = list(place(make_batches(FLIP, regions, store=store, skip=True)).iterate_epoch(1))
+    assert "3" not in {case for batch in epoch for case in batch.cases}
+    assert "another case takes its place" in capsys.readouterr().err
+
+
 def test_whole_images_of_different_size_are_refused_with_their_cases() -> None:
     store = [*make_store(1), *make_store(1, (12, 14, 8))]
     batches = make_batches(FLIP, store=store)

@@ -157,29 +157,32 @@ class Batches:
 
     def _make_batch(self, cases: list[int], seed: tuple[int, ...], first_place: int) -> Batch:
         seeds = [(case, (*seed, place)) for place, case in enumerate(cases, first_place)]
-        if self.augmenter is not None:
-            return self._make_on_device(self.augmenter, seeds)
-        samples = [sample for case, place in seeds for sample in self._try_case(case, place, self._draw_patches)]
+        if self.augmenter is None:
+            return self._make_on_processor(seeds)
+        return self._make_on_device(self.augmenter, seeds)
+
+    def _make_on_processor(self, seeds: list[tuple[int, tuple[int, ...]]]) -> Batch:
+        samples = [sample for case, seed in seeds for sample in self._try_case(case, seed, self._draw_patches)]
         batch = collate(samples, self.pipeline.output_crop_size)
         if not self.pin:
             return batch
         return Batch(batch.image.pin_memory(), batch.label.pin_memory(), batch.cases)
 
     def _make_on_device(self, augmenter: DeviceAugmenter, seeds: list[tuple[int, tuple[int, ...]]]) -> Batch:
-        import torch
-
         drawn = [self._try_case(case, seed, augmenter.draw) for case, seed in seeds]
         names = tuple(case.name for case in drawn for _ in case.draws)
         try:
             fields, ready = augmenter.apply(drawn, epoch=seeds[0][1][1])
-        except (torch.OutOfMemoryError, DataError):
-            raise
-        except Exception as error:
-            cases = ", ".join(dict.fromkeys(names))
-            raise DataError(f"case(s) {cases}: {type(error).__name__}: {error}") from error
-        for name, items in fields.items():
-            _require_one_shape(name, {tuple(item.shape) for item in items}, names)
-        return Batch(fields["image"], fields["label"], names, ready)
+            for name, items in fields.items():
+                _require_one_shape(name, {tuple(item.shape) for item in items}, names)
+            return Batch(fields["image"], fields["label"], names, ready)
+        except (RuntimeError, ValueError, TypeError, LookupError, DataError) as error:
+            augmenter.make_room_after(error)
+            fault = f"{type(error).__name__}: {error}"
+        # There a bad case is named, or replaced where that is allowed.
+        batch = self._make_on_processor(seeds)
+        say(f"warning: a batch was made on the processor (cases {', '.join(dict.fromkeys(names))}): {fault}")
+        return batch
 
     def _draw_patches(self, index: int, rng: np.random.Generator, epoch: int) -> list[Sample]:
         return self.chain.run_tail(self.store[index], rng, epoch)

@@ -200,6 +200,17 @@ class DeviceAugmenter:
             fields = {name: self._fit(batch.gather(name)) for name in self._fields}
             return fields, None if stream is None else stream.record_event()
 
+    def make_room_after(self, error: BaseException) -> None:
+        """Give up the cases that are kept on the device, if an error says that its memory is too small."""
+        import torch
+
+        if isinstance(error, torch.OutOfMemoryError):
+            # What the failed attempt held hangs on the frames of its traceback.
+            error.__traceback__ = None
+            self._cases.release()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
     @contextlib.contextmanager
     def _use_stream(self) -> Iterator[Any]:
         """Work beside what the network computes; on a GPU alone."""

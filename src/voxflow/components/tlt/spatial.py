@@ -72,7 +72,7 @@ class NPRandomZoom3D(RandomZoom):
 
     Attributes:
         data_format: accepted; arrays here have their channels first.
-        use_gpu: accepted; patches are magnified on the processor, while the GPU trains.
+        use_gpu: accepted; where patches are magnified is said by ``augment_on`` of the key ``train`` in params.yaml.
         keep_size: the shape stays; else, as by default, it grows and shrinks with the factor.
     """
 
