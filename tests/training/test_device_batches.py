@@ -248,3 +248,30 @@ def test_a_step_waits_for_the_batch_that_another_stream_makes(monkeypatch: pytes
     assert image.is_contiguous(memory_format=torch.channels_last_3d)
     Batch(batch.image, batch.label, ("a",)).copy_to(CPU, torch.contiguous_format)
     assert len(calls) == 3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cache", [0, 1000])
+def test_a_gpu_makes_the_same_batches_and_is_not_waited_for(cache: int) -> None:
+    batches = make_batches(TURN, FLIP, NOISE, BRIGHT)
+    on_device = place_batches(batches, TrainOptions(gpu_cache_mb=cache), torch.device("cuda", 0), threads=2)
+    assert on_device.augmenter is not None
+    assert len(list(on_device.iterate_epoch(1))) == on_device.steps
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        epoch = list(on_device.iterate_epoch(2))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for expected, batch in zip(batches.iterate_epoch(2), epoch, strict=True):
+        assert batch.ready is not None
+        batch.ready.synchronize()
+        torch.testing.assert_close(batch.image.cpu(), expected.image, rtol=1e-3, atol=1e-3)
+        assert (batch.label.cpu() != expected.label).float().mean() < 0.005
+
+
+@pytest.mark.gpu
+def test_a_training_on_a_gpu_learns_what_one_on_a_processor_does(run: Any) -> None:
+    on_processor = run("processor")
+    on_gpu = run("gpu", accelerator="cuda", deterministic=True)
+    assert on_gpu[0] == pytest.approx(on_processor[0], rel=0.02)
+    assert on_gpu == run("again", accelerator="cuda", deterministic=True)
