@@ -15,8 +15,6 @@ def test_levels_answer_in_training_only() -> None:
     image = torch.zeros(2, 1, 16, 16, 8)
     assert [answer.shape[2:] for answer in network.train()(image)] == [(16, 16, 8), (8, 8, 4)]
     assert network.eval()(image).shape == (2, 3, 16, 16, 8)
-    setattr(network, "answers_levels", False)  # noqa: B010 (torch types attributes of a module as tensors)
-    assert network.train()(image).shape == (2, 3, 16, 16, 8)
     assert not hasattr(build_network(Component(name="PlainUnet", args=ARGS)), "heads")
 
 

@@ -96,6 +96,7 @@ NEVER_EXACT: dict[str, dict[str, Any]] = {
     "ScaleShiftIntensity": {"fields": "image"},
     "AugmentIntensityRandomScaleShift": {"fields": "image"},
     "AdjustContrast": {"fields": "image"},
+    "RandomAppearance": {"fields": "image"},
     "SplitBasedOnLabel": {"field": "label", "label_names": ["a", "b"]},
     "SplitAcrossChannels": {"field": "label", "channel_names": ["a", "b"]},
     "ScaleByResolution": {"fields": "image", "target_resolution": [1, 1, 1]},

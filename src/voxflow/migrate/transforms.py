@@ -150,6 +150,33 @@ def _noise(args: Args, facts: Facts) -> Translation:
     return exact(noise) if "magnitude" in args else approximate("MONAI draws the deviation, not the variance", noise)
 
 
+@translator("transform", "RandomAppearance")
+def _appearance(args: Args, facts: Facts) -> Translation:
+    """MONAI's own transforms for the changes that nnU-Net makes, in its order."""
+    keys, strength = list_fields(args), args.get("strength", 1.0)
+    if not strength:
+        return exact()
+
+    def change(name: str, probability: float, **values: Any) -> Node:
+        return node(name, keys=keys, prob=probability * strength, **values)
+
+    def spread(low: float, high: float) -> list[float]:
+        return [1 + (low - 1) * strength, 1 + (high - 1) * strength]
+
+    sigmas = {f"sigma_{axis}": [0.5, 1.0] for axis in "xyz"[: facts.spatial_dims]}
+    exponents = {"gamma": spread(0.7, 1.5), "retain_stats": True}
+    return approximate(
+        "MONAI changes all channels alike, and the contrast about zero",
+        change("RandGaussianNoised", 0.1, std=0.1 * strength),
+        change("RandGaussianSmoothd", 0.2, **sigmas),
+        change("RandScaleIntensityd", 0.15, factors=0.25 * strength),
+        change("RandScaleIntensityd", 0.15, factors=0.25 * strength),
+        change("RandSimulateLowResolutiond", 0.25, zoom_range=spread(0.5, 1.0)),
+        change("RandAdjustContrastd", 0.1, invert_image=True, **exponents),
+        change("RandAdjustContrastd", 0.3, **exponents),
+    )
+
+
 @translator("transform", "AdjustContrast")
 def _contrast(args: Args, facts: Facts) -> Translation:
     del facts

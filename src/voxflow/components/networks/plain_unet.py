@@ -94,13 +94,14 @@ class PlainUnetNetwork(Network):
             "down": list(self.down or (1,) + (2,) * below),
             "up": list(self.up or (1,) + (2,) * (below - 1)),
             "norm": self.norm,
-            **({"supervised": self.supervised} if self.supervised else {}),
         }
 
     def build(self) -> torch.nn.Module:
         """Build it."""
         from voxflow.components.networks.modules.plain_unet import PlainUnet
+        from voxflow.components.networks.modules.supervised_unet import SupervisedUnet
 
-        network = PlainUnet(self.in_channels or 1, self.num_classes or 1, **self.layout)
-        network.answers_levels = self.deep_supervision
-        return network
+        channels = self.in_channels or 1, self.num_classes or 1
+        if self.supervised:
+            return SupervisedUnet(*channels, supervised=self.supervised, **self.layout)
+        return PlainUnet(*channels, **self.layout)

@@ -27,10 +27,6 @@ class PlainUnet(nn.Module):
         down: convolutions of each level on the way down.
         up: convolutions of each level but the deepest on the way up, finest first.
         norm: "batch" or "instance".
-        supervised: number of levels below the finest that can answer, too.
-
-    Attributes:
-        answers_levels: in training mode, all of these answer.
     """
 
     def __init__(
@@ -44,7 +40,6 @@ class PlainUnet(nn.Module):
         down: Sequence[int],
         up: Sequence[int],
         norm: str,
-        supervised: int = 0,
     ) -> None:
         super().__init__()
         # A configuration hands lists.
@@ -59,18 +54,14 @@ class PlainUnet(nn.Module):
         )
         self.up = nn.ModuleList(_level(2 * filters[n], filters[n], sizes[n], up[n], norm=norm) for n in coarse)
         self.head = nn.Conv3d(filters[0], classes, 1)
-        if supervised:
-            self.heads = nn.ModuleList(nn.Conv3d(filters[n], classes, 1) for n in range(1, supervised + 1))
-        self.supervised = supervised
-        self.answers_levels = False
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.kaiming_normal_(module.weight, a=LEAK)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Return logits; in training mode with ``answers_levels`` a list of those of each level, finest first.
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits.
 
         Args:
             image: (batch, channel, i, j, k); each size a multiple of the total stride.
@@ -83,14 +74,10 @@ class PlainUnet(nn.Module):
         for level in self.down:
             features = level(features)
             skips.append(features)
-        coarse: list[torch.Tensor] = []
         for number, (rise, level) in enumerate(zip(self.rise, self.up, strict=True)):
             features = level(torch.cat((skips[len(skips) - 2 - number], rise(features)), 1))
-            place = len(self.up) - 1 - number
-            if self.training and self.answers_levels and 0 < place <= self.supervised:
-                coarse.insert(0, self.heads[place - 1](features))
         answer: torch.Tensor = self.head(features)
-        return [answer, *coarse] if coarse else answer
+        return answer
 
 
 def _step(values: Sequence[int]) -> Step:
