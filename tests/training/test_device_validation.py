@@ -117,5 +117,5 @@ def test_a_long_training_on_a_gpu_is_compiled(monkeypatch: pytest.MonkeyPatch) -
 def test_nothing_is_started_on_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = SimpleNamespace(benchmark="as it was")
     monkeypatch.setattr(torch.backends, "cudnn", flags)
-    start_gpu(torch.device("cpu"), searches=True)
+    start_gpu(torch.device("cpu"), TrainOptions(), fixed_shapes=True)
     assert flags.benchmark == "as it was"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import logging
 import os
 import random
@@ -142,18 +143,20 @@ def pays_to_compile(options: TrainOptions, device: torch.device, steps: int, siz
     return True
 
 
-def start_gpu(device: torch.device, *, searches: bool) -> None:
+def start_gpu(device: torch.device, options: TrainOptions, *, fixed_shapes: bool) -> None:
     """Start what a GPU's first step would wait for, in a thread, while cases are read: its context and its libraries.
 
     Args:
         device: on a processor nothing is done.
-        searches: let cuDNN try several kernels for each shape, which pays where shapes repeat.
+        options: whether all must repeat itself bit for bit, and whether the network may be compiled.
+        fixed_shapes: cuDNN then tries several kernels for each, unless they must be the same each time.
     """
     if device.type != "cuda":
         return
     import torch
 
-    torch.backends.cudnn.benchmark = searches
+    torch.backends.cudnn.benchmark = fixed_shapes and not options.deterministic
+    may_compile = options.compile is True or (options.compile == "auto" and not options.deterministic)
 
     def start() -> None:
         # Nothing here may end a training: what fails will fail again where it is needed.
@@ -161,6 +164,8 @@ def start_gpu(device: torch.device, *, searches: bool) -> None:
             values = torch.ones(1, 1, 8, 8, 8, device=device)
             torch.nn.functional.conv3d(values, values[..., :1, :1, :1])
             torch.cuda.synchronize(device)
+            if may_compile:
+                importlib.import_module("torch._inductor.compile_fx")
 
     threading.Thread(target=start, daemon=True).start()
 

@@ -84,7 +84,7 @@ def train(
     if options.accelerator == "cpu" or not has_gpu():
         keep_memory()
     fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
-    start_gpu(fabric.device, searches=plan.has_fixed_shapes and not options.deterministic)
+    start_gpu(fabric.device, options, fixed_shapes=plan.has_fixed_shapes)
     world = World.open(fabric, options.peer_timeout_minutes)
     with world.watch_partners(), contextlib.ExitStack() as stack:
         identity = digest_training(workflow, [*training, *validation], options, facts)

@@ -78,8 +78,6 @@ def try_steps(
         ConfigError: the workflow does not fit the data.
         DataError: cases are missing or can't be used.
     """
-    import torch
-
     share_cores()
     plan, training, validation = plan_training_data(workflow, datalist, facts)
     precision = choose_precision(options, workflow.globals.use_amp)
@@ -87,7 +85,7 @@ def try_steps(
     if not on_gpu:
         keep_memory()
     fabric, world = open_fabric(options, precision), World()
-    start_gpu(fabric.device, searches=plan.has_fixed_shapes and not options.deterministic)
+    start_gpu(fabric.device, options, fixed_shapes=plan.has_fixed_shapes)
     trial_cases = training[: max(CASES, plan.train_pipeline.cases_per_step)]
     batches, validation_store = prepare_data(plan, (trial_cases, []), options, world, seed=0)
     batches = place_batches(batches, options, fabric.device, count_threads(options))
@@ -112,20 +110,19 @@ def try_steps(
         steps_an_epoch=-(-len(plan.train_pipeline.window(len(training), 1)) // cases_per_step),
         cache_gb=statistics.fmean(files) * (len(training) + len(validation)) / GB,
         memory_gb=_measure_peak_memory() / GB,
-        gpu_memory_gb=(torch.cuda.max_memory_reserved() + _count_cases_to_come(batches, len(training))) / GB
-        if on_gpu
-        else 0.0,
+        gpu_memory_gb=_measure_gpu_memory(batches, len(training)) / GB if on_gpu else 0.0,
         precision=precision,
         parameters=sum(parameter.numel() for parameter in loop.bare_network.parameters()),
     )
 
 
-def _count_cases_to_come(batches: Batches, count: int) -> int:
-    """Bytes of a GPU's memory that the cases will take that were not tried."""
-    if batches.augmenter is None:
-        return 0
-    cases = batches.augmenter.cases
-    return cases.forecast_bytes(count) - cases.used_bytes
+def _measure_gpu_memory(batches: Batches, count: int) -> int:
+    """The most bytes that torch held of a GPU's memory, and what the cases will take that were not tried."""
+    import torch
+
+    peak = torch.cuda.max_memory_reserved()
+    cases = batches.augmenter.cases if batches.augmenter is not None else None
+    return peak if cases is None else peak + cases.forecast_bytes(count) - cases.used_bytes
 
 
 def _time_steps(loop: TrainingLoop, batches: Batches, steps: int) -> list[float]:
