@@ -72,6 +72,10 @@ class ConvertCommand(Command):
             "--spacing-tolerance-mm", type=float, metavar="MM", help="tolerance of the slices' positions (default: 0.1)"
         )
         parser.add_argument("--min-slices", type=int, metavar="N", help="fewest slices of a volume (default: 3)")
+        threshold = (
+            "from which value on a voxel of a probability map is of the class (default: such labels are refused)"
+        )
+        parser.add_argument("--label-threshold", type=float, metavar="VALUE", help=threshold)
         for flag, choices, subject in CHOICES:
             parser.add_argument(f"--{flag}", choices=choices, help=f"{subject} (default: {choices[0]})")
         channels = "which series are the channels of a case: YAML, such as {T1: {description: t1}}, or a file of it"
