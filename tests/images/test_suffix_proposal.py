@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.dicom.test_channel_cases import make_study
 from tests.images.test_suffix_channels import convert, read_values, write
 from voxflow.cli.main import main
+from voxflow.dicom import propose_channels
 from voxflow.images import list_files, propose_suffixes
 
 if TYPE_CHECKING:
@@ -72,6 +74,25 @@ def test_a_new_workspace_states_the_ends_and_its_cases_are_converted(
     assert rules == {"CT": {"suffix": "_ct"}, "PET": {"suffix": "_pet"}}
     cases, _, target = convert(tmp_path / "in", rules)
     assert [read_values(target, row) for row in cases] == [[7, 8, 1], [7, 8, 1]]
+
+
+def test_rules_for_series_say_what_the_files_beside_them_end_in(tmp_path: Path) -> None:
+    for number in (1, 2):
+        make_study(tmp_path / "in", number)
+    write_source(tmp_path / "in/files")
+    proposal = propose_channels(tmp_path / "in")
+    assert proposal is not None
+    expected = {"CT": {"modality": "CT", "suffix": "_ct"}, "PET": {"modality": "PT", "suffix": "_pet"}}
+    assert dict(proposal.rules) == expected
+    assert (
+        "2 cases of files beside them have the same channels, by the ends of their names: _ct, _pet"
+        in proposal.lines[-1]
+    )
+    cases, _, _ = convert(tmp_path / "in", expected)
+    assert len(cases) == 4
+    without = propose_channels(tmp_path / "in", of_files=False)
+    assert without is not None
+    assert dict(without.rules) == {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}
 
 
 @pytest.mark.parametrize("arguments", [["--template", "segmentation_ct"], ["--template", "auto", "--layout", "none"]])

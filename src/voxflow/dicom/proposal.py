@@ -82,8 +82,8 @@ def propose_channels(source: Path, *, of_files: bool = True) -> ChannelProposal 
     """Look through a folder, and propose rules for the series that most of its studies have.
 
     Args:
-        source: the folder; where it holds DICOM, other files count nothing.
-        of_files: look at the names of other files, where it holds no DICOM.
+        source: the folder.
+        of_files: look at the names of files that are no DICOM, too.
 
     Returns:
         None where no study has several volumes in DICOM, or no two files are channels of a case by the ends of their
@@ -100,11 +100,26 @@ def propose_channels(source: Path, *, of_files: bool = True) -> ChannelProposal 
     if not any(len(series) > 1 for series in studies.values()):
         return None
     proposal = _propose(list(studies.values()), source)
+    if of_files:
+        proposal = _add_suffixes(proposal, source, scan.other_files)
     labels = [part.first.path for part in parts if part.kind == "label" and part.first.modality == "SEG"]
     if not any(map(_segments_overlap, labels)):
         return proposal
     line = "  segments of its DICOM SEG overlap: `overlap: regions` keeps each of them whole"
     return replace(proposal, lines=(*proposal.lines, line), has_overlaps=True)
+
+
+def _add_suffixes(proposal: ChannelProposal, source: Path, files: Sequence[Path]) -> ChannelProposal:
+    """Let rules for series say, too, what the files of the same channels beside them end in."""
+    of_files = propose_suffixes(source, files) if proposal.rules else None
+    if of_files is None or of_files.suffixes.keys() != proposal.rules.keys():
+        return proposal
+    rules = {name: {**rule, "suffix": of_files.suffixes[name]} for name, rule in proposal.rules.items()}
+    ends = ", ".join(of_files.suffixes[name] for name in rules)
+    line = (
+        f"  {of_files.matching} cases of files beside them have the same channels, by the ends of their names: {ends}"
+    )
+    return replace(proposal, rules=rules, lines=(*proposal.lines, line))
 
 
 def _propose_suffixes(source: Path, files: Sequence[Path]) -> ChannelProposal | None:
