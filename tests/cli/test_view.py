@@ -96,6 +96,14 @@ def test_dicom_is_converted_with_the_labels_drawn_on_it(capsys: pytest.CaptureFi
     )
 
 
+def test_a_folder_of_dicom_and_other_images_loses_neither_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    write_abdominal_ct(Path("both/dicom"), 6, 1)
+    write_radiograph(Path("both/picture.png"), np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8))
+    assert main(["view", "both", "--out", str(PAGE)]) == 3
+    cases = read_content()["cases"]
+    assert len(cases) == 7 or "picture" in capsys.readouterr().err
+
+
 def test_a_case_and_a_workspace_are_found_by_name() -> None:
     write_volumes(cases=3)
     Path("params.yaml").write_text("workspaces:\n  demo: {task: segmentation, source: raw}\n")

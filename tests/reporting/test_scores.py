@@ -32,7 +32,7 @@ def test_classes_stand_against_measures_with_their_units(sources: ReportSources)
     table = tabulate_classes(sources)
     assert dict(zip(table.columns, table.rows[0], strict=True)) == {
         "class": "spleen",
-        "Dice": "0.850 (0.810 to 0.910)",
+        "Dice": "0.850 (0.810\xa0to\xa00.910)",
         "surface Dice at 1.5 mm": "0.900",
         "95 % Hausdorff distance, mm": "4.500",
         "volume error, ml": "-3.250",

@@ -67,5 +67,6 @@ class ViewCommand(Command):
             raise DataError("no image of it can be shown", path=Path(self.source))
         is_open = self.out is None and webbrowser.open(page.absolute().as_uri())
         hint = "" if is_open else " (open it in a browser)"
-        say(f"view: {count} case(s), {page.stat().st_size / 1e6:.1f} MB → {page}{hint}")
+        remark = f" ({content.remark})" if content.remark else ""
+        say(f"view: {count} case(s){remark}, {page.stat().st_size / 1e6:.1f} MB → {page}{hint}")
         return EXIT_SOME_FAILED if failures else EXIT_OK

@@ -37,7 +37,7 @@ RANKINGS = {
 }
 COUNTS = ("missed", "invented", "empty", "cases")
 FEW_CASES = 10  # of either kind: the interval of an AUC is then wider than most differences between models
-STRIP_WIDTH, ROW_HEIGHT, NAME_WIDTH, MARGIN = 640, 30, 150, 12
+STRIP_WIDTH, ROW_HEIGHT, NAME_WIDTH, MARGIN = 440, 26, 110, 12
 MOST_STRIPS = 40
 
 
@@ -106,7 +106,8 @@ def _format_score(value: Any, bounds: Sequence[float] | None, *, is_count: bool)
     if is_count:
         return f"{value:.0f}"
     text = f"{value:.3f}"
-    return f"{text} ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else text
+    # With spaces that do not break: a line may end before the bracket alone.
+    return f"{text} ({bounds[0]:.3f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{bounds[1]:.3f})" if bounds else text
 
 
 def draw_dice_strips(sources: ReportSources) -> tuple[Chart, ...]:
@@ -149,20 +150,20 @@ def _draw_axis(height: int) -> Iterator[str]:
 def _draw_strip(
     name: str, dots: Sequence[tuple[str, float]], number: int, colour: str, viewer_cases: Sequence[str]
 ) -> Iterator[str]:
-    y = ROW_HEIGHT * number + 20
-    short = name if len(name) <= 20 else f"{name[:18]}…"
+    y = ROW_HEIGHT * number + 17
+    short = name if len(name) <= 15 else f"{name[:14]}…"
     yield f'<text x="{NAME_WIDTH - 10}" y="{y + 4}" text-anchor="end">{html.escape(short)}</text>'
     for case, dice in dots:
         tooltip = html.escape(f"{case}, {name}: {dice:.3f}")
         dot = (
-            f'<circle cx="{_place(dice):.1f}" cy="{y}" r="5.5" style="fill: {colour}" fill-opacity="0.7">'
+            f'<circle cx="{_place(dice):.1f}" cy="{y}" r="5" style="fill: {colour}" fill-opacity="0.7">'
             f"<title>{tooltip}</title></circle>"
         )
         # The table of cases has the same links for a keyboard.
         address = f"viewer.html#{quote(case)}"
         yield f'<a href="{address}" tabindex="-1">{dot}</a>' if case in viewer_cases else dot
     middle = sorted(dice for _, dice in dots)[len(dots) // 2]
-    yield f'<line class="median" x1="{_place(middle):.1f}" x2="{_place(middle):.1f}" y1="{y - 11}" y2="{y + 11}"/>'
+    yield f'<line class="median" x1="{_place(middle):.1f}" x2="{_place(middle):.1f}" y1="{y - 10}" y2="{y + 10}"/>'
 
 
 def _read_summary(sources: ReportSources) -> dict[str, Any]:

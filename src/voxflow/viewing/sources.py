@@ -66,7 +66,8 @@ def find_viewer_cases(source: str, mask: Path | None, modality: str, scratch: Pa
     if (path / "cases.csv").is_file() and mask is None:
         return _take_converted(ConvertedCases.read(path), path.name)
     files = [path] if path.is_file() and _is_image(path) else _list_images(path)
-    if files:
+    # A folder with both is converted as a whole, which lists what it does not take.
+    if files and not _holds_dicom(path):
         return _take_files(path, files, mask, modality)
     return _take_dicom(path, mask, scratch)
 
@@ -155,6 +156,16 @@ def _list_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in list_files(folder) if _is_image(path) and not path.name.startswith("."))
+
+
+def _holds_dicom(folder: Path) -> bool:
+    """Whether a file below the folder begins as DICOM files do (PS3.10 7.1)."""
+    for path in list_files(folder) if folder.is_dir() else ():
+        if not _is_image(path) and path.is_file():
+            with path.open("rb") as stream:
+                if stream.read(132)[128:] == b"DICM":
+                    return True
+    return False
 
 
 def _is_image(path: Path) -> bool:

@@ -86,6 +86,7 @@ function fillControls() {
   fillWindows();
   byId("layer-switches").replaceChildren(...current.layers.map(makeSwitch));
   for (const [name, plane] of Object.entries(PLANES)) byId(`${name}-slice`).max = current.size[plane.axis] - 1;
+  for (const element of document.querySelectorAll(".masks")) element.hidden = !current.layers.length;
   byId("planes").classList.toggle("flat", current.flat);
   document.querySelector(".tabs").classList.toggle("flat", current.flat);
   byId("notes").replaceChildren(...current.notes.map((note) => makeElement("p", { textContent: note })));
