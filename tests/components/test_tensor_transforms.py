@@ -124,6 +124,20 @@ def test_the_same_draw_gives_the_same_patch(name: str, args: dict[str, Any]) -> 
     assert changed
 
 
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+def test_nothing_waits_for_the_device(name: str) -> None:
+    """Of a tensor without content nobody can read a value, as nobody should of one that a GPU still computes."""
+    chain = Chain.build([Component(name=name, args=ARGUMENTS[name][0])])
+    for seed in range(3):
+        sample = chain.run_head(make_case(seed))
+        draws = chain.draw_tail(sample, np.random.default_rng(seed))
+        items = {key: [torch.from_numpy(sample[key])] * len(draws) for key in ("image", "label")}
+        batch = chain.apply_tail(TensorBatch(items, torch.device("meta")), draws)
+        arrays = chain.run_tail(sample, np.random.default_rng(seed))
+        for key in items:
+            assert tuple(batch.gather(key)[0].shape) == arrays[0][key].shape
+
+
 def test_every_random_transform_of_the_registry_is_compared() -> None:
     names = [
         canonical_name(name, dialect) for dialect in DIALECTS for name in list_component_names("transform", dialect)

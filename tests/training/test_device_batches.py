@@ -68,6 +68,15 @@ def test_an_epoch_is_the_same_wherever_it_is_made(workers: int, cache: int | Non
             assert batch.label.dtype == expected.label.dtype
 
 
+def test_making_a_batch_waits_for_no_device() -> None:
+    """Of a tensor without content nobody can read a value, as nobody should of one that a GPU still computes."""
+    batches = make_batches(TURN, FLIP, NOISE, BRIGHT)
+    on_device = place_batches(batches, TrainOptions(augment_on="device"), torch.device("meta"), threads=2)
+    for batch in on_device.iterate_epoch(1):
+        assert batch.image.device.type == batch.label.device.type == "meta"
+        assert batch.image.shape == (2, 2, *SIZE)
+
+
 def test_cases_are_kept_as_long_as_there_is_room() -> None:
     store = make_store(6, (64, 64, 16))
     size = store[0]["image"].nbytes + store[0]["label"].nbytes

@@ -54,11 +54,9 @@ def gather_items(items: Items, device: torch.device) -> Items:
 
 def bring_to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy a tensor to a device if it is not there; to a GPU in the background, from page-locked memory."""
-    if tensor.device == device:
-        return tensor
-    if device.type == "cuda":
-        return tensor.contiguous().pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    if device.type != "cuda" or tensor.device.type == "cuda":
+        return tensor.to(device)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def upload(values: NDArray[Any], device: torch.device) -> torch.Tensor:
