@@ -5,6 +5,7 @@ Files that a user names may be called after a patient, so that the page numbers 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,7 +142,10 @@ def _take_dicom(source: Path, mask: Path | None, scratch: Path) -> ViewerInput:
     rows = read_rows(scratch / "volumes/conversion.csv") or []
     refused = {f"series {row['series']}": row.get("reason", "") for row in rows if row.get("verdict") == "quarantined"}
     cases = tuple(converted.open_case(name, masks) for name in list(converted.rows)[:MOST_CASES])
-    return ViewerInput("DICOM", cases, refused=refused, remark=_say_first(len(converted.rows)))
+    skipped = Counter(row.get("reason", "") for row in rows if row.get("verdict") == "skipped")
+    reasons = "; ".join(f"{count} {reason}" for reason, count in skipped.items())
+    remarks = (_say_first(len(converted.rows)), f"skipped: {reasons}" if reasons else "")
+    return ViewerInput("DICOM", cases, refused=refused, remark=", ".join(filter(None, remarks)))
 
 
 def _gather(folder: Path, sources: Sequence[Path]) -> Path:
