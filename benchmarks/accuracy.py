@@ -147,7 +147,7 @@ class Comparison:
         for stage in ("train", "export", "evaluate"):
             self.run_stage(stage)
         models = self.work / "mmars" / self.name / "models"
-        trained = json.loads((self.work / "data/metrics" / self.name / "train.json").read_text())
+        trained = json.loads((self.work / "mmars" / self.name / "models/train.json").read_text())
         with (models / "curves.csv").open(newline="") as stream:
             curve = [dict(row) for row in csv.DictReader(stream)]
         return {"seconds": trained["seconds"], "steps": trained["steps"], "curve": curve, **self._read_scores()}

@@ -14,6 +14,7 @@ from tasks.common import bundle_infer
 from tasks.common.bundle import is_bundle
 from tasks.common.cross_validation import read_scores, summarise, write_comparison
 from tasks.common.folds import main
+from tasks.common.scores import write_plots, write_scores
 from voxflow.datalist import Datalist
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
@@ -62,7 +63,10 @@ def run(stage: Stage) -> int:
     if is_bundle(stage):
         return bundle_infer.evaluate(stage)
     options = stage.options(EvaluateOptions)
-    return _evaluate_trained(stage, list_labelled_cases(stage, options.key), options, part="test")
+    code = _evaluate_trained(stage, list_labelled_cases(stage, options.key), options, part="test")
+    write_scores(stage, json.loads(stage.metrics.read_text(encoding="utf-8")))
+    write_plots(stage, stage.evaluation / "test")
+    return code
 
 
 def run_fold(stage: FoldStage) -> int:
@@ -103,6 +107,7 @@ def run_ensemble(stage: EnsembleStage) -> int:
         summary = summarise(scores)
         table = write_comparison(stage, scores, summary, unseen)
         write_json(stage.metrics, unseen | summary)
+        write_scores(stage, unseen, prefix="ensemble_")
         tracker.log_metrics(summary)
         tracker.log_artifact(table)
         if stage.task == "segmentation" and options.clean.does_nothing:

@@ -66,7 +66,7 @@ def run(stage: Stage) -> int:
         tracker.log_metrics(result.to_tracked_metrics())
         if result.ending == "interrupted":
             tracker.mark_interrupted()
-    write_json(stage.metrics, numbers)
+    write_json(stage.models / "train.json", numbers)
     say(f"train {stage.title}: {result.summary()} → {out}")
     return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
 

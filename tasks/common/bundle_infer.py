@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.common.bundle import bundle_folder, list_labelled_items, read_bundle_options
+from tasks.common.scores import write_plots, write_scores
 from voxflow.bundle import evaluate_bundle, infer_bundle
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
@@ -38,6 +39,9 @@ def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
         with atomic_directory(stage.evaluation / part) as out:
             result = evaluate_bundle(bundle_folder(stage), stage.models / "train", out, options, data=data)
         _record(stage, result, tracker, part)
+    if part == "test":
+        write_scores(stage, result.numbers)
+        write_plots(stage, stage.evaluation / part)
     score = f"{result.key_metric} {result.numbers[result.key_metric]:.4f}" if result.key_metric else "no metric"
     say(f"evaluate {stage.title}: {score} on {result.numbers['cases']:g} cases → {stage.evaluation / part}")
     return EXIT_SOME_FAILED if result.failures else EXIT_OK

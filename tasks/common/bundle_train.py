@@ -40,7 +40,7 @@ def train(stage: Stage) -> int:
         tracker.log_metrics({f"{kinds[name]}/{name}": value for name, value in result.numbers.items()})
         if result.is_interrupted:
             tracker.mark_interrupted()
-    write_json(stage.metrics, result.numbers)
+    write_json(stage.models / "train.json", result.numbers)
     best = f", best {result.key_metric} {result.numbers[result.key_metric]:.4f}" if result.key_metric else ""
     ended = " (interrupted)" if result.is_interrupted else ""
     summary = f"{result.numbers['epochs']:g} epochs{ended} of the bundle's own training{best}"

@@ -93,7 +93,7 @@ def test_predictions_have_a_row_a_case_and_the_old_name_links_to_them(repository
 def test_metrics_and_plots_show(repository: Repository, workspace: str, key: str) -> None:
     metrics = json.loads(repository.run("dvc", "metrics", "show", "--json").stdout)
     files = metrics[""]["data"]
-    assert key in files[f"data/metrics/{workspace}/evaluate.json"]["data"]
+    assert key.removeprefix("mean_") in files[f"data/metrics/{workspace}/scores.json"]["data"][workspace]
     repository.run("dvc", "plots", "show", "--out", "plots-page")
     assert workspace in repository.read("plots-page/index.html")
     shutil.rmtree(repository.root / "plots-page")
@@ -118,6 +118,13 @@ def test_deleted_data_comes_back_from_the_cache(repository: Repository) -> None:
     repository.run("dvc", "checkout")
     assert sorted(path.relative_to(repository.root) for path in (repository.root / "data").rglob("*.nii.gz")) == before
     assert ran(repository.run("dvc", "repro").stdout) == set()
+
+
+def test_without_data_nothing_is_trained_or_computed_again(repository: Repository) -> None:
+    shutil.rmtree(repository.root / "data")
+    assert ran(repository.run("dvc", "repro").stdout) == set()
+    assert (repository.root / f"data/metrics/{SPLEEN}/scores.json").is_file()
+    assert not (repository.run("dvc", "diff").stdout or "").count("deleted")
 
 
 def test_no_patient_name_or_id_leaves_the_raw_folder(repository: Repository) -> None:

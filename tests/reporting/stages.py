@@ -78,7 +78,7 @@ def write_segmentation(root: Path) -> ReportSources:
     )
     put(sources.metrics / "evaluate.json", {"mean_dice": 0.851411, "cases": 3, "failed_cases": 0})
     put(sources.metrics / "infer.json", {"cases": 1, "failed_cases": 1})
-    put(sources.metrics / "train.json", {"best_epoch": 35, "epochs": 40, "seconds": 84.0, "train_loss": 0.1})
+    put(sources.models / "train.json", {"best_epoch": 35, "epochs": 40, "seconds": 84.0, "train_loss": 0.1})
     return sources
 
 

@@ -26,7 +26,7 @@ stages:
       outs:
         - mmars/${key}/models/train: {persist: true}
         - mmars/${key}/models/curves.csv
-      metrics: ["data/metrics/${key}/train.json"]
+        - mmars/${key}/models/train.json
 """
 
 

@@ -145,7 +145,7 @@ def test_the_apps_learn_the_same_weights_from_the_guides_datalist(stages: Path, 
     for name, value in weights.items():
         assert torch.equal(value, stage_weights[name]), name
     numbers = json.loads((tmp_path / "models/train_stats.json").read_text())
-    stage_numbers = json.loads((stages / "data/metrics/brain/train.json").read_text())
+    stage_numbers = json.loads((stages / "mmars/brain/models/train.json").read_text())
     compared = [name for name in stage_numbers if "dice" in name]
     assert len(compared) >= 4
     assert any(stage_numbers[name] > 0 for name in compared)

@@ -85,7 +85,7 @@ def test_the_stages_run_the_bundles_own_configurations(
     curves = (stage.models / "curves.csv").read_text().splitlines()
     assert curves[0] == "epoch,train_loss,learning_rate,seconds,val_mean_dice"
     assert [row.split(",")[0] for row in curves[1:]] == ["1", "2"]
-    numbers = json.loads(stage.metrics.read_text())
+    numbers = json.loads((stage.models / "train.json").read_text())
     assert (numbers["epochs"], numbers["steps"]) == (2, 2)
     steps = {step: values for step, values in tracker.rows if step is not None}  # type: ignore[attr-defined]
     assert steps.keys() == {1, 2}

@@ -33,7 +33,7 @@ def test_trains_and_writes_what_later_stages_read(stage: Stage, capsys: pytest.C
     assert names == {"model.pt", "model_final.pt", "events", "run.json"}
     assert (stage.models / "curves.csv").read_text().startswith("epoch,train_loss,learning_rate,seconds,mean_dice")
     assert json.loads((stage.models / "train" / "run.json").read_text())["run_id"] == "run7"
-    numbers = json.loads(stage.metrics.read_text())
+    numbers = json.loads((stage.models / "train.json").read_text())
     assert numbers["epochs"] == 2
     assert 0 <= numbers["mean_dice"] <= 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("train cubes: 2 epochs, 0.0 min in ")
@@ -103,7 +103,7 @@ def test_a_workspace_of_clara_4_is_checked_and_trains(stage: Stage) -> None:
     }
     block = {**stage.block, "train": {"threads": 1, "workers": 0, "set": small}}
     assert stage_program.run(Stage("cubes", "train", block)) == 0
-    assert json.loads(stage.metrics.read_text())["epochs"] == 2
+    assert json.loads((stage.models / "train.json").read_text())["epochs"] == 2
     broken = {**block, "train": {"set": small | {"train.loss.name": "DiceLos"}}}
     with pytest.raises(ConfigError, match="unknown loss 'DiceLos'; write 'DiceLoss'"):
         stage_program.run(Stage("cubes", "train", broken))

@@ -329,7 +329,7 @@ def tabulate_training(sources: ReportSources) -> Table:
     """Tabulate what was trained: the configured components, the options of the stages and the training's numbers.
 
     Args:
-        sources: the training configuration, the workspace's block of params.yaml and metrics/train.json.
+        sources: the training configuration, the workspace's block of params.yaml and models/train.json.
     """
     config = read_json_or_none(sources.config)
     planned = read_json_or_none(sources.models / "train" / "plan.json") or {}
@@ -356,7 +356,10 @@ def tabulate_training(sources: ReportSources) -> Table:
 
 
 def _read_numbers(sources: ReportSources, stage: str) -> dict[str, float]:
-    content = read_json_or_none(sources.metrics / f"{stage}.json")
+    # A training's numbers lie beside its model; those of earlier versions lie with the other stages'.
+    content = read_json_or_none(sources.models / f"{stage}.json") or read_json_or_none(
+        sources.metrics / f"{stage}.json"
+    )
     return {name: float(value) for name, value in content.items()} if isinstance(content, dict) else {}
 
 

@@ -1,0 +1,66 @@
+"""Writes what DVC shows of an evaluation: a few scores for its tables, and the tables of its plots.
+
+All numbers stay in evaluate.json; ``dvc metrics show`` and ``dvc exp show`` list the few that runs are compared by.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxflow.files import write_json
+from voxflow.tables import read_rows, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tasks.common.stage import Stage
+
+# By the names that the tables of DVC show. Further ones make them wider than a screen.
+CHOSEN = {"mean_dice": "dice", "mean_auc": "auc"}
+FAILED = "failed_cases"
+DICE, PROBABILITY = "dice_", "probability_"
+PER_CASE, ROC = ("case", "class", "score"), ("class", "fpr", "tpr")
+
+
+def write_scores(stage: Stage, numbers: Mapping[str, float], prefix: str = "") -> None:
+    """Write the chosen scores beside the stage's numbers, below the workspace's name, which keeps DVC's columns apart.
+
+    Args:
+        stage: whose scores they are.
+        numbers: all of them.
+        prefix: of the scores' names.
+    """
+    chosen = {f"{prefix}{name}": round(numbers[key], 4) for key, name in CHOSEN.items() if key in numbers}
+    # A bundle names its metrics itself.
+    chosen = chosen or {f"{prefix}{key}": round(value, 4) for key, value in list(numbers.items())[:2]}
+    # A column only where a case has failed.
+    chosen |= {f"{prefix}failed": numbers[FAILED]} if numbers.get(FAILED) else {}
+    write_json(stage.metrics.with_name("scores.json"), {stage.workspace: chosen})
+
+
+def write_plots(stage: Stage, folder: Path) -> None:
+    """Write the tables of DVC's plots: scores by case and class, and ROC.
+
+    Args:
+        stage: of a workspace, not of a fold.
+        folder: of the evaluation, with per_case.csv and, of a classification, roc.csv.
+    """
+    plots = Path("data/plots") / stage.workspace
+    plots.mkdir(parents=True, exist_ok=True)
+    rows = [row for case in read_rows(folder / "per_case.csv") or [] for row in _list_scores(case)]
+    write_table(plots / "per_case.csv", rows, PER_CASE)
+    write_table(plots / "roc.csv", read_rows(folder / "roc.csv") or [], ROC)
+
+
+def _list_scores(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The Dice of each class, or how near each probability is to the truth; nothing of a case that has none."""
+    for column, text in row.items():
+        if not text:
+            continue
+        if column.startswith(DICE):
+            yield {"case": row["case"], "class": column.removeprefix(DICE), "score": text}
+        elif column.startswith(PROBABILITY):
+            name = column.removeprefix(PROBABILITY)
+            score = 1 - abs(float(row[name]) - float(text))
+            yield {"case": row["case"], "class": name, "score": f"{score:.6f}"}
