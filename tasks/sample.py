@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tasks.common.stage import Stage, main
-from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.errors import EXIT_OK
 from voxflow.files import atomic_directory
+from voxflow.findings import FindingCollector
 from voxflow.places import PARAMS
 from voxflow.progress import say
 from voxflow.synthetic import write_abdominal_ct, write_brain_mr, write_chest_xray
@@ -61,6 +62,7 @@ class BrainMr(BaseModel):
 
 
 Kind = AbdominalCt | BrainMr | ChestXray
+KINDS: dict[str, type[BaseModel]] = {"abdominal_ct": AbdominalCt, "brain_mr": BrainMr, "chest_xray": ChestXray}
 Sample = TypeAdapter[Kind](Annotated[Kind, Field(discriminator="kind")])
 
 
@@ -73,9 +75,11 @@ def run(stage: Stage) -> int:
     try:
         sample = Sample.validate_python(stage.block)
     except ValidationError as error:
-        findings = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        json_path = f"samples.{stage.workspace}"
-        raise ConfigError("wrong parameter(s)", path=PARAMS, where=json_path, findings=findings) from error
+        findings = FindingCollector(PARAMS)
+        model = KINDS.get(str(stage.block.get("kind")))
+        findings.add_validation(error, f"samples.{stage.workspace}", skip=1 if model else 0, model=model)
+        findings.raise_errors(f"{error.error_count()} wrong parameter(s)")
+        raise
     with atomic_directory(stage.raw) as folder:
         sample.write(folder)
         count = sum(1 for path in folder.rglob("*") if path.is_file())

@@ -176,7 +176,8 @@ class FindingCollector:
                 known = re.findall(r"'([^']+)'", fault["ctx"]["expected"])
             near = suggest(name, known)
             path = ".".join([place, *map(str, keys)])
-            self.error(code, path, f"{fault['msg']}, got {fault['input']!r}", near if near.nearest else "")
+            advice = near if near.nearest or (code == "unknown-key" and known) else ""
+            self.error(code, path, f"{fault['msg']}, got {fault['input']!r}", advice)
 
     def add_alike(self, severity: Severity, code: str, items: Sequence[tuple[str, str, str]]) -> None:
         """Note things of one kind: the first ten, then how many more.

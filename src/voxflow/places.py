@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from voxflow import bounds
 from voxflow.errors import ConfigError, DataError
 from voxflow.files import read_text
-from voxflow.findings import FindingCollector
+from voxflow.findings import FindingCollector, nearest_name
 from voxflow.naming import fold_name, make_case_name
 from voxflow.texts import parse_yaml
 
@@ -163,8 +163,10 @@ def load_params(key: str, workspace: str) -> dict[str, Any]:
     params = read_params()
     blocks = params.get(key) or {}
     if workspace not in blocks:
-        names = ", ".join(sorted(blocks)) or "none"
-        raise ConfigError(f"no workspace {workspace!r}; known: {names}", path=PARAMS, where=key)
+        names = ", ".join(sorted(map(str, blocks))) or "none"
+        near = nearest_name(workspace.removeprefix("mmars/").strip("/"), [str(name) for name in blocks])
+        hint = f"did you mean {near!r}? " if near else ""
+        raise ConfigError(f"no workspace {workspace!r}; {hint}known: {names}", path=PARAMS, where=key)
     check_workspace_name(workspace, blocks)
     return dict(blocks[workspace])
 

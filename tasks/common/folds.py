@@ -206,6 +206,6 @@ def _parse(model: type[Entry], section: str, key: str) -> Entry:
         return model.model_validate(load_params(section, key))
     except ValidationError as error:
         findings = FindingCollector(PARAMS)
-        findings.add_validation(error, f"{section}.{key}")
+        findings.add_validation(error, f"{section}.{key}", model=model)
         text = "; ".join(f"{fault.where}: {fault.message}" for fault in findings.errors)
         raise FaultyConfigError(text, path=PARAMS, faults=findings.errors) from error

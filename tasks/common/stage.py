@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, ConfigError, VoxflowError
+from voxflow.errors import (
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_WRONG_INPUT,
+    ConfigError,
+    VoxflowError,
+)
 from voxflow.files import explain_os_error
 from voxflow.leftovers import remove_leftovers
 from voxflow.locks import hold_workspace
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Options = TypeVar("Options", bound=BaseModel)
+ROOT = Path(sys.modules["tasks"].__path__[0]).absolute().parent
 
 BEFORE_CASES = ("sample", "convert")  # stages that read no converted case
 
@@ -170,6 +178,9 @@ def run_guarded(title: str, work: Callable[[], int], debug: bool) -> int:
     Returns:
         The exit code (see ``voxflow.errors``).
     """
+    if not PARAMS.is_file():
+        say(f"{title}: error: {PARAMS} is not here; go to the root of the repository first: cd {ROOT}")
+        return EXIT_WRONG_INPUT
     # A scheduler's SIGTERM ends a stage as Ctrl-C does: what is half done is cleared away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

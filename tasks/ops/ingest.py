@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tasks.common.stage import Stage, main
 from tasks.ops.incoming import Incoming, read_settings
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
-from voxflow.pacs import DropFolder, Ledger, ingest, open_archive
+from voxflow.pacs import DropFolder, IngestOptions, IngestResult, Ledger, ingest, open_archive
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -30,9 +30,30 @@ def run(stage: Stage) -> int:
     counts = f"{len(series.arrived)} series new, {series.known_count} known, {len(series.waiting)} still growing"
     failed = f", {len(series.failed)} failed (tried again next time)" if series.failed else ""
     say(f"ingest {stage.workspace}: {counts}{failed} → {incoming.inbox}")
+    for line in _explain_waiting(archive, series, incoming.ingest):
+        say(f"  {line}")
     if series.failed and not (series.arrived or series.known_count):
         return EXIT_FAILURE
     return EXIT_SOME_FAILED if series.failed else EXIT_OK
+
+
+def _explain_waiting(archive: Archive, series: IngestResult, options: IngestOptions) -> list[str]:
+    """Say what the next run will look at again, and when."""
+    settle = f"{options.settle_s:g} s (ingest.settle_s)"
+    fresh = archive.fresh_count if isinstance(archive, DropFolder) else 0
+    lines = (
+        [f"{fresh} file(s) in {archive.name} were written less than {settle} ago, and may still grow"] if fresh else []
+    )
+    if series.waiting:
+        lines.append(f"{len(series.waiting)} series are taken once they have not grown for {settle}")
+    if lines:
+        lines.append(f"run it again in {options.settle_s:g} s, or write ingest.settle_s: 0 if nothing grows any more")
+    elif not (series.arrived or series.known_count or series.failed):
+        keys = ("modalities", "description", "days", "min_instances")
+        wishes = options.model_dump(mode="json", include=set(keys), exclude_none=True)
+        asked = ", ".join(f"{key} {wishes[key]}" for key in keys if key in wishes)
+        lines.append(f"{archive.name} has no series that the key ingest of params.yaml asks for: {asked}")
+    return lines
 
 
 def _archive(incoming: Incoming) -> AbstractContextManager[Archive]:

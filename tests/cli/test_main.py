@@ -18,6 +18,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("workspaces:\n  old: {task: segmentation}\n")
     (tmp_path / "images").mkdir()
+    (tmp_path / "images/ct.nii.gz").touch()
     return tmp_path
 
 

@@ -26,7 +26,7 @@ class AddCommand(Command):
     """
 
     name: ClassVar[str] = "add"
-    help: ClassVar[str] = "add new patients to a workspace; the test part stays as it is, and DVC versions the raw data"
+    help: ClassVar[str] = "add new patients to a workspace; its test part stays as it is"
 
     folder: Path
     workspace: str | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from voxflow.cli.command import Command
+from voxflow.cli.mmar_path import WORKSPACE_HELP, find_mmar
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.progress import say
 
@@ -36,7 +37,7 @@ class TrainCommand(Command):
     """
 
     name: ClassVar[str] = "train"
-    help: ClassVar[str] = "train the model of an MMAR's training configuration"
+    help: ClassVar[str] = "train a workspace's model alone, without the other stages"
 
     mmar: Path
     config: str = TRAIN_CONFIG
@@ -48,7 +49,7 @@ class TrainCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags of ``voxflow train``."""
-        parser.add_argument("mmar", type=Path, help="the MMAR folder")
+        parser.add_argument("mmar", type=Path, metavar="WORKSPACE", help=WORKSPACE_HELP)
         add_flags(parser, TRAIN_CONFIG)
         parser.add_argument("--write_train_stats", action="store_true", help="write models/train_stats.json")
 
@@ -61,7 +62,7 @@ class TrainCommand(Command):
         from voxflow.mmar import Mmar, parse_settings, train_mmar
         from voxflow.training import is_first_process
 
-        mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
+        mmar = Mmar.open(find_mmar(self.mmar), self.config, self.environment, parse_settings(self.settings))
         outcome = train_mmar(mmar, write_stats=self.write_train_stats, allow_repeated_cases=self.allow_repeated_cases)
         if is_first_process():
             say(f"train {mmar.name}: {outcome.summary()}")
@@ -83,7 +84,7 @@ class EvaluateCommand(Command):
     """
 
     name: ClassVar[str] = "evaluate"
-    help: ClassVar[str] = "evaluate an MMAR's model with its validation configuration"
+    help: ClassVar[str] = "evaluate a workspace's model alone, by its validation configuration"
 
     mmar: Path
     config: str = VALIDATION_CONFIG
@@ -93,7 +94,7 @@ class EvaluateCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        parser.add_argument("mmar", type=Path, help="the MMAR folder")
+        parser.add_argument("mmar", type=Path, metavar="WORKSPACE", help=WORKSPACE_HELP)
         add_flags(parser, VALIDATION_CONFIG)
 
     def run(self) -> int:
@@ -104,7 +105,7 @@ class EvaluateCommand(Command):
         """
         from voxflow.mmar import Mmar, evaluate_mmar, parse_settings
 
-        mmar = Mmar.open(self.mmar, self.config, self.environment, parse_settings(self.settings))
+        mmar = Mmar.open(find_mmar(self.mmar), self.config, self.environment, parse_settings(self.settings))
         outcome = evaluate_mmar(mmar)
         say(f"{self.name} {mmar.name}: {outcome.summary()}")
         return outcome.exit_code

@@ -14,6 +14,8 @@ from voxflow.errors import EXIT_OK, EXIT_WRONG_INPUT, ConfigError
 if TYPE_CHECKING:
     import argparse
 
+    from pydantic import BaseModel
+
     from voxflow.lint import CheckReport
 
 
@@ -30,7 +32,7 @@ class CheckCommand(Command):
     """
 
     name: ClassVar[str] = "check"
-    help: ClassVar[str] = "list all faults of a workspace: of its configuration, environment, datalist and files"
+    help: ClassVar[str] = "list all mistakes of a workspace's settings and files, with what to write instead"
 
     workspace: str
     config: str | None
@@ -68,7 +70,15 @@ class CheckCommand(Command):
 
         report = self._check()
         if self.config is None:
-            check_params(self.workspace, report)
+            from voxflow.drift import MonitorOptions
+            from voxflow.pacs import AnswerOptions, IngestOptions
+
+            others: dict[str, type[BaseModel]] = {
+                "ingest": IngestOptions,
+                "answer": AnswerOptions,
+                "monitor": MonitorOptions,
+            }
+            check_params(self.workspace, report, others)
         if self.as_json:
             sys.stdout.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
         else:

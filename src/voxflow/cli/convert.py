@@ -42,7 +42,7 @@ class ConvertCommand(Command):
     """
 
     name: ClassVar[str] = "convert"
-    help: ClassVar[str] = "convert a folder of images to volumes, labels and a case table"
+    help: ClassVar[str] = "convert a folder of DICOM to NIfTI images, labels and tables, without a workspace"
 
     source: Path
     target: Path

@@ -19,6 +19,7 @@ from voxflow.cli.apps import (
     say_unused,
 )
 from voxflow.cli.command import Command
+from voxflow.cli.mmar_path import WORKSPACE_HELP, find_mmar
 from voxflow.cli.options import parse_options
 from voxflow.errors import EXIT_OK, ConfigError, DataError
 from voxflow.progress import say
@@ -56,7 +57,7 @@ class ExportCommand(Command):
     """
 
     name: ClassVar[str] = "export"
-    help: ClassVar[str] = "export an MMAR's checkpoint as a regular and an optimised model"
+    help: ClassVar[str] = "export a trained model as TorchScript, ONNX, OpenVINO and TensorRT files"
 
     folder: Path
     names: ExportNames
@@ -69,7 +70,8 @@ class ExportCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags of ``voxflow export``."""
-        parser.add_argument("mmar", type=Path, help="the MMAR folder, a folder of checkpoints, or one checkpoint (.pt)")
+        word = f"{WORKSPACE_HELP}, a folder of checkpoints, or one checkpoint (.pt)"
+        parser.add_argument("mmar", type=Path, metavar="WORKSPACE", help=word)
         parser.add_argument("--model_name", default="model", help="base name of the checkpoint (default: %(default)s)")
         add_export_flags(parser)
         parser.add_argument(
@@ -93,7 +95,7 @@ class ExportCommand(Command):
         settings = dict(parse_settings(getattr(arguments, "settings", ())))
         variables = {key: settings.pop(key) for key in list(settings) if key.isupper()}
         if folder is None:
-            folder, name = _find_checkpoint(arguments.mmar, name, variables)
+            folder, name = _find_checkpoint(find_mmar(arguments.mmar), name, variables)
         names = ExportNames(name, arguments.regular_frozen_file_ext, arguments.trt_file_ext)
         unused = {flag: why for flag, why in IGNORED_FLAGS.items() if getattr(arguments, flag) not in (None, False)}
         if getattr(arguments, "openvino_precision", None) is not None:

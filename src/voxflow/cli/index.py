@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from voxflow.cli.command import Command
-from voxflow.errors import EXIT_OK
+from voxflow.errors import EXIT_OK, ConfigError
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -38,10 +38,19 @@ class IndexCommand(Command):
         parser.add_argument("--out", type=Path, default=PAGE, help="file of the page (default: %(default)s)")
 
     def run(self) -> int:
-        """Write the page, and say where it is."""
-        from voxflow.places import read_workspaces
+        """Write the page, and say where it is.
+
+        Raises:
+            ConfigError: the present folder is no repository with workspaces.
+        """
+        from voxflow.places import PARAMS, read_workspaces
         from voxflow.reporting import write_index
 
+        if not PARAMS.is_file():
+            message = (
+                "file not found; the index shows the workspaces of a repository: run it in the repository's folder"
+            )
+            raise ConfigError(message, path=PARAMS)
         count = write_index(Path(), self.out, read_workspaces(), list_services())
         say(f"index: {count} pages → {self.out}")
         return EXIT_OK

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from voxflow.cli.apps import EvaluateCommand, InferMmarCommand
 from voxflow.cli.command import Command
+from voxflow.cli.mmar_path import find_mmar
 from voxflow.cli.options import nest_settings, parse_options
 from voxflow.errors import ConfigError
 from voxflow.progress import say
@@ -30,7 +31,7 @@ class InferCommand(Command):
     """
 
     name: ClassVar[str] = "infer"
-    help: ClassVar[str] = "run a model on images and write masks or predictions"
+    help: ClassVar[str] = "run a model on images, and write masks or predictions"
 
     model: Path
     images: Path
@@ -46,8 +47,8 @@ class InferCommand(Command):
         EvaluateCommand.add_arguments(parser)
         images = parser.add_argument_group(
             "any model on any images",
-            "With --images, MMAR may also be a model file or a folder of exported models, and --set takes the keys "
-            "of 'infer' in params.yaml, such as back=probabilities or clean.fill_holes='[\"all\"]'.",
+            "With --images, WORKSPACE may also be a model file or a folder of exported models, and --set takes the "
+            "keys of 'infer' in params.yaml, such as back=probabilities or clean.fill_holes='[\"all\"]'.",
         )
         images.add_argument("--images", type=Path, help="a volume, a radiograph, a folder of them, a datalist or DICOM")
         images.add_argument("--out", type=Path, help="the folder for the results")
@@ -88,7 +89,7 @@ class InferCommand(Command):
         if self.out.exists() and not self.out.is_dir():
             raise ConfigError("--out is to be a folder, and a file is there", path=self.out)
         options = parse_options(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
-        models = resolve_model(self.model)
+        models = resolve_model(find_mmar(self.model))
         engine = open_engine(models, options.engine, options.device)
         ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options))
         # Beside the results: converted DICOM may be large, and /tmp may be small.

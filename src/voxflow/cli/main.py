@@ -37,36 +37,32 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-DESCRIPTION = (
-    "Train, export, evaluate and track medical-imaging models from a folder of hospital images. "
-    "`voxflow COMMAND --help` describes one command."
-)
-EXIT_CODES = (
-    "exit codes: 0 success; 1 failure; 2 wrong input; 3 some series were quarantined, or some cases failed; "
-    "4 studies have drifted; 130 interrupted"
-)
-COMMANDS = (
-    NewCommand,
-    AddCommand,
-    FoldsCommand,
-    ConvertCommand,
-    ProfileCommand,
-    CheckCommand,
-    PlanCommand,
-    TrainCommand,
-    ExportCommand,
-    EvaluateCommand,
-    InferCommand,
-    ServeCommand,
-    MigrateCommand,
-    ExportDatasetCommand,
-    CompareCommand,
-    PromoteCommand,
-    RollbackCommand,
-    DriftCommand,
-    IndexCommand,
-    ViewCommand,
-)
+DESCRIPTION = """\
+Train a model on a folder of hospital images, and use it.
+
+Begin with your own images:
+  voxflow new liver --source /data/liver   look into the folder, and make a workspace for it
+  voxflow check liver                      list mistakes in its settings
+  dvc repro report@liver                   convert, train, evaluate; then open mmars/liver/eval/report.html
+Use a trained model:
+  voxflow infer liver --images /data/new --out masks
+
+`voxflow COMMAND --help` describes one command; docs/commands.md describes all of them."""
+EXIT_CODES = """\
+exit codes: 0 success; 1 failure; 2 wrong input; 3 some series were quarantined,
+or some cases failed; 4 studies have drifted; 130 interrupted"""
+# By what a user wants to do.
+GROUPS: dict[str, tuple[Any, ...]] = {
+    "data and settings": (
+        *(NewCommand, AddCommand, CheckCommand, PlanCommand, ProfileCommand, FoldsCommand),
+        *(ConvertCommand, ExportDatasetCommand),
+    ),
+    "models": (
+        *(TrainCommand, ExportCommand, EvaluateCommand, InferCommand, ViewCommand, ServeCommand, MigrateCommand),
+    ),
+    "after the first model": (CompareCommand, PromoteCommand, RollbackCommand, DriftCommand, IndexCommand),
+}
+COMMANDS = tuple(command for group in GROUPS.values() for command in group)
 
 
 class _CommandParser(argparse.ArgumentParser):
@@ -81,15 +77,28 @@ class _CommandParser(argparse.ArgumentParser):
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of ``voxflow``, without importing what the commands need: ``--help`` must not wait for torch."""
-    top = argparse.ArgumentParser(prog="voxflow", description=DESCRIPTION, epilog=EXIT_CODES)
+    epilog = f"{_list_commands()}\n\n{EXIT_CODES}"
+    plain = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(prog="voxflow", description=DESCRIPTION, epilog=epilog, formatter_class=plain)
     top.add_argument("--version", action="version", version=f"voxflow {__version__}")
     top.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", help="one of those below", parser_class=_CommandParser
+    )
     for command in COMMANDS:
-        command_parser = commands.add_parser(command.name, help=command.help, description=command.help)
+        command_parser = commands.add_parser(command.name, description=command.help)
         command.add_arguments(command_parser)
         command_parser.set_defaults(read=command.read)
     return top
+
+
+def _list_commands() -> str:
+    """The commands, one a line, in groups."""
+    width = max(len(command.name) for command in COMMANDS)
+    lines = []
+    for title, group in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {command.name:{width}}  {command.help}" for command in group)]
+    return "\n".join(lines[1:])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,7 +29,7 @@ class MigrateCommand(Command):
     """
 
     name: ClassVar[str] = "migrate"
-    help: ClassVar[str] = "write a Clara or TLT workspace as a MONAI bundle, and report what became of each component"
+    help: ClassVar[str] = "write an old Clara or TLT workspace as a MONAI bundle"
 
     workspace: Path
     output: Path | None = None

@@ -29,17 +29,19 @@ class NewCommand(Command):
         template: the template that its configuration starts from.
         variant: of a template of the zoo: "published" or "cpu".
         layout: the layout to read the source by; None: what it is recognised as; "none": pairs of images and labels.
+        may_be_empty: make it although the source holds no image yet.
         lists: say what templates there are and make nothing.
     """
 
     name: ClassVar[str] = "new"
-    help: ClassVar[str] = "make a workspace: an MMAR folder and, in a repository, its block in params.yaml"
+    help: ClassVar[str] = "start with your own images: look into their folder, and make a workspace for it"
 
     workspace: str | None
     source: Path | None
     template: str
     variant: str
     layout: str | None
+    may_be_empty: bool
     lists: bool
 
     @staticmethod
@@ -54,14 +56,16 @@ class NewCommand(Command):
         parser.add_argument("--variant", default="published", help=variant)
         layout = "layout of the source (default: what it is recognised as); none: pair images and labels by their names"
         parser.add_argument("--layout", choices=[*TITLES, "none"], help=layout)
+        empty = "make the workspace although the folder holds no image yet, since they come later"
+        parser.add_argument("--empty", action="store_true", dest="may_be_empty", help=empty)
         parser.add_argument("--list", action="store_true", dest="lists", help="list the templates and make nothing")
 
     def run(self) -> int:
-        """Write the workspace into the present folder, and say what comes next.
+        """Look into the source, write the workspace into the present folder, and say what comes next.
 
         Raises:
             ConfigError: no name, a name that is taken, or an unknown template.
-            DataError: the source is no folder.
+            DataError: the source is no folder, or holds no image.
         """
         if self.lists:
             return _list_templates()
@@ -69,10 +73,11 @@ class NewCommand(Command):
             raise ConfigError("a workspace needs a name, such as liver_2026; --list shows the templates")
         from voxflow.locks import hold_file
         from voxflow.places import PARAMS, read_workspaces
-        from voxflow.workspace import create_workspace
+        from voxflow.workspace import check_request, create_workspace
 
+        check_request(self.workspace, self.template, self.variant, Path())
         layout = self._recognise_layout()
-        channels = self._propose_channels() if layout is None and PARAMS.is_file() else None
+        channels = self._look_into_source() if layout is None and PARAMS.is_file() else None
         with hold_file(PARAMS, say) if PARAMS.is_file() else nullcontext():
             folder = create_workspace(
                 self.workspace, self.source, self.template, variant=self.variant, layout=layout, channels=channels
@@ -85,14 +90,27 @@ class NewCommand(Command):
             say(f"  {folder}/commands/train.sh")
         return EXIT_OK
 
-    def _propose_channels(self) -> ChannelProposal | None:
-        """Rules for the channels of a source without a layout, after saying what it holds."""
-        from voxflow.dicom import propose_channels
-        from voxflow.workspace import takes_channels
+    def _look_into_source(self) -> ChannelProposal | None:
+        """Rules for the channels of a source without a layout, after saying what it holds and what will be lost."""
+        from voxflow.dicom import propose_channels, scan_folder
+        from voxflow.workspace import describe_source, read_template_block, takes_channels
 
-        if self.source is None or not self.source.is_dir() or not any(self.source.iterdir()):
+        if self.source is None or not self.source.is_dir():
             return None
-        proposal = propose_channels(self.source, of_files=self.layout != "none")
+        block = read_template_block(self.template)
+        modalities = (block.get("convert") or {}).get("modalities")
+        try:
+            scan = scan_folder(self.source)
+            needs_labels = block.get("task", "segmentation") == "segmentation"
+            lines = describe_source(self.source, scan, modalities=modalities, needs_labels=needs_labels)
+        except DataError as error:
+            if self.may_be_empty:
+                return None
+            hint = "--empty makes the workspace all the same, for images that come later"
+            raise DataError(f"{error.message}; {hint}", path=error.path) from error
+        for line in lines:
+            say(line)
+        proposal = propose_channels(self.source, of_files=self.layout != "none", scan=scan)
         if proposal is None:
             return None
         for line in proposal.lines:
@@ -108,7 +126,7 @@ class NewCommand(Command):
         """The source's layout, after saying what it is; nothing is copied or read but descriptions and names."""
         from voxflow.workspace import recognise_source
 
-        if self.source is None or self.layout == "none" or not self.source.is_dir() or not any(self.source.iterdir()):
+        if self.source is None or self.layout == "none" or not _holds_files(self.source):
             return None
         try:
             layout = recognise_source(self.source, cast("LayoutName | None", self.layout))
@@ -120,6 +138,16 @@ class NewCommand(Command):
                 say(line)
             say("  another layout: --layout NAME; images and labels by their names alone: --layout none")
         return layout
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether a folder is there and holds a file that is looked at: hidden ones are not."""
+    from voxflow.images import list_files
+
+    try:
+        return folder.is_dir() and bool(list_files(folder))
+    except DataError:
+        return False
 
 
 def _list_templates() -> int:

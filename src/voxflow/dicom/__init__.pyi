@@ -14,6 +14,7 @@ from .pixels import read_series as read_series
 from .plain import read_header as read_header
 from .proposal import ChannelProposal as ChannelProposal
 from .proposal import propose_channels as propose_channels
+from .scan import FolderScan as FolderScan
 from .scan import scan_folder as scan_folder
 from .sources import Origin as Origin
 from .sources import SourceFiles as SourceFiles

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.dicom.channels import ChannelMatch
+    from voxflow.dicom.scan import FolderScan
     from voxflow.dicom.traits import SeriesTraits
 
 _Rule = dict[str, Any]
@@ -78,18 +79,21 @@ class ChannelProposal:
     unit: str = "studies"
 
 
-def propose_channels(source: Path, *, of_files: bool = True) -> ChannelProposal | None:
+def propose_channels(
+    source: Path, *, of_files: bool = True, scan: FolderScan | None = None
+) -> ChannelProposal | None:
     """Look through a folder, and propose rules for the series that most of its studies have.
 
     Args:
         source: the folder.
         of_files: look at the names of files that are no DICOM, too.
+        scan: its files; None: they are looked for.
 
     Returns:
         None where no study has several volumes in DICOM, or no two files are channels of a case by the ends of their
         names.
     """
-    scan = scan_folder(source)
+    scan = scan or scan_folder(source)
     if not scan.headers:
         return _propose_suffixes(source, scan.other_files) if of_files else None
     studies: dict[tuple[str, str], list[SeriesTraits]] = defaultdict(list)

@@ -5,33 +5,52 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxflow.findings import suggest
-from voxflow.places import PARAMS, Places, read_workspaces
+from voxflow.places import PARAMS, Places, read_params, read_workspaces
 from voxflow.planning import find_workspace_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic import BaseModel
+
     from voxflow.dicom import ConvertOptions
     from voxflow.findings import FindingCollector
     from voxflow.lint.report import CheckReport
     from voxflow.volumes import ResampleOptions
 
 
-def check_params(workspace: str, report: CheckReport) -> None:
-    """Note what is wrong with the options of a workspace's stages, but for those of training.
+# The keys of params.yaml, and of a workspace's block; other programs of the user's may not put theirs between them.
+TOP_KEYS = ("samples", "pacs", "dask", "limits", "workspaces", "folds", "ensembles")
+BLOCK_KEYS = (
+    *("task", "source", "kind", "trust", "ingest", "answer", "monitor", "convert", "validate", "resample", "split"),
+    *("train", "export", "evaluate", "infer", "promote", "report"),
+)
+
+
+def check_params(workspace: str, report: CheckReport, others: Mapping[str, type[BaseModel]] | None = None) -> None:
+    """Note what is wrong with the options of a workspace's stages, but for what training itself checks.
 
     Args:
         workspace: as the user named it; a folder that is none of params.yaml has no options.
         report: gets the findings, after those of other files.
+        others: the models of further keys of the block, such as ``ingest``.
     """
     name = find_workspace_name(workspace)
     block = read_workspaces()[name] if name else None
     if not isinstance(block, dict):
         return
+    _check_keys(read_params(), TOP_KEYS, "", report.at(PARAMS))
+    _check_keys(block, BLOCK_KEYS, f"workspaces.{name}", report.at(PARAMS))
     # Imported here, since they take longer than the check of an MMAR without a params.yaml.
     from voxflow.datalist import SplitOptions
     from voxflow.dicom import ConvertOptions
     from voxflow.evaluation import EvaluateOptions
+    from voxflow.export import ExportOptions
     from voxflow.inference import InferOptions
+    from voxflow.promotion import PromoteOptions
     from voxflow.quality import ValidateOptions
+    from voxflow.reporting import ReportOptions
+    from voxflow.training import TrainOptions
     from voxflow.volumes import ResampleOptions
 
     places, notes = Places(name, _without_auto_spacing(block)), report.at(PARAMS)
@@ -40,15 +59,29 @@ def check_params(workspace: str, report: CheckReport) -> None:
     resample = places.check_options("resample", ResampleOptions, notes)
     split = places.check_options("split", SplitOptions, notes)
     if block.get("kind") != "bundle":  # whose programs have options of their own
+        places.check_options("train", TrainOptions, notes)
+        places.check_options("export", ExportOptions, notes)
         places.check_options("evaluate", EvaluateOptions, notes)
         places.check_options("infer", InferOptions, notes)
     if convert and convert.channels:
         _check_order(places, convert, notes)
+    models: dict[str, type[BaseModel]] = {"promote": PromoteOptions, "report": ReportOptions, **(others or {})}
+    for key, model in models.items():
+        if block.get(key):
+            places.check_options(key, model, notes)
     if convert and resample and resample.onto:
         _check_onto(places, convert, resample, notes)
     if split and split.testing == "dataset":
         _check_test_part(places, notes)
     report.sort()
+
+
+def _check_keys(values: Mapping[str, object], known: Sequence[str], place: str, notes: FindingCollector) -> None:
+    """Note keys that nothing reads, each with the nearest one that is read."""
+    for key in values:
+        if key not in known:
+            where = f"{place}.{key}" if place else str(key)
+            notes.error("unknown-key", where, "nothing reads this key", suggest(str(key), known, present=values))
 
 
 def _without_auto_spacing(block: dict[str, object]) -> dict[str, object]:

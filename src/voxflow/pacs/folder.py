@@ -33,6 +33,7 @@ class DropFolder:
         self.name = str(folder)
         self._folder, self._quiet_s, self._empty = folder, quiet_s, empty
         self._headers_by_series: dict[str, list[DicomHeader]] = {}
+        self.fresh_count = 0  # files that were written to since then, at the last find
 
     def find(self, query: Query) -> Iterator[RemoteSeries]:
         """Find the series in the folder; the study's date does not matter, since who drops a file wants it taken.
@@ -88,11 +89,13 @@ class DropFolder:
             return {}
         latest_change = time.time() - self._quiet_s
         headers_by_series: dict[str, dict[str, DicomHeader]] = {}
+        self.fresh_count = 0
         for file in files:
             try:
                 is_complete = file.stat().st_mtime <= latest_change
             except FileNotFoundError:
                 continue
+            self.fresh_count += not is_complete
             header = read_header(file) if is_complete else None
             if header is not None and not header.fault:
                 headers_by_series.setdefault(header.series_uid, {}).setdefault(header.sop_uid, header)

@@ -101,7 +101,9 @@ def parse_settings(blocks: Mapping[str, Any] | None, name: str) -> DicomWebSetti
         return _ADAPTER.validate_python(blocks[name])
     except ValidationError as error:
         findings = FindingCollector(PARAMS)
-        findings.add_validation(error, f"pacs.{name}", skip=1)
+        protocol = blocks[name].get("protocol") if isinstance(blocks[name], dict) else None
+        models: dict[str, type[BaseModel]] = {"dicomweb": DicomWebSettings, "dimse": DimseSettings}
+        findings.add_validation(error, f"pacs.{name}", skip=1, model=models.get(str(protocol)))
         findings.raise_errors(f"{error.error_count()} wrong parameter(s)")
         raise
 

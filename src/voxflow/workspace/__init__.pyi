@@ -1,9 +1,11 @@
 from .add import add_patients as add_patients
+from .create import check_request as check_request
 from .create import copy_template as copy_template
 from .create import create_workspace as create_workspace
 from .create import find_template as find_template
 from .create import list_templates as list_templates
 from .create import make_mmar as make_mmar
+from .create import read_template_block as read_template_block
 from .create import recognise_source as recognise_source
 from .create import takes_channels as takes_channels
 from .datasets import DatasetExport as DatasetExport
@@ -12,4 +14,5 @@ from .datasets import export_dataset as export_dataset
 from .folds import set_folds as set_folds
 from .params_file import format_yaml as format_yaml
 from .params_file import set_value as set_value
+from .survey import describe_source as describe_source
 from .zoo.files import format_json as format_json

@@ -7,7 +7,7 @@ import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError, DataError, join_names
 from voxflow.files import atomic_directory, read_text, write_json, write_text
@@ -106,11 +106,30 @@ def takes_channels(template: str, channels: ChannelProposal) -> bool:
         template: one of :func:`list_templates`, or another name of a model of the zoo.
         channels: the rules.
     """
-    if find_model(template) is not None or not (TEMPLATES / template / PARAMS).is_file():
+    block = read_template_block(template)
+    if not block:
         return False
-    block = next(iter(parse_yaml(read_text(TEMPLATES / template / PARAMS).replace("@", "")).values()))
     modalities = set((block.get("convert") or {}).get("modalities") or channels.modalities)
     return bool(channels.rules) and block["task"] == "segmentation" and set(channels.modalities) <= modalities
+
+
+def read_template_block(template: str) -> dict[str, Any]:
+    """Read what a template for one's own data puts into params.yaml; nothing for a model of the zoo."""
+    if find_model(template) is not None or not (TEMPLATES / template / PARAMS).is_file():
+        return {}
+    block: dict[str, Any] = next(iter(parse_yaml(read_text(TEMPLATES / template / PARAMS).replace("@", "")).values()))
+    return block
+
+
+def check_request(name: str, template: str, variant: str, root: Path) -> None:
+    """Refuse a workspace that can't be made, before its images are looked at.
+
+    Raises:
+        ConfigError: the name is taken or no name, or the template or variant is unknown.
+    """
+    _require_template(template, variant)
+    is_alone = not (root / PARAMS).is_file()
+    _check_name(name, root / name if is_alone else root / "mmars" / name, root / PARAMS)
 
 
 def recognise_source(source: Path, name: LayoutName | None = None) -> Layout | None:
