@@ -79,9 +79,7 @@ class ChannelProposal:
     unit: str = "studies"
 
 
-def propose_channels(
-    source: Path, *, of_files: bool = True, scan: FolderScan | None = None
-) -> ChannelProposal | None:
+def propose_channels(source: Path, *, of_files: bool = True, scan: FolderScan | None = None) -> ChannelProposal | None:
     """Look through a folder, and propose rules for the series that most of its studies have.
 
     Args:
