@@ -63,6 +63,18 @@ def test_a_clipped_gradient_moves_plain_descent_less(tmp_path: Path, training: A
     assert not torch.equal(weights(tmp_path / "free/model_final.pt"), weights(tmp_path / "clipped/model_final.pt"))
 
 
+@pytest.mark.parametrize("optimizer", ["AdamW", "NovoGrad"])
+def test_a_scaled_loss_has_its_gradients_clipped_as_they_are(tmp_path: Path, training: Any, optimizer: str) -> None:
+    """Fabric refuses to clip for an optimizer that is fused and takes scaled gradients, as torch's are."""
+    place = {"train.optimizer.name": optimizer}
+    training("free", place, precision="fp16")
+    training("wide", place, precision="fp16", clip_norm=1e6)
+    training("clipped", place, precision="fp16", clip_norm=1e-6)
+    free, wide, clipped = (weights(tmp_path / name / "model_final.pt") for name in ("free", "wide", "clipped"))
+    torch.testing.assert_close(wide, free)
+    assert not torch.equal(clipped, free)
+
+
 def test_the_average_of_the_weights_is_what_is_kept(tmp_path: Path, training: Any) -> None:
     plain = training("plain")
     averaged = training("averaged", ema=0.999)

@@ -170,6 +170,28 @@ def start_gpu(device: torch.device, options: TrainOptions, *, fixed_shapes: bool
     threading.Thread(target=start, daemon=True).start()
 
 
+def clip_gradients(fabric: Any, network: torch.nn.Module, optimizer: Any, max_norm: float) -> None:
+    """Scale all gradients down where they are longer than a norm.
+
+    A gradient that is no number is met in the next loss, whose error names the cases.
+
+    Args:
+        fabric: knows the scale of the loss in fp16.
+        network: as fabric has set it up.
+        optimizer: likewise.
+        max_norm: of all gradients together.
+    """
+    import torch
+
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    if scaler is None:
+        fabric.clip_gradients(network, optimizer, max_norm=max_norm, error_if_nonfinite=False)
+        return
+    # fabric refuses this for a fused optimizer; torch's scaler notes that the gradients are unscaled already.
+    scaler.unscale_(optimizer.optimizer)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm, error_if_nonfinite=False)
+
+
 def count_threads(options: TrainOptions) -> int:
     """How many threads one process may use: the option, or its share of this machine's cores, at least 1."""
     return options.threads or max(1, count_cores() // count_local_processes())

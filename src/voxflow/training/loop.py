@@ -23,7 +23,7 @@ from voxflow.components import build_network, judge_levels, leave_out_unlabelled
 from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
 from voxflow.training.checkpoint import read_checkpoint, save_model
-from voxflow.training.device import pays_to_compile
+from voxflow.training.device import clip_gradients, pays_to_compile
 from voxflow.training.distributed import Signal
 from voxflow.training.ema import WeightAverage
 from voxflow.training.meter import LossMeter, LossNotFinite
@@ -232,9 +232,7 @@ class TrainingLoop:
             parameters["lr"] = rate
         self._use_memory(lambda: self._add_gradients(epoch, group))
         if self.options.clip_norm:
-            # A gradient that is no number is met in the next loss, whose error names the cases.
-            max_norm = self.options.clip_norm
-            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
+            clip_gradients(self.fabric, self.network, self.optimizer, self.options.clip_norm)
         self.optimizer.step()
         self.result.steps += 1
         if self.average:
