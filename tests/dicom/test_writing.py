@@ -10,6 +10,7 @@ import pydicom
 import pytest
 
 from tests.dicom.objects import Series, random_values, save
+from voxflow.colours import parse_rgb, pick_class_colour
 from voxflow.dicom import ConvertOptions, convert_folder, write_segmentation
 from voxflow.dicom.label_grid import LabelGrid
 from voxflow.dicom.pixels import read_series
@@ -91,6 +92,16 @@ def test_segments_whose_labels_would_meet_are_told_apart(tmp_path: Path, series:
     labels = [item.SegmentLabel for item in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence]
     assert labels[1] == "a_b"
     assert labels[0].startswith("a_b-")
+
+
+def test_segments_have_the_colours_of_their_classes_everywhere(
+    tmp_path: Path, series: list[Path], mask: Volume
+) -> None:
+    write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "spleen", 2: "liver", 3: "kidney"})
+    segments = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
+    for segment, number in zip(segments, (1, 2, 3), strict=True):
+        colour = hd.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb()
+        assert np.abs(np.subtract(colour, parse_rgb(pick_class_colour(number)))).max() <= 2
 
 
 def test_an_empty_mask_can_be_written(tmp_path: Path, series: list[Path], mask: Volume) -> None:

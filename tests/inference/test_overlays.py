@@ -62,6 +62,16 @@ def test_pixels_have_the_patients_proportions(
     assert np.ptp(columns) / np.ptp(rows) == pytest.approx(ratio, rel=0.1)
 
 
+@pytest.mark.parametrize(("modality", "grey"), [("CT", 127), ("PT", 0)])
+def test_a_picture_has_the_window_of_its_modality(modality: str, grey: int, tmp_path: Path) -> None:
+    image, mask = scene()
+    values = np.where(np.arange(40)[:, None, None] < 20, 40.0, 200.0) * np.ones(image.array.shape)
+    write_overlay(tmp_path / "a.png", Volume(values, image.geometry), mask, ORGAN, modality=modality)
+    colours, counts = np.unique(picture(tmp_path / "a.png").reshape(-1, 3), axis=0, return_counts=True)
+    usual = {tuple(colour) for colour in colours[np.argsort(counts)[-3:]].tolist()}
+    assert any(max(abs(part - grey) for part in colour) <= 2 for colour in usual)
+
+
 def test_the_picture_is_the_same_however_the_volume_is_stored(tmp_path: Path) -> None:
     image, mask = scene()
     write_overlay(tmp_path / "a.png", image, mask, ORGAN, label=mask, title="case")

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxflow.colours import CLASS_COLOURS, LINE_COLOURS
+from voxflow.colours import LINE_COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 440, 260
 TITLE = 16  # room for the title of the y axis
 LEFT, RIGHT, TOP, BOTTOM = 52, 22, 10, 40
+MOST_CLASSES = 40  # that a page has a colour for
 SIDE = 380  # of a square chart
 TICKS = 5  # about as many labels an axis
 DOTS_UP_TO = 60  # points of a line: more dots would hide it
@@ -50,9 +51,9 @@ def series_colour(index: int) -> str:
 def class_colour(number: int) -> str:
     """Return the colour of a class by its number, counted from 1, as CSS that suits light and dark pages.
 
-    It has the hue of the class in pictures and in the viewer (:mod:`voxflow.colours`); after seven they repeat.
+    It has the hue of the class in pictures and in the viewer (:mod:`voxflow.colours`); after forty they repeat.
     """
-    return f"var(--class-{(number - 1) % len(CLASS_COLOURS) + 1})"
+    return f"var(--class-{(number - 1) % MOST_CLASSES + 1})"
 
 
 def draw_lines(

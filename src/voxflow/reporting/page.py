@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from voxflow.colours import CLASS_COLOURS, DARK_PAGE, LIGHT_PAGE, LINE_COLOURS, adapt_to_page
+from voxflow.colours import DARK_PAGE, LIGHT_PAGE, LINE_COLOURS, adapt_to_page, pick_class_colour
 from voxflow.files import read_json_or_none, write_text
 from voxflow.reporting import sections
+from voxflow.reporting.charts import MOST_CLASSES
 from voxflow.reporting.folds import tabulate_folds
 from voxflow.reporting.scores import draw_dice_strips, tabulate_classes
 from voxflow.reporting.sources import ReportOptions, ReportSources, installed_versions
@@ -123,6 +124,7 @@ def render_template(template: str, facts: Mapping[str, Any]) -> str:
     )
     environment.filters["cell"] = escape_cell
     # Each for a light and for a dark page.
-    for name, colours in (("line_colours", LINE_COLOURS), ("class_colours", CLASS_COLOURS)):
+    class_colours = tuple(pick_class_colour(number) for number in range(1, MOST_CLASSES + 1))
+    for name, colours in (("line_colours", LINE_COLOURS), ("class_colours", class_colours)):
         environment.globals[name] = [tuple(adapt_to_page(c, page) for page in (LIGHT_PAGE, DARK_PAGE)) for c in colours]
     return environment.get_template(template).render(facts)

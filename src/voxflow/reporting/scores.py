@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from voxflow.files import read_json_or_none
-from voxflow.reporting.charts import Chart, class_colour
+from voxflow.reporting.charts import MOST_CLASSES, Chart, class_colour
 from voxflow.reporting.tables import Table, make_table, parse_number
 from voxflow.tables import read_rows
 
@@ -38,7 +38,6 @@ RANKINGS = {
 COUNTS = ("missed", "invented", "empty", "cases")
 FEW_CASES = 10  # of either kind: the interval of an AUC is then wider than most differences between models
 STRIP_WIDTH, ROW_HEIGHT, NAME_WIDTH, MARGIN = 440, 26, 110, 12
-MOST_STRIPS = 40
 
 
 def list_class_names(sources: ReportSources) -> list[str]:
@@ -117,7 +116,7 @@ def draw_dice_strips(sources: ReportSources) -> tuple[Chart, ...]:
         One chart; none where no case has a Dice.
     """
     rows = read_rows(sources.evaluation / "test" / "per_case.csv") or []
-    columns = [column for column in (rows[0] if rows else {}) if column.startswith("dice_")][:MOST_STRIPS]
+    columns = [column for column in (rows[0] if rows else {}) if column.startswith("dice_")][:MOST_CLASSES]
     points = {
         column: [(row.get("case", ""), dice) for row in rows if (dice := parse_number(row.get(column))) is not None]
         for column in columns
