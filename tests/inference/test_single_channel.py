@@ -123,3 +123,42 @@ def test_the_end_of_a_name_says_nothing_of_dicom() -> None:
     spec = volume_spec(convert=options.list_for_model())
     assert spec.convert == {"channels": {"T1c": {"suffix": "_t1c"}}}
     assert choose_channel_rules(ConvertOptions(), spec).channels is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "is_refused"),
+    [
+        ({"convert": FLAIR}, "a_t1ce", True),
+        ({"convert": FLAIR}, "a_t2f", False),
+        ({"convert": FLAIR}, "a_mr", False),
+        ({"convert": FLAIR}, "a_ct", True),
+        ({"modality": "CT"}, "a_pet", True),
+        ({"modality": "CT"}, "a_t2", False),  # a time
+        ({"modality": "CT"}, "a_flair", True),
+        ({"modality": "MR"}, "a_flair", False),
+        ({"convert": {"channels": {"X": {"modality": "MR"}}}}, "a_flair", False),
+        ({}, "a_flair", False),
+    ],
+)
+def test_a_lone_file_of_another_channel_is_refused(
+    tmp_path: Path, changes: dict[str, Any], name: str, is_refused: bool
+) -> None:
+    write(tmp_path / "in", name, "b")
+    cases, refused = find(tmp_path / "in", volume_spec(**changes))
+    assert cases == [f"{file}.nii.gz" for file in ([] if is_refused else [name]) + ["b"]]
+    assert refused == ([f"{name}.nii.gz"] if is_refused else [])
+
+
+def test_labels_are_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "in", "images/a", "images/b", "labels/a", "c", "c_seg")
+    assert find(tmp_path / "in", volume_spec()) == (["c.nii.gz", "a.nii.gz", "b.nii.gz"], [])
+    said = capsys.readouterr().err
+    assert "2 of 5 files are labels by their names, and are left out: c_seg.nii.gz, labels/a.nii.gz" in said
+    assert find(tmp_path / "in/labels", volume_spec()) == (["a.nii.gz"], [])
+    write(tmp_path / "seg", "a_seg", "b_seg")
+    assert find(tmp_path / "seg", volume_spec()) == (["a_seg.nii.gz", "b_seg.nii.gz"], [])
+
+
+def test_the_file_that_nnunet_calls_as_a_case_is_no_image(tmp_path: Path) -> None:
+    write(tmp_path / "in", "a_0000", "a_0001", "a", "b_0000", "b_0001")
+    assert find(tmp_path / "in", volume_spec()) == ([], ["a", "b"])

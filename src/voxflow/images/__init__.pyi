@@ -23,6 +23,7 @@ from .layout_labels import name_combinations as name_combinations
 from .layout_labels import paint_ignore as paint_ignore
 from .layout_labels import unite_labels as unite_labels
 from .names import choose_case_ids as choose_case_ids
+from .names import has_label_name as has_label_name
 from .names import has_labelled_test_part as has_labelled_test_part
 from .options import ImageOptions as ImageOptions
 from .origins import RowOrigin as RowOrigin
@@ -40,6 +41,7 @@ from .pseudonyms import number_cases as number_cases
 from .series_labels import label_series as label_series
 from .suffix_layout import join_by_suffix as join_by_suffix
 from .suffix_layout import split_lone_labels as split_lone_labels
+from .suffix_proposal import ENDINGS as ENDINGS
 from .suffix_proposal import propose_suffixes as propose_suffixes
 from .suffix_proposal import split_ending as split_ending
 from .table import ConversionOutcome as ConversionOutcome

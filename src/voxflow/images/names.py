@@ -82,6 +82,22 @@ def has_labelled_test_part(files: Iterable[Path], source: Path) -> bool:
     return {name.folder_role for name in names if name.subset == "ts"} >= {"image", "label"}
 
 
+def has_label_name(path: Path, source: Path) -> bool:
+    """Whether a file is a label by its folder's name, or else by its own.
+
+    Args:
+        path: a file below ``source``.
+        source: the folder that was searched.
+
+    Example:
+        >>> from pathlib import Path
+        >>> [has_label_name(Path(f"in/{name}.nii"), Path("in")) for name in ("labels/a", "a_seg", "images/a_seg")]
+        [True, True, False]
+    """
+    name = parse_name(path, source)
+    return (name.folder_role or name.word_role) == "label"
+
+
 def parse_name(path: Path, source: Path) -> FileName:
     """Read a path.
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxflow.images.names import parse_name, strip_suffix
+from voxflow.images.names import has_label_name, strip_suffix
 from voxflow.layouts import CONTRASTS, split_channel
 from voxflow.volumes import VOLUME_SUFFIXES
 
@@ -54,8 +54,7 @@ def propose_suffixes(source: Path, files: Sequence[Path]) -> SuffixProposal | No
     volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES) and not file.name.startswith(".")]
     endings_by_case: dict[Path, set[str]] = defaultdict(set)
     for file in volumes:
-        name = parse_name(file, source)
-        if (name.folder_role or name.word_role) != "label":
+        if not has_label_name(file, source):
             case, ending = _split(strip_suffix(file.name))
             endings_by_case[file.parent / case].add(ending)
     counts = Counter(frozenset(endings) for endings in endings_by_case.values())

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.datalist import Datalist, parse_channels
 from voxflow.dicom import ConvertOptions, convert_folder
-from voxflow.errors import ConfigError, DataError
-from voxflow.images import list_files
+from voxflow.errors import ConfigError, DataError, join_names
+from voxflow.images import has_label_name, list_files
 from voxflow.inference.cases import InferenceCase, attach_sources, find_native_cases
 from voxflow.inference.channels import find_channel_files, find_siblings, match_channels
 from voxflow.inference.single_channel import SingleImages, choose_single_images
 from voxflow.naming import fold_name, name_cases
+from voxflow.progress import say
 from voxflow.tables import read_rows
 from voxflow.volumes import VOLUME_SUFFIXES
 
@@ -85,6 +86,8 @@ def find_file_cases(folder: Path, files: Sequence[Path], spec: ModelSpec, *, is_
     Raises:
         DataError: the folder's own description is wrong, or its channels are others than the model's.
     """
+    if not is_alone and spec.task == "segmentation":
+        files = _leave_out_labels(folder, files)
     if not spec.has_several_images:
         # A file that is named is meant, whatever lies beside it.
         is_chosen = is_alone or spec.task != "segmentation"
@@ -102,6 +105,16 @@ def find_file_cases(folder: Path, files: Sequence[Path], spec: ModelSpec, *, is_
             {"case": name, "reason": group.reason} for name, group in zip(names, groups, strict=True) if group.reason
         ),
     )
+
+
+def _leave_out_labels(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """The files that are no labels by their names, where there are others than labels; a model is shown images."""
+    images = [file for file in files if not has_label_name(file, folder)]
+    if not images or len(images) == len(files):
+        return list(files)
+    labels = [file.relative_to(folder).as_posix() for file in files if file not in set(images)]
+    say(f"{len(labels)} of {len(files)} files are labels by their names, and are left out: {join_names(labels, 3)}")
+    return images
 
 
 def make_cases(cases: Sequence[Case], datalist: Datalist, spec: ModelSpec) -> list[InferenceCase]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError, join_names
-from voxflow.images import list_files, split_ending
+from voxflow.images import ENDINGS, list_files, split_ending
 from voxflow.inference.channels import find_channel
 from voxflow.layouts import recognise_layout, split_channel
 from voxflow.volumes import read_geometry, strip_suffix
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "dataset.json"
 MOST_NUMBERS = 16  # of channels; more numbers behind one name are those of cases
 MODALITY_WORDS: Mapping[str, tuple[str, ...]] = {"CT": ("ct",), "PT": ("pet", "pt"), "MR": ("mr", "mri")}
+CHANNEL_MODALITIES = {"CT": "CT", "PET": "PT"}
 TIMES = {"t1", "t2"}  # contrasts, or the first and second scan of a patient
 
 
@@ -64,7 +65,27 @@ def choose_single_images(folder: Path, files: Sequence[Path], spec: ModelSpec) -
             reason = _describe_group(list(group.values()), spec)
             refused.append({"case": place.relative_to(folder).as_posix(), "reason": reason})
     members = {file for group in groups.values() for file in group.values()}
+    for file in files:
+        if file not in members and (reason := _explain_other_channel(file, spec)):
+            members.add(file)
+            refused.append({"case": file.relative_to(folder).as_posix(), "reason": reason})
     return SingleImages(tuple(file for file in files if file in chosen or file not in members), tuple(refused))
+
+
+def _explain_other_channel(file: Path, spec: ModelSpec) -> str:
+    """Say that a file's name means another contrast or modality than the model's; empty where it does not."""
+    word = split_ending(strip_suffix(file.name))[1]
+    channel = ENDINGS.get(word, "")
+    rules = list(spec.convert.get("channels", {}))
+    own = {ENDINGS[name.casefold()] for name in rules if name.casefold() in ENDINGS}
+    modality = next((name for name, words in MODALITY_WORDS.items() if word in words), "MR")
+    modalities = {spec.modality} & MODALITY_WORDS.keys() or {CHANNEL_MODALITIES.get(name, "MR") for name in own}
+    is_other_contrast = bool(own) and channel not in own and channel != "MR"
+    # "pt" may stand for a patient, "t1" and "t2" for times.
+    is_other_modality = bool(modalities) and modality not in modalities and word not in TIMES
+    if not word or word == "pt" or not (is_other_contrast or is_other_modality):
+        return ""
+    return f"{file.name} is {channel} by its name; the model takes {join_names(rules or sorted(modalities))}"
 
 
 def _group_by_case(files: Sequence[Path]) -> dict[Path, dict[str, Path]]:
@@ -83,6 +104,10 @@ def _group_by_case(files: Sequence[Path]) -> dict[Path, dict[str, Path]]:
     folders = {place.parent for place in numbered}
     # Beside cases of several channels, a file of one number lacks the others.
     numbered |= {place: group for place, group in by_number.items() if place.parent in folders}
+    for file in files:
+        # nnU-Net calls a case's label so.
+        if (place := file.parent / strip_suffix(file.name)) in numbered:
+            numbered[place]["without a number"] = file
     return numbered | {place: group for place, group in by_word.items() if _are_words_of_channels(group)}
 
 
