@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from voxflow.components import (
     Chain,
     Component,
@@ -20,6 +21,7 @@ from voxflow.components import (
 from voxflow.components.transforms.base import Draw, RandomTransform, Transform
 from voxflow.components.transforms.intensity import AddGaussianNoise
 from voxflow.components.transforms.tensors import gather_items
+from voxflow.config import load_workflow
 
 DIALECTS: tuple[Dialect, ...] = ("clara3", "tlt2")
 BOTH: dict[str, Any] = {"fields": ["image", "label"]}
@@ -193,6 +195,36 @@ def test_radiographs_are_cut_resized_and_turned() -> None:
     for case in cases:
         case["image"], case["label"] = case["image"][..., 5], case["label"][..., 5]
     assert_alike(*run_on_both(chain, cases, 1))
+
+
+@pytest.mark.parametrize("seed", ["clara3_chestxray", "clara3_spleen", "tlt2_brats", "tlt2_plco"])
+def test_published_configurations_have_a_path_for_tensors(seed: str) -> None:
+    task = "segmentation" if seed in ("clara3_spleen", "tlt2_brats") else "classification"
+    places = {"DATASET_JSON": "x", "DATA_ROOT": "x", "PROCESSING_TASK": task}
+    workflow = load_workflow(ROOT / f"tests/config/seeds/{seed}_train.json", overrides=places)
+    chain = Chain.build(workflow.train.pre_transforms)
+    assert chain.find_array_transform() is None
+    if task == "classification":
+        # Without its loaders and the resizing to a large picture.
+        case = {"case": "0", "image": make_picture((150, 140)), "label": np.ones((1, 4, 4))}
+        samples, fields = run_on_both(Chain((), chain.tail), [case], 0)
+        np.testing.assert_allclose(fields["image"][0].numpy(), samples[0]["image"], rtol=1e-3, atol=1e-3)
+
+
+def make_picture(size: tuple[int, ...]) -> Any:
+    rows = np.linspace(0, 3, size[0], dtype=np.float32)[:, None]
+    return (np.sin(rows * 5) + np.cos(np.linspace(0, 9, size[1], dtype=np.float32)))[None]
+
+
+@pytest.mark.parametrize("name", ["NormalizeNonzeroIntensities", "CenterData"])
+def test_scaling_by_a_patchs_own_values_waits_for_nothing(name: str) -> None:
+    transform: Any = Chain.build([Component(name=name, args={"fields": "image"})]).head[0]
+    image = np.stack([make_case()["image"][0] * 100 + 3, np.zeros((21, 21, 13)), np.full((21, 21, 13), 7)])
+    image[0, :5] = 0
+    image = image.astype(np.float32)
+    changed = transform.change_tensor(torch.from_numpy(image))
+    np.testing.assert_allclose(changed.numpy(), transform.change(image), rtol=1e-5, atol=1e-6)
+    assert transform.change_tensor(torch.from_numpy(image).to("meta")).shape == image.shape
 
 
 def test_nothing_that_comes_in_is_written_into() -> None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
 from voxflow.components.registry import register
-from voxflow.components.transforms.base import FieldNames, FieldTransform, Sample, Transform, get_field
+from voxflow.components.transforms.base import (
+    Draw,
+    FieldNames,
+    FieldTransform,
+    Sample,
+    Transform,
+    get_field,
+    outline_fields,
+)
 from voxflow.components.transforms.grids import affine_key, read_geometry
 from voxflow.components.transforms.loading import LoadNifti, LoadPng, list_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
     from numpy.typing import NDArray
 
     from voxflow.geometry import Geometry
@@ -44,6 +53,10 @@ class VolumeTo4dArray(FieldTransform):
             raise ValueError(f"expected a volume of 3 or 4 axes, received shape {array.shape}")
         return array[None] if array.ndim == 3 else array
 
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensor with an axis of channels."""
+        return tensor[None] if tensor.ndim == 3 else tensor
+
 
 @register("transform", dialect="tlt2")
 class NPExpandDims(FieldTransform):
@@ -69,6 +82,10 @@ class NPExpandDims(FieldTransform):
         if self.expand_axis not in (0, -1, array.ndim - 1):
             raise ValueError(f"expand_axis {self.expand_axis} is no place for channels, use 0 or {array.ndim - 1}")
         return array
+
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensor as it is, channels in front."""
+        return cast("torch.Tensor", self.change(cast("Any", tensor)))
 
 
 @register("transform", dialect="tlt2")
@@ -100,6 +117,19 @@ class NPRepChannels(FieldTransform):
         if self.channel_axis not in (0, -1, array.ndim - 1):
             raise ValueError(f"channel_axis {self.channel_axis} holds no channels, use 0 or {array.ndim - 1}")
         return np.repeat(array, self.repeat, axis=0)
+
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Repeat every channel."""
+        if self.channel_axis not in (0, -1, tensor.ndim - 1):
+            raise ValueError(f"channel_axis {self.channel_axis} holds no channels, use 0 or {tensor.ndim - 1}")
+        return tensor.repeat_interleave(self.repeat, 0)
+
+    def outline(self, sample: Sample, parameters: Draw) -> Sample:
+        """The fields have so many times the channels."""
+        del parameters
+        for name in self.fields:
+            sample = outline_fields(sample, (name,), channels=len(sample[name]) * self.repeat)
+        return sample
 
 
 @register("transform", dialect="tlt2")

@@ -10,6 +10,7 @@ from voxflow.components.registry import register
 from voxflow.components.transforms.base import FieldTransform
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
 
@@ -33,3 +34,7 @@ class MergeBatchDims(FieldTransform):
         if array.ndim <= self.spatial_dims + 2:
             return array
         return np.ascontiguousarray(array).reshape(-1, *array.shape[2:])
+
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Do what :meth:`change` does to a tensor of any device."""
+        return tensor.flatten(0, 1) if tensor.ndim > self.spatial_dims + 2 else tensor

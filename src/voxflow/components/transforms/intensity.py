@@ -134,10 +134,12 @@ class CenterData(FieldTransform):
             values = channel.double()
             measured = values if whole is None else whole
             mean = measured.mean() if self.subtrahend is None else self.subtrahend[number % len(self.subtrahend)]
-            deviation = (
-                float(measured.std(correction=0)) if self.divisor is None else self.divisor[number % len(self.divisor)]
-            )
-            centred.append(((values - mean) / (deviation or 1.0)).float())
+            if self.divisor is not None:
+                centred.append(((values - mean) / self.divisor[number % len(self.divisor)]).float())
+                continue
+            deviation = measured.std(correction=0)
+            # Without a look at the value, for which a GPU would be waited for.
+            centred.append(((values - mean) / torch.where(deviation == 0, 1.0, deviation)).float())
         return torch.stack(centred)
 
 
@@ -166,12 +168,16 @@ class NormalizeNonzeroIntensities(FieldTransform):
 
     def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """Do what :meth:`change` does to a tensor of any device."""
-        normal = tensor.float().clone()
-        for channel in normal:
-            inside = channel != 0
-            values = channel[inside].double()
-            if values.numel():
-                channel[inside] = ((values - values.mean()) / (float(values.std(correction=0)) or 1.0)).float()
+        import torch
+
+        normal = torch.empty_like(tensor, dtype=torch.float32)
+        for channel, out in zip(tensor, normal, strict=True):
+            # Nothing is asked of a value here, so that a GPU need not be waited for.
+            inside, values = channel != 0, channel.double()
+            count = inside.sum().clamp(min=1)
+            values = (values - values.sum() / count).mul_(inside)
+            deviation = torch.linalg.vector_norm(values) / count.sqrt()
+            out.copy_(values.div_(torch.where(deviation == 0, 1.0, deviation)))
         return normal
 
 

@@ -133,6 +133,10 @@ class ConvertToChannelsFirst(FieldTransform):
         """Return the array as it is."""
         return array
 
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensor as it is."""
+        return tensor
+
 
 @register("transform")
 class ConvertToChannelsLast(FieldTransform):
@@ -143,6 +147,10 @@ class ConvertToChannelsLast(FieldTransform):
     def change(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the array as it is."""
         return array
+
+    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensor as it is."""
+        return tensor
 
 
 @register("transform")
