@@ -23,11 +23,11 @@ from prefect.tasks import Task  # noqa: TC002
 from flows.artifacts import make_flow_run_variables, publish
 from flows.errands import make_final_state, run_errand
 from flows.recovery import recoverable
-from tasks.common.stage import check_channel_order
+from tasks.common.stage import check_channel_order, is_in_root
 from tasks.ops.digests import check_digests
 from tasks.ops.graph import Node, read_graph
 from tasks.ops.repro import Outcome, Reproducer, StageError
-from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, VoxflowError
+from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_WRONG_INPUT, VoxflowError
 from voxflow.locks import hold_workspace
 
 if TYPE_CHECKING:
@@ -188,6 +188,8 @@ def run_for_exit_code(run: Callable[[], State[Any]]) -> int:
     Args:
         run: runs the flow and returns its state.
     """
+    if not is_in_root("flow"):  # before a server is started or asked
+        return EXIT_WRONG_INPUT
     try:
         state = run()
     except KeyboardInterrupt:

@@ -167,6 +167,18 @@ def stage_parser(name: str, key: str = "workspaces") -> argparse.ArgumentParser:
     return parser
 
 
+def is_in_root(title: str) -> bool:
+    """Whether the present folder is a repository's; where it is none, a line says where to go.
+
+    Args:
+        title: begins that line.
+    """
+    if PARAMS.is_file():
+        return True
+    say(f"{title}: error: {PARAMS} is not here; go to the root of the repository first: cd {ROOT}")
+    return False
+
+
 def run_guarded(title: str, work: Callable[[], int], debug: bool) -> int:
     """Run a stage's work; what can be expected to fail ends with one line.
 
@@ -178,8 +190,7 @@ def run_guarded(title: str, work: Callable[[], int], debug: bool) -> int:
     Returns:
         The exit code (see ``voxflow.errors``).
     """
-    if not PARAMS.is_file():
-        say(f"{title}: error: {PARAMS} is not here; go to the root of the repository first: cd {ROOT}")
+    if not is_in_root(title):
         return EXIT_WRONG_INPUT
     # A scheduler's SIGTERM ends a stage as Ctrl-C does: what is half done is cleared away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

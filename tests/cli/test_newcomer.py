@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -188,7 +189,7 @@ def test_a_stage_suggests_the_nearest_workspace(name: str) -> None:
         load_params("workspaces", name)
 
 
-@pytest.mark.parametrize("module", ["tasks.validate", "tasks.ops.ingest", "tasks.sample"])
+@pytest.mark.parametrize("module", ["tasks.validate", "tasks.ops.ingest", "tasks.sample", "flows.retrain"])
 def test_a_stage_outside_the_root_says_where_to_go(tmp_path: Path, module: str) -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", module, "liver"]
@@ -196,6 +197,18 @@ def test_a_stage_outside_the_root_says_where_to_go(tmp_path: Path, module: str) 
     assert result.returncode == 2
     assert f"params.yaml is not here; go to the root of the repository first: cd {ROOT}\n" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_stages_and_flows_are_found_from_any_folder() -> None:
+    """Installed in place, they are packages beside voxflow; else Python itself would say that there is no module."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {name: ROOT / folder for name, folder in settings["package-dir"].items()}
+    assert {name: (folders[name] / "__init__.py").is_file() for name in ("tasks", "flows")} == {
+        "tasks": True,
+        "flows": True,
+    }
+    names = {path.parent.name for path in (ROOT / "src").glob("*/__init__.py")} | {"tasks", "flows"}
+    assert {name.removesuffix("*") for name in settings["packages"]["find"]["include"]} == names
 
 
 def test_help_speaks_of_what_a_user_wants(capsys: pytest.CaptureFixture[str]) -> None:
