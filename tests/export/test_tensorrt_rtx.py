@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from tests.export import fake_tensorrt
 from tests.inference.models import build_seeded, radiograph_spec, save_unet, volume_spec
-from voxflow.components import Component, complete_network
+from voxflow.components import Component, complete_network, list_component_names
 from voxflow.engines import (
     TensorRtRtxEngine,
     explain_unusable,
@@ -24,12 +25,11 @@ from voxflow.errors import DataError, MissingDependencyError, VoxflowError
 from voxflow.export import ExportOptions, export_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from voxflow.inference import InferenceCase
     from voxflow.spec import ModelSpec
 
 bindings = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed")
+ROOT = Path(__file__).resolve().parents[2]
 VERSION = {"tensorrt_rtx": bindings.__version__}
 
 
@@ -64,21 +64,26 @@ def test_an_engine_is_built_without_a_gpu_and_is_not_called_equal(
 RADIOGRAPHS = {"init_features": 4, "growth_rate": 4, "block_config": [2, 2]}
 
 
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
+    ("Unet", {"nf_enc": "4,8,16"}),
+    ("Unet", {"nf_enc": [4, 8, 16], "strides": [[2, 2, 1], 2], "use_batch_norm": True}),
+    ("Unet", {"nf_enc": [8, 8], "nf_dec": [8], "use_group_norm": True, "residual_units": 0}),
+    ("Unet", {"nf_enc": "4,4", "nf_dec": "4,4,4,4,2"}),
+    ("PlainUnet", {"nf_enc": [4, 8, 8], "strides": [[2, 2, 1], 2], "kernels": [[3, 3, 1], 3, 3]}),
+    ("PlainUnet", {"nf_enc": "4,8", "down": [2, 1], "up": [2], "norm": "instance"}),
+    ("SegResnet", {"init_filters": 4, "blocks_down": [1, 1], "blocks_up": [1]}),
+    ("SegResnet", {"init_filters": 2, "blocks_down": "1,1,1", "blocks_up": "1,1", "use_group_normG": 8}),
+    ("DenseNet", RADIOGRAPHS),
+]
+LARGE_NETWORKS = [("SegAhnet", 64), ("DenseNet121", 224)]
+
+
+def test_every_network_of_the_registry_is_tried() -> None:
+    assert {name for name, _ in (*NETWORKS, *LARGE_NETWORKS)} == set(list_component_names("network"))
+
+
 @pytest.mark.parametrize("is_half", [False, True], ids=["fp32", "fp16"])
-@pytest.mark.parametrize(
-    ("name", "args"),
-    [
-        ("Unet", {"nf_enc": "4,8,16"}),
-        ("Unet", {"nf_enc": [4, 8, 16], "strides": [[2, 2, 1], 2], "use_batch_norm": True}),
-        ("Unet", {"nf_enc": [8, 8], "nf_dec": [8], "use_group_norm": True, "residual_units": 0}),
-        ("Unet", {"nf_enc": "4,4", "nf_dec": "4,4,4,4,2"}),
-        ("PlainUnet", {"nf_enc": [4, 8, 8], "strides": [[2, 2, 1], 2], "kernels": [[3, 3, 1], 3, 3]}),
-        ("PlainUnet", {"nf_enc": "4,8", "down": [2, 1], "up": [2], "norm": "instance"}),
-        ("SegResnet", {"init_filters": 4, "blocks_down": [1, 1], "blocks_up": [1]}),
-        ("SegResnet", {"init_filters": 2, "blocks_down": "1,1,1", "blocks_up": "1,1", "use_group_normG": 8}),
-        ("DenseNet", RADIOGRAPHS),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "args"), NETWORKS)
 def test_networks_of_the_registry_are_built(name: str, args: dict[str, Any], is_half: bool, tmp_path: Path) -> None:
     spec = (
         radiograph_spec() if name == "DenseNet" else volume_spec(divisor=4, in_channels=2, class_names=("a", "b", "c"))
@@ -87,7 +92,7 @@ def test_networks_of_the_registry_are_built(name: str, args: dict[str, Any], is_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "side"), [("SegAhnet", 64), ("DenseNet121", 224)])
+@pytest.mark.parametrize(("name", "side"), LARGE_NETWORKS)
 def test_large_networks_of_the_registry_are_built(name: str, side: int, tmp_path: Path) -> None:
     spec = (
         radiograph_spec(size=(side, side))
@@ -95,6 +100,31 @@ def test_large_networks_of_the_registry_are_built(name: str, side: int, tmp_path
         else volume_spec(window=(side, side, 32), divisor=32)
     )
     build_and_measure(Component(name=name, args={}), spec, False, tmp_path)
+
+
+@pytest.mark.parametrize("workspace", ["spleen_demo", "chestxray_demo"])
+def test_the_networks_of_the_demos_are_built(workspace: str, tmp_path: Path) -> None:
+    config = json.loads((ROOT / "mmars" / workspace / "config/config_train.json").read_text())
+    args = {name: value for name, value in config["train"]["model"]["args"].items() if name != "final_activation"}
+    component = Component(name=config["train"]["model"]["name"], args=args)
+    spec = volume_spec(window=(32, 32, 16), divisor=8) if workspace == "spleen_demo" else radiograph_spec(size=(64, 64))
+    build_and_measure(component, spec, True, tmp_path)
+
+
+def test_the_sizes_that_an_engine_takes_are_those_of_the_options(tmp_path: Path) -> None:
+    """What the library really parsed has open axes, which the profile bounds."""
+    from voxflow.engines.tensorrt import EngineBuild
+
+    spec = volume_spec(divisor=4)
+    network = complete_network(Component(name="Unet", args={"nf_enc": "4,8"}), in_channels=1, num_classes=2)
+    write_onnx(build_seeded(network), spec, tmp_path / "model.onnx", 18)
+    options = ExportOptions(tensorrt_batch=3, tensorrt_scale=4)
+    flag = 1 << int(bindings.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    build = EngineBuild(bindings, tmp_path / "model.onnx", spec, options, network_flags=flag)
+    assert tuple(build._network.get_input(0).shape) == (-1, 1, -1, -1, -1)
+    assert build.config.num_optimization_profiles == 1
+    assert not build.config.get_flag(bindings.BuilderFlag.TF32)
+    assert build._network.get_flag(bindings.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
 def build_and_measure(component: Component, spec: ModelSpec, is_half: bool, tmp_path: Path) -> None:
