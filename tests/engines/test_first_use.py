@@ -23,7 +23,7 @@ from voxflow.engines import (
     write_onnx,
     write_torchscript,
 )
-from voxflow.engines.first_use import WINDOWS
+from voxflow.engines.first_use import MOST_WINDOWS, WINDOWS
 from voxflow.engines.torch import list_half_precisions, take_variant
 from voxflow.errors import DataError
 
@@ -184,6 +184,17 @@ def test_a_damaged_record_or_one_of_another_place_counts_as_none(content: str, t
     assert explain_record(record, PLACE) == ""
 
 
+def test_air_alone_says_nothing_of_the_classes(tmp_path: Path) -> None:
+    spec = volume_spec(window=(16, 16, 16))
+    air, windows = np.zeros((2, 1, 16, 16, 16), np.float32), draw_windows()
+    for shown, expected in (([air] * 4 + [windows], 10), ([air] * 40, MOST_WINDOWS)):
+        record = tmp_path / f"{expected}.json"
+        engine = FirstUseEngine(ShiftedEngine(1e-4, spec), ThresholdEngine, limits=SINGLE, record=record, place=PLACE)
+        for batch in shown:
+            engine.run(batch)
+        assert json.loads(record.read_text())["windows"] == expected
+
+
 class FailingEngine(ShiftedEngine):
     """Raises what a GPU's kernels may."""
 
@@ -244,7 +255,7 @@ def test_of_two_processes_that_compare_at_once_the_fault_counts(tmp_path: Path) 
 
 def test_a_whole_image_counts_as_the_windows_that_fit_into_it(tmp_path: Path) -> None:
     spec = volume_spec(window=(16, 16, 16))
-    candidate, image = ShiftedEngine(1e-4, spec), np.zeros((1, 1, 32, 32, 32), np.float32)
+    candidate, image = ShiftedEngine(1e-4, spec), np.tile(draw_windows()[:1], (1, 1, 2, 2, 2))
     engine = FirstUseEngine(candidate, ThresholdEngine, limits=SINGLE, record=tmp_path / "record.json", place=PLACE)
     engine.run(image)
     assert engine._reference is None

@@ -140,6 +140,19 @@ def build_and_measure(component: Component, spec: ModelSpec, is_half: bool, tmp_
     assert described["spec"]["class_names"] == list(spec.class_names)
 
 
+def test_the_onnx_file_stays_beside_an_engine_that_other_machines_compare(
+    case: InferenceCase, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that can run the engine, and so compares it at once; here ONNX Runtime stands for it."""
+    kind = type(get_engine_kind("tensorrt_rtx"))
+    monkeypatch.setattr(kind, "explain_unavailable", lambda _: None)
+    monkeypatch.setattr(kind, "open_uncompared", lambda _, file: open_engine(file.with_name("model.onnx")))
+    report = export_model(save_unet(tmp_path / "model.pt"), out, ExportOptions(engines=("tensorrt_rtx",)), [case])
+    report.require_published()
+    assert not report.uncompared
+    assert sorted(path.name for path in out.iterdir()) == ["model.onnx", "model.rtx.engine", "model.rtx.engine.json"]
+
+
 def test_what_it_cannot_parse_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no")
     with pytest.raises(VoxflowError, match="TensorRT can't parse the ONNX file: "):

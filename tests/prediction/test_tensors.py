@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.inference.models import UNET, build_seeded, volume_spec
+from tests.inference.models import DENSENET, UNET, build_seeded, radiograph_spec, volume_spec
 from voxflow.components import Component
 from voxflow.engines import TorchEngine
 from voxflow.geometry import Geometry
-from voxflow.prediction import Ensemble, PredictOptions, predict_prepared, prepare_image
-from voxflow.prediction.tensors import activate, pick_labels, prepare_on_device, upload
+from voxflow.prediction import Ensemble, PredictOptions, predict_prepared, predict_radiograph, prepare_image
+from voxflow.prediction.tensors import activate, count_free_bytes, pick_labels, prepare_on_device, upload
 from voxflow.spec import TransformSpec
 from voxflow.training import save_model
 from voxflow.volumes import Volume
@@ -194,6 +195,9 @@ class SmallGpu(TorchEngine):
     most = 0
     asked: list[tuple[int, ...]]
 
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.run_tensor(torch.from_numpy(np.ascontiguousarray(batch))).numpy()
+
     def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
         self.asked.append(tuple(batch.shape))
         if self.device == "cuda" and batch[0, 0].numel() > self.most:
@@ -225,6 +229,51 @@ def test_an_image_that_the_gpu_has_no_memory_for_is_segmented_all_the_same(
     assert 0 < prediction.mask.array.mean() < 1
     assert engine.device == "cuda"
     assert (prediction.windows > 1) == (said == [SMALLER])
+
+
+@pytest.mark.parametrize(
+    ("most", "said"), [(64**2 * 40, [SMALLER]), (100, [SMALLER, SMALLER, PROCESSOR])], ids=["for windows", "none"]
+)
+def test_an_image_in_memory_is_segmented_all_the_same_where_the_gpu_lacks_it(
+    most: int, said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that was prepared on the processor, since the GPU had no memory for it, and whose windows go there."""
+    make_engine(tmp_path, spacing_mm=None, orientation=None)
+    engine = SmallGpu(tmp_path / "0.pt")
+    image = np.random.default_rng(0).normal(size=(64, 64, 64)).astype(np.float32)
+    volume = Volume(100 * image, Geometry.from_parts(image.shape, (1, 1, 1)))
+    prepared, options = prepare_image([volume], engine.spec), PredictOptions(memory_mb=160)
+    engine.is_local, engine.asked = True, []
+    expected = predict_prepared(engine, prepared, options).mask.array
+    capsys.readouterr()
+    engine.most, engine.asked, engine.device = most, [], "cuda"
+    received = predict_prepared(engine, prepared, options).mask.array
+    lines = [line for line in capsys.readouterr().err.splitlines() if "too little free memory" in line]
+    assert [line.partition("trying again ")[2] for line in lines] == said
+    # Windows of another size meet instance norms of other means, which this network has.
+    assert (received != expected).mean() < 0.05
+
+
+def test_a_radiograph_that_the_gpu_has_no_memory_for_is_classified_on_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = radiograph_spec()
+    save_model(tmp_path / "model.pt", build_seeded(DENSENET), DENSENET, spec=spec, epoch=1, metric=0.5)
+    engine = SmallGpu(tmp_path / "model.pt")
+    image = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
+    engine.most, engine.asked = 100, []
+    expected = predict_radiograph(engine, image)
+    engine.device = "cuda"
+    assert predict_radiograph(engine, image) == expected
+    assert "trying again on the processor" in capsys.readouterr().err
+
+
+def test_a_driver_that_does_not_say_how_much_is_free_leaves_the_general_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("CUDA error: operation not supported")
+
+    monkeypatch.setattr("torch.cuda.mem_get_info", fail)
+    assert count_free_bytes(SimpleNamespace(device=torch.device("cuda"))) is None  # type: ignore[arg-type]
 
 
 def test_an_image_that_does_not_fit_is_prepared_on_the_processor(

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 # How many windows are compared. They are the first of a real image, and a fault of a kernel shows in any of them.
 WINDOWS = 8
+# The corner of a CT is air, of which every precision says the same: as many windows are looked at for a class beside
+# the background.
+MOST_WINDOWS = 64
 # A class of fewer voxels says nothing of an engine: a handful of them would decide its Dice.
 LEAST_VOXELS = 1000
 
@@ -98,7 +101,7 @@ class FirstUseEngine(Engine):
         if self._candidate.name != self.name:
             # It has fallen back by itself, to the reference's own way.
             self.name, self._reference = self._candidate.name, None
-        elif self._tally.windows >= WINDOWS:
+        elif self._tally.windows >= (WINDOWS if self._tally.has_foreground else MOST_WINDOWS):
             self._decide(reference)
         return expected
 
@@ -161,6 +164,12 @@ class Tally:
             return
         both, either = _count_voxels(received, expected, is_softmax)
         self._both, self._either = (self._both + both, self._either + either) if self._both.size else (both, either)
+
+    @property
+    def has_foreground(self) -> bool:
+        """Whether a class beside the background was seen, in more than a few voxels."""
+        first = 1 if self._spec.activation == "softmax" and len(self._either) > 1 else 0
+        return bool(self._agreed) or bool((self._either[first:] >= 2 * LEAST_VOXELS).any())
 
     @property
     def min_dice(self) -> float:

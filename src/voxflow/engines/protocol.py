@@ -109,6 +109,7 @@ class EngineKind(ABC):
             (.fzn).
         is_portable: whether its file runs on other machines than the one that wrote it.
         is_reproducible: whether the same model gives the same bytes; else its file does not tell models apart.
+        is_compared_at_first_use: whether each machine compares it with the ONNX file, which then stays beside it.
     """
 
     name: ClassVar[str]
@@ -120,6 +121,7 @@ class EngineKind(ABC):
     is_optimised: ClassVar[bool] = False
     is_portable: ClassVar[bool] = True
     is_reproducible: ClassVar[bool] = True
+    is_compared_at_first_use: ClassVar[bool] = False
 
     @property
     def suffix(self) -> str:

@@ -45,6 +45,7 @@ class TensorRtRtxKind(TensorRtKind):
     package: ClassVar[str] = "tensorrt_rtx_bindings"
     is_portable: ClassVar[bool] = True
     is_reproducible: ClassVar[bool] = False
+    is_compared_at_first_use: ClassVar[bool] = True
 
     @override
     def explain_unavailable(self) -> str | None:

@@ -74,14 +74,19 @@ def export_engine(
         VoxflowError: the network can't be expressed in a format.
     """
     reference = Reference(torch_engine, images or make_noise(torch_engine.spec))
-    source = ExportSource(torch_engine.module.cpu(), torch_engine.spec, out, options)
+    module = torch_engine.module.cpu()
+    for weights in module.parameters():
+        # Files are the same wherever they are made: a GPU has the channels last.
+        weights.data = weights.data.contiguous()
+    source = ExportSource(module, torch_engine.spec, out, options)
     left_out = _write_formats(source, options.engines)
     torch_engine.module.to(torch_engine.device)
     uncompared = _list_uncompared(options.engines, left_out)
     measured, refused = _compare(reference, source, options, left_out, uncompared)
     report = ParityReport(tuple(measured), refused, left_out, len(images), uncompared=uncompared)
     report = publish_reduced(report, reference, source, options, calibration)
-    if not uncompared:
+    written = list_exported_kinds(name for name in options.engines if name not in left_out)
+    if not uncompared and not any(kind.is_compared_at_first_use for kind in written):
         # Else the ONNX file is what they are compared with at their first use.
         source.remove_unasked(options.engines)
     return report

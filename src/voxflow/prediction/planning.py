@@ -45,10 +45,12 @@ def plan_image(
         options: plan, memory, batch.
         extra_bytes: what else is held beside the image.
         spec: what windows and overlap are read from; None: the model's own.
-        share: of the memory on a GPU that may be taken.
+        share: of the memory that may be taken.
     """
     if is_tensor(image):
         options = _bound_by_gpu(image, options, share)
+    elif share < 1:
+        options = options.model_copy(update={"memory_mb": max(1, int(options.memory_mb * share))})
     return _plan_size(image.shape[1:], engine, options, image.nbytes + extra_bytes, spec)
 
 

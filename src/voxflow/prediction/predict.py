@@ -192,7 +192,7 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
     Raises:
         DataError: the options name a class that the model does not have.
     """
-    if not is_tensor(prepared.image):
+    if all(member.device in (None, "cpu") for member in engine.members) and not is_tensor(prepared.image):
         return _predict(engine, prepared, options)
     for share in SHARES:
         try:
@@ -202,7 +202,7 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
                 raise
             following = "on the processor" if share == SHARES[-1] else "with smaller windows"
         say(f"the GPU has too little free memory for an image: trying again {following}")
-    array = prepared.image.cpu().numpy()
+    array = prepared.image.cpu().numpy() if is_tensor(prepared.image) else prepared.image
     return _predict(engine.on_processor(), PreparedImage(array, prepared.grid, prepared.native), options)
 
 
@@ -282,7 +282,16 @@ def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[An
     if spec.task != "classification":
         raise DataError(f"the model does {spec.task}, a radiograph needs a classification model")
     images = (image,) if isinstance(image, np.ndarray) else tuple(image)
-    logits = engine.run(prepare_radiograph(images, spec)[None])
+    batch = prepare_radiograph(images, spec)[None]
+    try:
+        logits = engine.run(batch)
+    except RuntimeError as error:
+        if engine.device in (None, "cpu") or not release_gpu_memory(error):
+            raise
+        logits = None
+    if logits is None:
+        say("the GPU has too little free memory for an image: trying again on the processor")
+        logits = engine.on_processor().run(batch)
     probabilities = logits_to_probabilities(logits.T, spec)[:, 0]
     return {name: float(probability) for name, probability in zip(spec.class_names, probabilities, strict=True)}
 

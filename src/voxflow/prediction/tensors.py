@@ -44,12 +44,15 @@ def is_tensor(array: Any) -> bool:
 
 
 def count_free_bytes(tensor: torch.Tensor) -> int | None:
-    """Count the bytes that a prediction may take on a tensor's device; None where that is the machine's memory."""
+    """Count the bytes that a prediction may take on a tensor's device; None where ``memory_mb`` says so alone."""
     import torch
 
     if tensor.device.type != "cuda":
         return None
-    free = torch.cuda.mem_get_info(tensor.device)[0]
+    try:
+        free = torch.cuda.mem_get_info(tensor.device)[0]
+    except RuntimeError:
+        return None  # a driver that does not say
     # What torch has reserved and does not use is free to us.
     unused = torch.cuda.memory_reserved(tensor.device) - torch.cuda.memory_allocated(tensor.device)
     return int((free + unused) * FREE_SHARE)
