@@ -66,6 +66,16 @@ def test_names_of_sides_forbid_their_axis(names: list[str], orientation: str | N
     assert "".join(choose_mirror_axes(HIPPOCAMPUS, names, orientation).axes) == axes
 
 
+@pytest.mark.parametrize(
+    ("names", "orientation", "axes"),
+    [(["liver"], "LPS", "i"), (["liver"], "SPL", "k"), (["liver"], None, "i"), (["left kidney"], "LPS", "")],
+)
+def test_a_short_training_mirrors_left_and_right_alone(names: list[str], orientation: str | None, axes: str) -> None:
+    choice = choose_mirror_axes(HIPPOCAMPUS, names, orientation, all_axes=False)
+    assert "".join(choice.axes) == axes
+    assert len(choice.reasons) == 3 - len(axes)
+
+
 def test_classes_that_size_and_place_tell_to_be_counterparts_forbid_their_axis() -> None:
     data = HIPPOCAMPUS.model_copy(update={"opposed": (OpposedClasses(values=(2, 1), axis="j"),)})
     choice = choose_mirror_axes(data, ["label_1", "label_2"])

@@ -1,7 +1,8 @@
 """Chooses the axes along which a training may mirror images: those that exchange no two classes.
 
 A class that its name puts on one side ("left kidney") becomes its counterpart in a mirror image, and so does a class
-that has a counterpart of its own size always on the same side of it, whatever the two are called.
+that has a counterpart of its own size always on the same side of it, whatever the two are called. A training that does
+not see its cases very often mirrors left and right alone: a body looks alike there, and upside down it does not.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class MirrorChoice(BaseModel):
 
 
 def choose_mirror_axes(
-    fingerprint: Fingerprint, names: Iterable[str] = (), orientation: str | None = "LPS"
+    fingerprint: Fingerprint, names: Iterable[str] = (), orientation: str | None = "LPS", *, all_axes: bool = True
 ) -> MirrorChoice:
     """Choose the axes that exchange no two classes.
 
@@ -58,6 +59,8 @@ def choose_mirror_axes(
         names: of the classes.
         orientation: where (i, j, k) increase to; None: not the same in all images, so that a name that says a side
             forbids every axis.
+        all_axes: the training is long enough for mirror images that no patient looks like; else the axis from left to
+            right alone may be mirrored, or the first where nobody knows which that is.
 
     Example:
         >>> from voxflow.volumes import Fingerprint, Spread
@@ -67,9 +70,13 @@ def choose_mirror_axes(
         ('j', 'k')
     """
     reasons: dict[AxisName, str] = {}
+    if not all_axes:
+        sideways = _find_axes("LR", orientation)[:1]
+        why = "bodies are not alike there, and the training is short"
+        reasons = {axis: why for axis in AXES if axis not in sideways}
     for pair in fingerprint.opposed:
         first, second = pair.values
-        reasons.setdefault(pair.axis, f"classes {first} and {second} are alike and always lie on the same sides")
+        reasons[pair.axis] = f"classes {first} and {second} are alike and always lie on the same sides"
     for name in names:
         words = {word.lower() for word in WORD.findall(name.replace("_", " "))}
         for letters, sides in SIDES.items():

@@ -65,7 +65,7 @@ class Proposal(BaseModel):
             orientation: of all volumes; None: each has its own.
         """
         budget = plan_budget(minutes, self.layout, self.fingerprint, self.machine)
-        mirror = choose_mirror_axes(self.fingerprint, names, orientation)
+        mirror = choose_mirror_axes(self.fingerprint, names, orientation, all_axes=budget.strength >= 1)
         return self.model_copy(update={"budget": budget, "mirror": mirror})
 
     @property
