@@ -1,15 +1,17 @@
 """Compare the accuracy of Voxflow's templates with stock MONAI and nnU-Net: the same images, the same minutes.
 
 python -m benchmarks.accuracy SOURCE --work FOLDER [--template auto] [--folds 5] [--seeds 7]
-    [--seconds 140 900 | --steps 900] [--sides voxflow monai nnunet --nnunet PYTHON] [--device cpu] [--leave-out FILE]
+    [--seconds 140 900 | --steps 900] [--sides voxflow monai nnunet --nnunet PYTHON] [--device cpu]
+    [--leave-out FILE | --folds 0 --test FILE]
 
 SOURCE is a folder of images as ``voxflow new`` takes it, or the name of one in $VOXFLOW_DATA: hippocampus,
 pet_sarcoma/dicom, chestxray (``--template classification``). FOLDER becomes a folder of workspaces: the stages up to
 split run in it once. It may also be one that has workspaces already; ``--name`` says which.
 
 Patients are dealt into folds. Each fold is judged by a network that saw only the others; a tenth of those choose its
-best state. ``--folds 0`` learns from all but the workspace's own test cases, and judges these once. With
-``--leave-out`` the cases that the file names take no part at all, so that they can be kept for the end.
+best state. ``--folds 0`` learns from all but the workspace's own test cases, or those that ``--test`` names, and judges
+these once. With ``--leave-out`` the cases that the file names take no part at all, so that they can be kept for the
+end: benchmarks/hippocampus_kept.txt are those of the hippocampus, by their pseudonyms.
 
 Voxflow's side is its own stages train, export and evaluate. MONAI's side is what its tutorials do, with bfloat16 and a
 one-cycle learning rate that ends with the time (benchmarks/accuracy_monai.py). nnU-Net's side is its own plan, trainer
@@ -180,18 +182,21 @@ class Comparison:
         return {"auc": metrics["mean_auc"], "cases": {row["case"]: row for row in rows}}
 
 
-def list_folds(content: Parts, folds: int, seed: int, omitted: set[str]) -> list[Parts]:
+def list_folds(
+    content: Parts, folds: int, seed: int, omitted: tuple[str, ...] = (), kept: tuple[str, ...] = ()
+) -> list[Parts]:
     """Deal the patients into folds, those of one class of radiograph evenly.
 
     Args:
         content: of the workspace's own datalist.
-        folds: how many; 0: its own test cases are the only one.
+        folds: how many; 0: one, of the patients kept for it.
         seed: decides the order, and which patients choose the best state.
-        omitted: cases or patients that take no part.
+        omitted: beginnings of the pseudonyms of patients that take no part.
+        kept: likewise, of those to judge where ``folds`` is 0; none: the workspace's own test cases.
     """
     generator = random.Random(seed)  # noqa: S311 (no secret)
     parts = ("training", "validation", "testing")
-    items = [item for part in parts for item in content.get(part, []) if not omitted & {item["case"], item["patient"]}]
+    items = [i for part in parts for i in content.get(part, []) if not (omitted and i["patient"].startswith(omitted))]
     by_patient: dict[str, list[Item]] = {}
     for item in sorted(items, key=lambda item: str(item["case"])):
         by_patient.setdefault(item["patient"], []).append(item)
@@ -200,6 +205,8 @@ def list_folds(content: Parts, folds: int, seed: int, omitted: set[str]) -> list
     order.sort(key=lambda patient: _class_of(by_patient[patient][0]))
     if folds:
         tests = [order[number::folds] for number in range(folds)]
+    elif kept:
+        tests = [sorted(patient for patient in order if patient.startswith(kept))]
     else:
         tests = [sorted({item["patient"] for item in content["testing"]} & by_patient.keys())]
     result = []
@@ -222,9 +229,9 @@ def compare(comparison: Comparison, arguments: argparse.Namespace) -> None:
     if not whole.exists():
         whole.write_text(comparison.datalist.read_text())
     content = json.loads(whole.read_text())
-    omitted = set(arguments.leave_out.read_text().split()) if arguments.leave_out else set()
+    omitted, kept = (tuple(path.read_text().split()) if path else () for path in (arguments.leave_out, arguments.test))
     for seed in arguments.seeds:
-        for number, fold in enumerate(list_folds(content, arguments.folds, seed, omitted), 1):
+        for number, fold in enumerate(list_folds(content, arguments.folds, seed, omitted, kept), 1):
             for budget in list_budgets(arguments):
                 for side in arguments.sides:
                     out = result_file(comparison.work, side, budget, seed, number if arguments.folds else 0)
@@ -337,7 +344,8 @@ def main() -> int:
     parser.add_argument("--sides", choices=SIDES, nargs="+", default=["voxflow", "monai"])
     parser.add_argument("--nnunet", type=Path, metavar="PYTHON", help="where nnunetv2 is installed, for that side")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--leave-out", type=Path, metavar="FILE", help="names of cases or patients that take no part")
+    parser.add_argument("--leave-out", type=Path, metavar="FILE", help="pseudonyms of patients that take no part")
+    parser.add_argument("--test", type=Path, metavar="FILE", help="with --folds 0: pseudonyms of patients to judge")
     arguments = parser.parse_args()
     if "nnunet" in arguments.sides and arguments.nnunet is None:
         parser.error("the side nnunet needs --nnunet PYTHON")

@@ -104,7 +104,12 @@ def train(work: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.01)
     batch_size = min(BATCH if whole else BATCH // 2, len(dataset))
     loader = DataLoader(
-        dataset, batch_size, shuffle=True, num_workers=1, persistent_workers=True, collate_fn=list_data_collate
+        dataset,
+        num_workers=1,
+        batch_size=batch_size,
+        shuffle=True,
+        persistent_workers=True,
+        collate_fn=list_data_collate,
     )
     curve: list[dict[str, float]] = []
     began, steps, share = time.monotonic(), 0, 0.0
