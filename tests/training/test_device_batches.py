@@ -80,40 +80,39 @@ def test_making_a_batch_waits_for_no_device() -> None:
 def test_cases_are_kept_as_long_as_there_is_room() -> None:
     store = make_store(6, (64, 64, 16))
     size = store[0]["image"].nbytes + store[0]["label"].nbytes
-    cases = DeviceCases(store, CPU, int(2.5 * size / 2**20) + 1)
+    cases = DeviceCases(CPU, int(2.5 * size / 2**20) + 1)
     for index in [*range(6), *range(6)]:
-        sample, tensors = cases.fetch(index, ("image", "label"))
+        tensors = cases.fetch(index, store[index], ("image", "label"))
         assert tensors["label"].dtype == torch.uint8
-        np.testing.assert_array_equal(tensors["image"].numpy(), sample["image"])
+        np.testing.assert_array_equal(tensors["image"].numpy(), store[index]["image"])
     assert cases.count == int((int(2.5 * size / 2**20) + 1) * 2**20 / size)
     assert cases.used_bytes == cases.count * size
     assert cases.forecast_bytes(1000) == (int(2.5 * size / 2**20) + 1) * 2**20
     assert cases.forecast_bytes(2) == 2 * size
     # The same tensors, and no further copies.
-    assert cases.fetch(0, ("image",))[1]["image"] is cases.fetch(0, ("image",))[1]["image"]
+    assert cases.fetch(0, store[0], ("image",))["image"] is cases.fetch(0, store[0], ("image",))["image"]
 
 
 def test_a_gpu_that_is_full_keeps_the_cases_that_it_has(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cases = DeviceCases(make_store(), CPU, 1000)
-    cases.fetch(0, ("image",))
+    store, cases = make_store(), DeviceCases(CPU, 1000)
+    cases.fetch(0, store[0], ("image",))
 
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(torch.Tensor, "to", fail)
-    assert cases.fetch(1, ("image",))[1]["image"].shape == (2, 12, 14, 9)
-    assert cases.fetch(2, ("image",))[1]["image"].shape == (2, 12, 14, 9)
+    assert cases.fetch(1, store[1], ("image",))["image"].shape == (2, 12, 14, 9)
+    assert cases.fetch(2, store[2], ("image",))["image"].shape == (2, 12, 14, 9)
     assert cases.count == 1
     assert capsys.readouterr().err.count("no room for more than 1 cases") == 1
 
 
 def test_types_that_torch_hardly_knows_keep_their_values() -> None:
     image = np.array([[[[0, 40_000, 65_535]]]], np.uint16)
-    tensors = DeviceCases([{"case": "a", "image": image, "label": image.astype(">i2")}], CPU, 0).fetch(
-        0, ("image", "label")
-    )[1]
+    sample = {"case": "a", "image": image, "label": image.astype(">i2")}
+    tensors = DeviceCases(CPU, 0).fetch(0, sample, ("image", "label"))
     assert tensors["image"].tolist() == image.tolist()
     assert tensors["label"].tolist() == image.astype(">i2").tolist()
 

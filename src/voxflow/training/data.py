@@ -8,7 +8,6 @@ what it would have.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -184,11 +183,12 @@ class Batches:
         say(f"warning: a batch was made on the processor (cases {', '.join(dict.fromkeys(names))}): {fault}")
         return batch
 
-    def _draw_patches(self, index: int, rng: np.random.Generator, epoch: int) -> list[Sample]:
-        return self.chain.run_tail(self.store[index], rng, epoch)
+    def _draw_patches(self, sample: Sample, index: int, rng: np.random.Generator, epoch: int) -> list[Sample]:
+        del index
+        return self.chain.run_tail(sample, rng, epoch)
 
     def _try_case(
-        self, index: int, seed: tuple[int, ...], draw: Callable[[int, np.random.Generator, int], Drawn]
+        self, index: int, seed: tuple[int, ...], draw: Callable[[Sample, int, np.random.Generator, int], Drawn]
     ) -> Drawn:
         """Draw from one case; from the next one where that fails and it is allowed.
 
@@ -196,21 +196,16 @@ class Batches:
         """
         fault = ""
         for case in range(index, index + len(self.store)):
-            number = case % len(self.store)
+            sample: Sample = {"case": case}
             try:
-                return draw(number, np.random.default_rng(seed), seed[1])
+                sample = self.store[case % len(self.store)]
+                return draw(sample, case % len(self.store), np.random.default_rng(seed), seed[1])
             except Exception as error:
-                fault = f"case {self._name_case(number)}: {type(error).__name__}: {error}"
+                fault = f"case {sample['case']}: {type(error).__name__}: {error}"
                 if not self.skip:
                     raise DataError(f"{fault} (on_bad_case: skip goes on without it)") from error
                 say(f"warning: {fault}; another case takes its place")
         raise DataError(f"no case is left that can be transformed; the last one: {fault}")
-
-    def _name_case(self, index: int) -> Any:
-        """The case's id; its number where it can't be read."""
-        with contextlib.suppress(Exception):
-            return self.store[index]["case"]
-        return index
 
 
 def collate(samples: Sequence[Sample], size: tuple[int, ...]) -> Batch:

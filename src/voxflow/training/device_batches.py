@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.components import Chain, Draw, Sample
-    from voxflow.training.data import Batches, SampleStore
+    from voxflow.training.data import Batches
     from voxflow.training.options import TrainOptions
 
 MB = 2**20
@@ -38,14 +38,13 @@ class DeviceCases:
     """Cases after their deterministic transforms, as tensors.
 
     Args:
-        store: the cases.
         device: where the network is.
         limit_mb: how much of the device's memory cases may take; None: four tenths of what is free on a GPU now, and
             nothing on a processor, where they need not be copied.
     """
 
-    def __init__(self, store: SampleStore, device: torch.device, limit_mb: int | None) -> None:
-        self.store, self.device = store, device
+    def __init__(self, device: torch.device, limit_mb: int | None) -> None:
+        self.device = device
         self._bytes_left = _count_free_bytes(device) if limit_mb is None else limit_mb * MB
         self._residents: dict[int, dict[str, torch.Tensor]] = {}
         self._lock = threading.Lock()
@@ -70,26 +69,26 @@ class DeviceCases:
         """How many cases are in the device's memory by now."""
         return len(self._residents)
 
-    def fetch(self, index: int, names: Sequence[str]) -> tuple[Sample, Mapping[str, torch.Tensor]]:
-        """Fetch a case, and put it into the device's memory where there is room.
+    def fetch(self, index: int, sample: Sample, names: Sequence[str]) -> Mapping[str, torch.Tensor]:
+        """Return the fields of a case as tensors, and keep them in the device's memory where there is room.
 
         Args:
             index: of the case.
+            sample: the case, whose arrays are mapped.
             names: the fields that transforms read.
 
         Returns:
-            The sample, whose arrays are mapped, and its fields: on the device, or on the processor, mapped, too.
+            Tensors on the device, or of the mapped arrays.
         """
-        sample = self.store[index]
         resident = self._residents.get(index)
         if resident is not None:
-            return sample, resident
+            return resident
         arrays = {name: sample[name] for name in names if isinstance(sample.get(name), np.ndarray)}
         tensors = {name: _as_tensor(array) for name, array in arrays.items()}
         with self._lock:
             if index not in self._residents:
                 self._upload(index, tensors)
-        return sample, self._residents.get(index, tensors)
+        return self._residents.get(index, tensors)
 
     def _upload(self, index: int, tensors: Mapping[str, torch.Tensor]) -> None:
         import torch
@@ -125,7 +124,7 @@ def place_batches(batches: Batches, options: TrainOptions, device: torch.device,
         name = plain_name(transform.component_name())
         say(f"batches are made on the processor: {name} has no code for a {'GPU' if is_gpu else 'device'} at its place")
         return batches
-    cases = DeviceCases(batches.store, device, options.gpu_cache_mb)
+    cases = DeviceCases(device, options.gpu_cache_mb)
     augmenter = DeviceAugmenter(cases, batches.chain, batches.pipeline.output_crop_size, FIELDS)
     # Drawing takes little time, but a GPU takes none for a step.
     workers = min(GPU_WORKERS, threads - 1) if is_gpu and options.workers is None else batches.workers
@@ -167,16 +166,17 @@ class DeviceAugmenter:
         """The cases that patches are drawn from."""
         return self._cases
 
-    def draw(self, index: int, rng: np.random.Generator, epoch: int) -> DrawnCase:
+    def draw(self, sample: Sample, index: int, rng: np.random.Generator, epoch: int) -> DrawnCase:
         """Draw the patches of one case.
 
         Args:
+            sample: the case after its deterministic transforms.
             index: of the case.
             rng: the place's own generator.
             epoch: from 1.
         """
         with self._use_stream():
-            sample, tensors = self._cases.fetch(index, self._names)
+            tensors = self._cases.fetch(index, sample, self._names)
         return DrawnCase(str(sample["case"]), tensors, self._chain.draw_tail(sample, rng, epoch))
 
     def apply(self, cases: Sequence[DrawnCase], epoch: int) -> tuple[dict[str, Any], Any]:
