@@ -140,5 +140,7 @@ def test_what_is_wrong_is_one_line(arguments: list[str], message: str, capsys: p
 
 def test_a_converted_folder_is_taken_as_it_is() -> None:
     write_volumes(cases=2)
-    assert main(["view", str(VOLUMES), "--out", str(PAGE)]) == 0
+    VOLUMES.rename("DOE_JANE")
+    assert main(["view", "DOE_JANE", "--out", str(PAGE)]) == 0
+    assert "DOE_JANE" not in PAGE.read_text()
     assert [case["id"] for case in read_content()["cases"]] == ["p0_1", "p1_1"]

@@ -65,7 +65,7 @@ def find_viewer_cases(source: str, mask: Path | None, modality: str, scratch: Pa
             raise DataError("a mask needs an image file or a folder of images", path=path)
         return _find_by_name(source)
     if (path / "cases.csv").is_file() and mask is None:
-        return _take_converted(ConvertedCases.read(path), path.name)
+        return _take_converted(ConvertedCases.read(path), "Converted cases")  # the folder may be called after a patient
     files = [path] if path.is_file() and _is_image(path) else _list_images(path)
     # A folder with both is converted as a whole, which lists what it does not take.
     if files and not _holds_dicom(path):
