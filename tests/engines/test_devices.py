@@ -128,7 +128,7 @@ def test_a_configuration_names_the_device(options: Any) -> None:
     assert options().device is None
     assert options(device="cuda:1").device == "cuda:1"
     for wrong in ("gpu", "cuda:", "cuda:one", "cuda:-1", "CUDA", "", 0, "cuda:1\n"):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ValidationError, match="expected cpu, cuda, or cuda:1 for the second GPU"):
             options(device=wrong)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, PlainValidator
-from pydantic_core import PydanticKnownError
+from pydantic import PlainValidator
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from voxflow.engines.onnxruntime import OnnxRuntimeKind
 from voxflow.engines.openvino import OpenVinoKind
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.engines.protocol import Engine, EngineKind
+
+_DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?", re.ASCII)
 
 # From the reference to what is fastest on a processor. "auto" tries them from the last one to the first.
 CATALOGUE: list[EngineKind] = [
@@ -248,6 +251,12 @@ def _check_format(value: object) -> str:
     return _check_member(value, [kind.format for kind in list_exported_kinds() if kind.format])
 
 
+def _check_device(value: object) -> str:
+    if isinstance(value, str) and _DEVICE.fullmatch(value):
+        return value
+    raise PydanticCustomError("device", "expected cpu, cuda, or cuda:1 for the second GPU")
+
+
 def _check_member(value: object, allowed: list[str]) -> str:
     """Accept one of a few words; else the error is the one that pydantic has for a Literal."""
     if isinstance(value, str) and value in allowed:
@@ -259,6 +268,6 @@ def _check_member(value: object, allowed: list[str]) -> str:
 # What a configuration may say: "auto", an engine of the catalogue, or a variant of one.
 EngineChoice = Annotated[str, PlainValidator(_check_choice)]
 # What a configuration may say of the device that a model computes on.
-Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?)$")]
+Device = Annotated[str, PlainValidator(_check_device)]
 # What a configuration may ask to be exported: the formats of the catalogue.
 ExportFormat = Annotated[str, PlainValidator(_check_format)]
