@@ -67,7 +67,10 @@ def test_a_new_workspace_states_the_ends_and_its_cases_are_converted(
     monkeypatch.chdir(tmp_path)
     write_source(tmp_path / "in")
     assert main(["new", "mine", "--source", "in", "--template", "auto"]) == 0
-    assert "channels: CT (_ct), PET (_pet): 2 of 2 cases have a file for each" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "channels: CT (_ct), PET (_pet): 2 of 2 cases have a file for each" in said
+    assert "  label files: 2 of 2 cases have one" in said
+    assert "left out" not in said
     text = (tmp_path / "params.yaml").read_text()
     assert "# Which files are the channels of a case" in text
     rules = yaml.safe_load(text)["workspaces"]["mine"]["convert"]["channels"]
@@ -86,8 +89,9 @@ def test_rules_for_series_say_what_the_files_beside_them_end_in(tmp_path: Path) 
     assert dict(proposal.rules) == expected
     assert (
         "2 cases of files beside them have the same channels, by the ends of their names: _ct, _pet"
-        in proposal.lines[-1]
+        in proposal.lines[-2]
     )
+    assert proposal.lines[-1] == "  label files: 2 of 2 cases have one"
     cases, _, _ = convert(tmp_path / "in", expected)
     assert len(cases) == 4
     without = propose_channels(tmp_path / "in", of_files=False)

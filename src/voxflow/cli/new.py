@@ -101,8 +101,16 @@ class NewCommand(Command):
         modalities = (block.get("convert") or {}).get("modalities")
         try:
             scan = scan_folder(self.source)
+            proposal = propose_channels(self.source, of_files=self.layout != "none", scan=scan)
+            is_taken = proposal is not None and takes_channels(self.template, proposal)
             needs_labels = block.get("task", "segmentation") == "segmentation"
-            lines = describe_source(self.source, scan, modalities=modalities, needs_labels=needs_labels)
+            # Files that are joined by their names' ends are no pairs; the proposal counts them.
+            is_joined = is_taken and proposal is not None and proposal.unit == "cases"
+            lines = (
+                []
+                if is_joined
+                else describe_source(self.source, scan, modalities=modalities, needs_labels=needs_labels)
+            )
         except DataError as error:
             if self.may_be_empty:
                 return None
@@ -110,12 +118,11 @@ class NewCommand(Command):
             raise DataError(f"{error.message}; {hint}", path=error.path) from error
         for line in lines:
             say(line)
-        proposal = propose_channels(self.source, of_files=self.layout != "none", scan=scan)
         if proposal is None:
             return None
         for line in proposal.lines:
             say(line)
-        if takes_channels(self.template, proposal):
+        if is_taken:
             say("  the rules stand in params.yaml, below convert.channels: look through them, or take them out")
         elif proposal.rules:
             own = f"the template {self.template} has channels of its own, or takes one series a case"

@@ -17,7 +17,7 @@ from voxflow.dicom.headers import read_dataset
 from voxflow.dicom.options import ConvertOptions
 from voxflow.dicom.scan import scan_folder
 from voxflow.dicom.traits import read_part_traits
-from voxflow.images import propose_suffixes
+from voxflow.images import join_by_suffix, propose_suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,7 +121,8 @@ def _add_suffixes(proposal: ChannelProposal, source: Path, files: Sequence[Path]
     line = (
         f"  {of_files.matching} cases of files beside them have the same channels, by the ends of their names: {ends}"
     )
-    return replace(proposal, rules=rules, lines=(*proposal.lines, line))
+    counts = _count_labels(source, files, of_files.suffixes)
+    return replace(proposal, rules=rules, lines=(*proposal.lines, line, *counts))
 
 
 def _propose_suffixes(source: Path, files: Sequence[Path]) -> ChannelProposal | None:
@@ -131,9 +132,19 @@ def _propose_suffixes(source: Path, files: Sequence[Path]) -> ChannelProposal | 
         return None
     channels = ", ".join(f"{name} ({suffix})" for name, suffix in proposal.suffixes.items())
     share = f"{proposal.matching} of {proposal.cases} cases have a file for each"
-    lines = (f"{source}: files that differ in the ends of their names", f"  channels: {channels}: {share}")
+    title = f"{source}: files that differ in the ends of their names"
+    lines = (title, f"  channels: {channels}: {share}", *_count_labels(source, files, proposal.suffixes))
     rules = {name: {"suffix": suffix} for name, suffix in proposal.suffixes.items()}
     return ChannelProposal(rules, proposal.modalities, proposal.cases, proposal.matching, lines, unit="cases")
+
+
+def _count_labels(source: Path, files: Sequence[Path], suffixes: Mapping[str, str]) -> tuple[str, ...]:
+    """Say how many cases of files have a label, and how many files make no case, by reason."""
+    layout = join_by_suffix(source, files, suffixes)
+    labelled = sum(bool(case.labels) for case in layout.cases)
+    reasons = Counter(layout.unplaced.values())
+    lines = [f"  label files: {labelled} of {len(layout.cases)} cases have one"]
+    return (*lines, *(f"  left out: {count} file(s) ({reason})" for reason, count in reasons.items()))
 
 
 def _segments_overlap(path: Path) -> bool:
