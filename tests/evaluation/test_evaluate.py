@@ -108,6 +108,24 @@ def test_voxels_that_nobody_labelled_are_counted_and_left_out(tmp_path: Path, ou
     assert evaluation.metrics["cases_organ"] == 2
 
 
+def test_values_that_are_no_class_are_remarked_and_scored_as_background(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [replace(volume_case(tmp_path, name), ignore=9) for name in ("clean", "strange")]
+    for case, value in zip(cases, (9, 255), strict=True):
+        assert isinstance(case.label, Path)
+        array = read_volume(case.label).array.copy()
+        array[20:] = value
+        write_volume(case.label, Volume(array, GRID))
+    evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
+    remark = "label value 255 is no class of the model, and counts as background"
+    assert [row["remark"] for row in rows(out / "per_case.csv")] == ["", remark]
+    assert evaluation.metrics["mean_dice"] == 1
+    assert [line for line in capsys.readouterr().err.splitlines() if "warning" in line] == [
+        f"warning: case strange: {remark}"
+    ]
+
+
 def test_bad_cases_are_named_and_the_others_go_on(tmp_path: Path, out: Path) -> None:
     broken = volume_case(tmp_path, "broken")
     broken.images[0].write_bytes(b"no image")

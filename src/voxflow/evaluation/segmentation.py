@@ -19,6 +19,7 @@ from voxflow.evaluation.scores import Interval, compute_mean_interval
 from voxflow.inference import Failures, read_volumes, segment_cases, write_overlays
 from voxflow.naming import name_files
 from voxflow.prediction import PredictOptions, class_values
+from voxflow.progress import say
 from voxflow.tables import write_table
 from voxflow.volumes import Volume, read_geometry, read_label, read_volume, resample, write_volume
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Scores = dict[str, dict[str, Overlap]]  # case → class → overlap
 
 IGNORED = "ignored_voxels"
+MOST_VALUES = 5  # of a label that are named
 REMARKS = {"empty in reference and mask": "empty", "empty in the mask": "missed", "empty in the reference": "invented"}
 # Measures of a case's class, and what their means are called.
 KINDS = {
@@ -100,11 +102,11 @@ def evaluate_segmentation(
     remarks: dict[str, str] = {}
     for segmented_case in segment_cases(engine, cases, options, failures):
         overlaps = failures.attempt(
-            segmented_case.case, partial(_compare, segmented_case, classes, options.surface_tolerance_mm, ignored)
+            segmented_case.case,
+            partial(_compare, segmented_case, classes, options.surface_tolerance_mm, ignored, remarks),
         )
         if overlaps is not None:
             scores[segmented_case.case.id] = overlaps
-            remarks[segmented_case.case.id] = segmented_case.remark
             write_volume(out / "masks" / f"{segmented_case.case.id}.nii.gz", segmented_case.prediction.mask)
     means = _write_scores(scores, list(classes), failures, out, ignored=ignored, remarks=remarks)
     metrics = complete_metrics(means, len(scores), failures)
@@ -126,7 +128,11 @@ def complete_metrics(metrics: Metrics, cases: int, failures: Failures) -> Metric
 
 
 def _compare(
-    segmented_case: SegmentedCase, classes: dict[str, tuple[int, ...]], tolerance_mm: float, ignored: dict[str, int]
+    segmented_case: SegmentedCase,
+    classes: dict[str, tuple[int, ...]],
+    tolerance_mm: float,
+    ignored: dict[str, int],
+    remarks: dict[str, str],
 ) -> dict[str, Overlap]:
     case = segmented_case.case
     reference = read_reference(case, segmented_case.image.geometry)
@@ -134,6 +140,10 @@ def _compare(
     unknown = sorted(set(case.labelled or ()) - classes.keys())
     if unknown:
         raise DataError(f"labelled names {join_names(unknown)}, which the model does not know")
+    strange = _describe_strange_values(reference, classes, case.ignore)
+    if strange:
+        say(f"warning: case {case.id}: {strange}")
+    remarks[case.id] = "; ".join(filter(None, [segmented_case.remark, strange]))
     if case.ignore is not None:
         ignored[case.id] = int((reference.array == case.ignore).sum())
     return {
@@ -142,6 +152,18 @@ def _compare(
         else Overlap(NAN, NAN, NAN, NAN, NAN, NOT_LABELLED)
         for name, values in classes.items()
     }
+
+
+def _describe_strange_values(reference: Volume, classes: dict[str, tuple[int, ...]], ignore: int | None) -> str:
+    """Name the label's values that are no class of the model, nor what nobody labelled; empty where there is none."""
+    known = {0, *(value for values in classes.values() for value in values), *(() if ignore is None else (ignore,))}
+    is_strange = np.ones(max(int(reference.array.max(initial=0)), *known) + 1, dtype=np.bool_)
+    is_strange[list(known)] = False
+    places = is_strange[reference.array]
+    if not places.any():
+        return ""
+    values = join_names([str(value) for value in np.unique(reference.array[places])], MOST_VALUES)
+    return f"label value {values} is no class of the model, and counts as background"
 
 
 def read_reference(case: InferenceCase, grid: Geometry) -> Volume:
