@@ -74,12 +74,12 @@ def _find_cases_of_labels(
     labels: Mapping[_Key, Sequence[Path]], cases: Collection[_Key], suffixes: Iterable[str]
 ) -> dict[_Key, list[Path]]:
     """The labels of each case; one may be called after the channel that it was drawn on, as ``a_ct_seg``."""
-    found: dict[_Key, list[Path]] = defaultdict(list)
+    labels_by_case: dict[_Key, list[Path]] = defaultdict(list)
     for (subset, name), paths in labels.items():
         cut = [name[: -len(suffix)] for suffix in suffixes if name.casefold().endswith(suffix.casefold())]
-        named = (key for key in [(subset, name), *((subset, rest) for rest in cut)] if key in cases)
-        found[next(named, (subset, name))] += paths
-    return found
+        named = (key for key in [(subset, name), *((subset, stem) for stem in cut)] if key in cases)
+        labels_by_case[next(named, (subset, name))] += paths
+    return labels_by_case
 
 
 def split_lone_labels(layout: Layout) -> tuple[Layout, list[ImagePair]]:

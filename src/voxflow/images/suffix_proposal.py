@@ -89,7 +89,7 @@ def split_ending(stem: str) -> tuple[str, str]:
         (('p1', 't1ce'), ('', 'ct'), ('p1_subject', ''))
     """
     for word in sorted(ENDINGS, key=len, reverse=True):
-        rest = stem[: -len(word)]
-        if stem.casefold().endswith(word) and not rest[-1:].isalnum():
-            return rest.rstrip("-_. "), word
+        case = stem[: -len(word)]
+        if stem.casefold().endswith(word) and not case[-1:].isalnum():
+            return case.rstrip("-_. "), word
     return stem, ""

@@ -55,12 +55,12 @@ def choose_single_images(folder: Path, files: Sequence[Path], spec: ModelSpec) -
     groups = _group_by_case(files)
     numbered = {place: group for place, group in groups.items() if next(iter(group)).isdigit()}
     names = _read_channel_names(folder) if numbered else ()
-    chosen: set[Path] = set()
+    images: set[Path] = set()
     refused: list[dict[str, str]] = []
     for place, group in groups.items():
-        own = _find_own(group, names if place in numbered else (), spec)
-        if own:
-            chosen.add(own)
+        file = _find_own(group, names if place in numbered else (), spec)
+        if file:
+            images.add(file)
         else:
             reason = _describe_group(list(group.values()), spec)
             refused.append({"case": place.relative_to(folder).as_posix(), "reason": reason})
@@ -69,7 +69,7 @@ def choose_single_images(folder: Path, files: Sequence[Path], spec: ModelSpec) -
         if file not in members and (reason := _explain_other_channel(file, spec)):
             members.add(file)
             refused.append({"case": file.relative_to(folder).as_posix(), "reason": reason})
-    return SingleImages(tuple(file for file in files if file in chosen or file not in members), tuple(refused))
+    return SingleImages(tuple(file for file in files if file in images or file not in members), tuple(refused))
 
 
 def _explain_other_channel(file: Path, spec: ModelSpec) -> str:
@@ -77,10 +77,10 @@ def _explain_other_channel(file: Path, spec: ModelSpec) -> str:
     word = split_ending(strip_suffix(file.name))[1]
     channel = ENDINGS.get(word, "")
     rules = list(spec.convert.get("channels", {}))
-    own = {ENDINGS[name.casefold()] for name in rules if name.casefold() in ENDINGS}
+    contrasts = {ENDINGS[name.casefold()] for name in rules if name.casefold() in ENDINGS}
     modality = next((name for name, words in MODALITY_WORDS.items() if word in words), "MR")
-    modalities = {spec.modality} & MODALITY_WORDS.keys() or {CHANNEL_MODALITIES.get(name, "MR") for name in own}
-    is_other_contrast = bool(own) and channel not in own and channel != "MR"
+    modalities = {spec.modality} & MODALITY_WORDS.keys() or {CHANNEL_MODALITIES.get(name, "MR") for name in contrasts}
+    is_other_contrast = bool(contrasts) and channel not in contrasts and channel != "MR"
     # "pt" may stand for a patient, "t1" and "t2" for times.
     is_other_modality = bool(modalities) and modality not in modalities and word not in TIMES
     if not word or word == "pt" or not (is_other_contrast or is_other_modality):
@@ -156,9 +156,9 @@ def _find_own(group: Mapping[str, Path], names: Sequence[str], spec: ModelSpec) 
 
 def _describe_group(files: Sequence[Path], spec: ModelSpec) -> str:
     names = join_names([file.name for file in files])
-    own = join_names(list(spec.convert.get("channels", {})))
-    wanted = f"{own}, and none of them is said to be that" if own else "and its file does not say which of them"
+    channel = join_names(list(spec.convert.get("channels", {})))
+    need = f"{channel}, and none of them is said to be that" if channel else "and its file does not say which of them"
     return (
-        f"{names}: channels of one case, by their names; the model takes one image, {wanted}: give the files of that "
+        f"{names}: channels of one case, by their names; the model takes one image, {need}: give the files of that "
         "channel alone, or list the images in a datalist"
     )

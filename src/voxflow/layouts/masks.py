@@ -142,9 +142,9 @@ def _choose_channels(images_by_case: Sequence[Sequence[Path]]) -> tuple[str, ...
     """The names of images that more than half of the cases have, in the order of a case that has them all."""
     names_by_case = [list(dict.fromkeys(map(_name_image, images))) for images in images_by_case]
     counts = Counter(name for names in names_by_case for name in names)
-    chosen = sorted(name for name, count in counts.items() if count * 2 > len(names_by_case))
-    whole = next((names for names in names_by_case if set(names) >= set(chosen)), chosen)
-    return tuple(name for name in whole if name in chosen)
+    common = sorted(name for name, count in counts.items() if count * 2 > len(names_by_case))
+    whole = next((names for names in names_by_case if set(names) >= set(common)), common)
+    return tuple(name for name in whole if name in common)
 
 
 def _choose_images(images: Sequence[Path], channels: Sequence[str]) -> tuple[tuple[ChannelSource | None, ...], str]:
