@@ -43,10 +43,10 @@ def _unet(args: Args, facts: Facts) -> Translation:
 @translator("network", "PlainUnet")
 def _plain_unet(args: Args, facts: Facts) -> Translation:
     typed = cast("PlainUnetNetwork", read_network(Component(name="PlainUnet", args=args)))
-    if typed.supervised:
-        return Translation(verdict="not carried", why="MONAI's losses do not judge the answers of several levels")
     sizes = {"in_channels": facts.in_channels, "classes": facts.classes}
-    return exact(node(f"{SCRIPTS}plain_unet.PlainUnet", **sizes, **typed.layout))
+    network = node(f"{SCRIPTS}plain_unet.PlainUnet", **sizes, **typed.layout)
+    why = "a training in MONAI judges the finest level alone"
+    return approximate(why, network) if typed.supervised else exact(network)
 
 
 @translator("network", "SegResnet", "SegmResnet")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from voxflow.components import Component, build_network, find_custom_folder
+from voxflow.components import Component, PlainUnetNetwork, build_network, find_custom_folder
 from voxflow.errors import DataError
 from voxflow.spec import ModelSpec
 from voxflow.torch_files import read_torch, save_torch
@@ -39,7 +39,12 @@ def save_model(
     Raises:
         OSError: the disk is full, say; an older file stays.
     """
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    component, omitted = PlainUnetNetwork.strip_training_parts(component)
+    weights = {
+        name: value.detach().cpu().contiguous()
+        for name, value in network.state_dict().items()
+        if not name.startswith(omitted)
+    }
     content = {
         "format": FORMAT,
         "state_dict": weights,

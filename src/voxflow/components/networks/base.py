@@ -31,8 +31,8 @@ def _parse_filters(value: Any) -> Any:
 NETWORK_MODULES = "voxflow.components.networks.modules"
 # Arguments of a network that a training fills in; the configuration need not have them.
 FILLED = ("in_channels", "num_classes", "out_channels", "input_size")
-# Those that change neither the network's weights nor its logits.
-OUTSIDE = {"final_activation", "pretrain_weight_name"}
+# Those that change neither the weights of the network in a model file nor its logits.
+OUTSIDE = {"final_activation", "pretrain_weight_name", "deep_supervision"}
 Filters = Annotated[tuple[PositiveInt, ...], BeforeValidator(_parse_filters), Field(min_length=1)]
 
 

@@ -12,6 +12,8 @@ from voxflow.components.registry import register
 if TYPE_CHECKING:
     import torch
 
+    from voxflow.components.component import Component
+
 AXES = 3
 
 
@@ -39,7 +41,7 @@ class PlainUnetNetwork(Network):
         up: convolutions of each level but the deepest on the way up, finest first.
         norm: "batch" costs half as much as "instance" on a CPU, and none once exported.
         deep_supervision: while it is trained, the network also answers at its coarser levels, all but the two deepest,
-            and the loss judges these as well.
+            and the loss judges these as well; model files hold the network without.
     """
 
     nf_enc: Filters = (16, 32, 64, 128)
@@ -49,6 +51,18 @@ class PlainUnetNetwork(Network):
     up: Filters | None = None
     norm: Literal["batch", "instance"] = "batch"
     deep_supervision: bool = False
+
+    @classmethod
+    def strip_training_parts(cls, component: Component) -> tuple[Component, tuple[str, ...]]:
+        """Return a network as inference needs it, and how the names of the weights begin that it then does not have.
+
+        Args:
+            component: any network; one without deep supervision comes back as it is.
+        """
+        if component.name != cls.component_name() or component.path or not component.args.get("deep_supervision"):
+            return component, ()
+        args = {name: value for name, value in component.args.items() if name != "deep_supervision"}
+        return component.model_copy(update={"args": args}), ("heads.",)
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
