@@ -203,3 +203,11 @@ def test_the_next_run_of_the_graph_keeps_what_a_person_decided(root: Path, monke
     decision = stage(monkeypatch)
     assert (decision["verdict"], champion()) == ("champion", "2")
     assert decision["reasons"] == ["version 2 is the champion already (by hand: after all)"]
+
+
+def test_a_second_promotion_by_hand_says_that_the_newest_is_champion(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_forward(root, OLD, "one")
+    assert main(["promote", "demo", "--because", "again"]) == 2
+    assert "called 'challenger'; the newest model is champion already" in capsys.readouterr().err

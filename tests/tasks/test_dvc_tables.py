@@ -157,4 +157,4 @@ def test_no_stage_that_dvc_can_not_restore_writes_below_data() -> None:
         if any(isinstance(out, dict) and next(iter(out.values())).get("persist") for out in outs):
             persistent.add(name)
             assert [path for path in paths if path.startswith("data/")] == [], name
-    assert persistent == {"train", "train_fold"}
+    assert persistent == {"train", "train_fold", "promote"}

@@ -240,7 +240,8 @@ def _read_history(name: str) -> list[str]:
 def _require_version(name: str, number: str) -> RegisteredVersion:
     version = find_version(name, number)
     if version is None:
-        raise ConfigError(f"no version of {name} is called {number!r}; the MLflow page of the model lists them")
+        hint = "the newest model is champion already, or was never registered; " if number == CHALLENGER else ""
+        raise ConfigError(f"no version of {name} is called {number!r}; {hint}the MLflow page of the model lists them")
     return version
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 ARTIFACTS = "mlartifacts"
 UNNAMED = "unnamed"  # the experiment of what has no name
-# MLflow's pages open an experiment of this kind on its training runs. They open others on traces of language models,
-# and guess a kind only for a person who looks.
+# MLflow's pages open an experiment of this kind on its training runs; those of MLflow 3.17 go by the address or by the
+# person's last choice first (TRAININGS_QUERY of pages.py). They guess a kind only for a person who looks.
 KIND, TRAININGS = "mlflow.experimentKind", "custom_model_development"
 GUESSED_KINDS = ("", "no_inferred_type", "genai_development_inferred", f"{TRAININGS}_inferred")
 # A server that is away must not hold a training up: MLflow's own defaults wait for minutes.
