@@ -165,6 +165,7 @@ function openNamedCase() {
 for (const name of Object.keys(PLANES)) listenToPlane(name);
 listenToSurface();
 listenToPage();
-// With one class, colours tell who drew it; with more, which class it is.
-byId("colours").value = content.cases.some((entry) => entry.classes.length > 1) ? "class" : "source";
+// Of one class, or of two models, colours tell who drew it; else which class it is.
+const tellsClass = content.cases.some((entry) => entry.classes.length > 1) && content.cases.every((entry) => entry.layers.length < 3);
+byId("colours").value = tellsClass ? "class" : "source";
 openNamedCase();
