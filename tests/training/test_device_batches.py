@@ -68,6 +68,16 @@ def test_an_epoch_is_the_same_wherever_it_is_made(workers: int, cache: int | Non
             assert batch.label.dtype == expected.label.dtype
 
 
+def test_two_processes_share_an_epoch_as_they_do_on_the_processor() -> None:
+    batches = make_batches(TURN, FLIP, NOISE)
+    halves = [place(make_batches(TURN, FLIP, NOISE, rank=rank, world_size=2)) for rank in range(2)]
+    patches = [image for batch in batches.iterate_epoch(1) for image in batch.image]
+    shared = list(zip(*(half.iterate_epoch(1) for half in halves), strict=True))
+    images = [image for pair in shared for batch in pair for image in batch.image]
+    for expected, image in zip(patches, images, strict=False):
+        torch.testing.assert_close(image, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_making_a_batch_waits_for_no_device() -> None:
     """Of a tensor without content nobody can read a value, as nobody should of one that a GPU still computes."""
     batches = make_batches(TURN, FLIP, NOISE, BRIGHT)
