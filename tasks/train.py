@@ -37,11 +37,9 @@ def run(stage: Stage) -> int:
     if is_bundle(stage):
         return bundle_train.train(stage)
     options = _read_options(stage)
-    datalist_file = stage.datalist
     decided, proposal = plan_training(stage.block.get("train") or {}, stage.resampled, stage.mmar / options.config)
-    target = _build_target(stage, options, datalist_file, decided)
-    workflow = _check(target)
-    datalist = Datalist.read(datalist_file, stage.resampled)
+    workflow = _check(_build_target(stage, options, stage.datalist, decided))
+    datalist = Datalist.read(stage.datalist, stage.resampled)
     facts = read_facts(stage.resampled / "labels.json", _read_resampling(stage), datalist.metadata)
     out, curves = stage.models / "train", stage.models / "curves.csv"
     if not is_first_process():
@@ -52,7 +50,7 @@ def run(stage: Stage) -> int:
         stage.workspace,
         params=stage.block,
         facts=describe_training(workflow),
-        datalist=datalist_file,
+        datalist=stage.datalist,
         run_id=run_id,
         part=stage.run_name or "",
     ) as tracker:
@@ -62,11 +60,10 @@ def run(stage: Stage) -> int:
         result = train(workflow, datalist, options, out, facts=facts, tracker=tracker, curves=curves)
         if curves.is_file():
             tracker.log_artifact(curves)
-        numbers = result.to_metrics()
         tracker.log_metrics(result.to_tracked_metrics())
         if result.ending == "interrupted":
             tracker.mark_interrupted()
-    write_json(stage.models / "train.json", numbers)
+    write_json(stage.models / "train.json", result.to_metrics())
     say(f"train {stage.title}: {result.summary()} → {out}")
     return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
 

@@ -190,8 +190,6 @@ def run_guarded(title: str, work: Callable[[], int], debug: bool) -> int:
     Returns:
         The exit code (see ``voxflow.errors``).
     """
-    if not is_in_root(title):
-        return EXIT_WRONG_INPUT
     # A scheduler's SIGTERM ends a stage as Ctrl-C does: what is half done is cleared away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -202,6 +200,8 @@ def run_guarded(title: str, work: Callable[[], int], debug: bool) -> int:
     except (VoxflowError, OSError) as error:
         if debug:
             say(traceback.format_exc())
+        if getattr(error, "path", None) == PARAMS and not is_in_root(title):
+            return EXIT_WRONG_INPUT
         say(f"{title}: error: {explain_os_error(error) if isinstance(error, OSError) else error}")
         return error.exit_code if isinstance(error, VoxflowError) else EXIT_FAILURE
     except KeyboardInterrupt:

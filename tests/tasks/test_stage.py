@@ -85,7 +85,7 @@ def test_a_bug_is_not_hidden(start: Callable[..., int]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "params.yaml: file not found; run stages from the root"),
+        (None, "params.yaml is not here; go to the root of the repository first: cd /"),
         ("workspaces: [", "params.yaml: not valid YAML"),
         ("", "params.yaml: workspaces: no workspace 'demo'; known: none"),
         ("workspaces: {other: {}}", "params.yaml: workspaces: no workspace 'demo'; known: other"),

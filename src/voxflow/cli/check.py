@@ -73,12 +73,12 @@ class CheckCommand(Command):
             from voxflow.drift import MonitorOptions
             from voxflow.pacs import AnswerOptions, IngestOptions
 
-            others: dict[str, type[BaseModel]] = {
+            models: dict[str, type[BaseModel]] = {
                 "ingest": IngestOptions,
                 "answer": AnswerOptions,
                 "monitor": MonitorOptions,
             }
-            check_params(self.workspace, report, others)
+            check_params(self.workspace, report, models)
         if self.as_json:
             sys.stdout.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n")
         else:

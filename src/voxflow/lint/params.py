@@ -27,13 +27,15 @@ BLOCK_KEYS = (
 )
 
 
-def check_params(workspace: str, report: CheckReport, others: Mapping[str, type[BaseModel]] | None = None) -> None:
+def check_params(
+    workspace: str, report: CheckReport, further_models: Mapping[str, type[BaseModel]] | None = None
+) -> None:
     """Note what is wrong with the options of a workspace's stages, but for what training itself checks.
 
     Args:
         workspace: as the user named it; a folder that is none of params.yaml has no options.
         report: gets the findings, after those of other files.
-        others: the models of further keys of the block, such as ``ingest``.
+        further_models: of further keys of the block, such as ``ingest``.
     """
     name = find_workspace_name(workspace)
     block = read_workspaces()[name] if name else None
@@ -44,13 +46,7 @@ def check_params(workspace: str, report: CheckReport, others: Mapping[str, type[
     # Imported here, since they take longer than the check of an MMAR without a params.yaml.
     from voxflow.datalist import SplitOptions
     from voxflow.dicom import ConvertOptions
-    from voxflow.evaluation import EvaluateOptions
-    from voxflow.export import ExportOptions
-    from voxflow.inference import InferOptions
-    from voxflow.promotion import PromoteOptions
     from voxflow.quality import ValidateOptions
-    from voxflow.reporting import ReportOptions
-    from voxflow.training import TrainOptions
     from voxflow.volumes import ResampleOptions
 
     places, notes = Places(name, _without_auto_spacing(block)), report.at(PARAMS)
@@ -58,22 +54,31 @@ def check_params(workspace: str, report: CheckReport, others: Mapping[str, type[
     places.check_options("validate", ValidateOptions, notes)
     resample = places.check_options("resample", ResampleOptions, notes)
     split = places.check_options("split", SplitOptions, notes)
-    if block.get("kind") != "bundle":  # whose programs have options of their own
-        places.check_options("train", TrainOptions, notes)
-        places.check_options("export", ExportOptions, notes)
-        places.check_options("evaluate", EvaluateOptions, notes)
-        places.check_options("infer", InferOptions, notes)
+    _check_later_stages(places, further_models or {}, notes)
     if convert and convert.channels:
         _check_order(places, convert, notes)
-    models: dict[str, type[BaseModel]] = {"promote": PromoteOptions, "report": ReportOptions, **(others or {})}
-    for key, model in models.items():
-        if block.get(key):
-            places.check_options(key, model, notes)
     if convert and resample and resample.onto:
         _check_onto(places, convert, resample, notes)
     if split and split.testing == "dataset":
         _check_test_part(places, notes)
     report.sort()
+
+
+def _check_later_stages(places: Places, further_models: Mapping[str, type[BaseModel]], notes: FindingCollector) -> None:
+    """Note what is wrong with the options of training and of the stages after it, and with those of further keys."""
+    from voxflow.evaluation import EvaluateOptions
+    from voxflow.export import ExportOptions
+    from voxflow.inference import InferOptions
+    from voxflow.promotion import PromoteOptions
+    from voxflow.reporting import ReportOptions
+    from voxflow.training import TrainOptions
+
+    models: dict[str, type[BaseModel]] = {"promote": PromoteOptions, "report": ReportOptions, **further_models}
+    if places.block.get("kind") != "bundle":  # whose programs have options of their own
+        models |= {"train": TrainOptions, "export": ExportOptions, "evaluate": EvaluateOptions, "infer": InferOptions}
+    for key, model in models.items():
+        if places.block.get(key):
+            places.check_options(key, model, notes)
 
 
 def _check_keys(values: Mapping[str, object], known: Sequence[str], place: str, notes: FindingCollector) -> None:

@@ -40,21 +40,21 @@ def describe_source(
     Raises:
         DataError: it holds no image that can be read.
     """
-    taken = tuple(modalities) if modalities else None
-    parts = group_headers(scan.headers, ConvertOptions(modalities=taken))
+    options = ConvertOptions(modalities=tuple(modalities) if modalities else None)
+    parts = group_headers(scan.headers, options)
     volumes = [part for part in parts if part.kind in IMAGES]
     # Without names, which beside DICOM are often those of patients.
     describe = lambda _: "another file"  # noqa: E731
     pairs = pair_files(source, scan.other_files, ImageOptions(), describe=describe, has_cases=bool(volumes)).pairs
     images = [pair for pair in pairs if not pair.reason]
     # The key makes pseudonyms of folders' names, of which none is shown.
-    others = describe_other_files(scan.other_files, SourceNamer(source, b""), (), copies=scan.copies)
-    losses = _count_losses(parts, [pair.reason for pair in pairs if pair.reason], others)
+    other_rows = describe_other_files(scan.other_files, SourceNamer(source, b""), (), copies=scan.copies)
+    losses = _count_losses(parts, [pair.reason for pair in pairs if pair.reason], other_rows)
     lost = [f"  left out: {count} {reason}" for reason, count in losses.most_common(MOST_REASONS)]
     lost += [f"  left out: {len(losses) - MOST_REASONS} further reasons"] if len(losses) > MOST_REASONS else []
     if not volumes and not images:
-        found = "; ".join(line.strip() for line in lost) or f"{len(scan.other_files)} other file(s)"
-        raise DataError(f"holds no image that this workspace can take ({found})", path=source)
+        contents = "; ".join(line.strip() for line in lost) or f"{len(scan.other_files)} other file(s)"
+        raise DataError(f"holds no image that this workspace can take ({contents})", path=source)
     labels = Counter(part.first.modality for part in parts if part.kind == "label")
     labelled_files = sum(pair.label is not None for pair in images)
     lines = [f"{source}: {_describe_images(volumes, len(images))}; labels: {_describe_labels(labels, labelled_files)}"]
@@ -77,13 +77,13 @@ def _describe_labels(objects: Mapping[str, int], files: int) -> str:
 
 
 def _count_losses(
-    parts: Sequence[SeriesPart], pair_reasons: Sequence[str], others: Sequence[ConversionRow]
+    parts: Sequence[SeriesPart], pair_reasons: Sequence[str], other_rows: Sequence[ConversionRow]
 ) -> Counter[str]:
     losses = Counter(
         f"series ({part.reason or 'unreadable'})" for part in parts if part.kind in ("skipped", "unreadable")
     )
     losses.update(f"image file(s) ({reason})" for reason in pair_reasons)
-    for row in others:
+    for row in other_rows:
         # Texts and tables are no loss.
         if row.verdict == "quarantined" or row.modality or "copy" in row.reason:
             losses[f"file(s) ({row.reason})"] += row.files
