@@ -14,7 +14,7 @@ def find_mmar(word: Path) -> Path:
         word: as typed.
 
     Returns:
-        The folder, below mmars/ for the name of a workspace; the word itself outside of a repository.
+        The folder, below mmars/ for the name of a workspace; a path, and a word outside of a repository, as it is.
 
     Raises:
         ConfigError: no such file or folder, and no workspace of this name.
@@ -24,7 +24,7 @@ def find_mmar(word: Path) -> Path:
     from voxflow.places import read_workspaces
 
     names = [str(name) for name in read_workspaces()]
-    if word.exists() or not names:
+    if word.exists() or not names or len(word.parts) > 1:
         return word
     if str(word) in names:
         return Path("mmars") / word
