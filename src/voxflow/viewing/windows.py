@@ -78,7 +78,7 @@ def list_windows(array: NDArray[Any], unit: str) -> tuple[Window, ...]:
     Example:
         >>> [window.name for window in list_windows(np.zeros((2, 2, 2)), "HU")][:3]
         ['Abdomen', 'Lung', 'Bone']
-        >>> list_windows(np.arange(1000.0), "")[0]
+        >>> list_windows(np.arange(1000.0).reshape(10, 10, 10), "")[0]
         Window(name='0.5 to 99.5 %', low=4.995, high=994.005, is_inverted=False)
     """
     if unit == HOUNSFIELD:
