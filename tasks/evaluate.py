@@ -122,7 +122,7 @@ def run_ensemble(stage: EnsembleStage) -> int:
 def _compare_cleaning(stage: EnsembleStage, engine: Engine) -> Path:
     """Try ways of cleaning on what the folds' models made of their held-out cases; write the table, say the choice."""
     trials = try_cleaning(_read_held_out_masks(stage), class_values(engine.spec))
-    table = stage.evaluation / "cleaning.csv"
+    table = stage.evaluation / "test" / "cleaning.csv"
     columns = ["name", "step", "cases", "dice", "cleaned_dice", "standard_error", "is_chosen"]
     write_table(table, describe_trials(trials), columns)
     chosen = choose_cleaning(trials)

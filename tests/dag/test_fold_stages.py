@@ -45,11 +45,12 @@ def test_outputs_are_where_the_programs_write() -> None:
     train, export, evaluate = (load_fold(WORKSPACE, 2, name) for name in ("train", "export", "evaluate"))
     together, inferred = (load_ensemble(WORKSPACE, name) for name in ("evaluate", "infer"))
     expected = {
-        f"train_fold@{WORKSPACE}-2": {train.models / "train", train.models / "curves.csv", train.metrics},
+        f"train_fold@{WORKSPACE}-2": {train.models / name for name in ("train", "curves.csv", "train.json")},
         f"export_fold@{WORKSPACE}-2": {export.models / "export", export.models / "parity.json"},
         f"evaluate_fold@{WORKSPACE}-2": {evaluate.evaluation / "held_out", evaluate.metrics},
         f"evaluate_ensemble@{WORKSPACE}": {
             together.metrics,
+            together.metrics.with_name("scores.json"),
             *(together.evaluation / name for name in ("test", "run.json", "cross_validation.csv")),
         },
         f"infer_ensemble@{WORKSPACE}": {inferred.evaluation / "infer", inferred.metrics},

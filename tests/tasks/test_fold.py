@@ -162,7 +162,7 @@ def test_the_comparison_has_each_fold_their_spread_and_the_ensemble(adopted: lis
 
 @pytest.mark.usefixtures("exit_codes")
 def test_ways_of_cleaning_are_tried_on_held_out_masks_and_four_cases_choose_none() -> None:
-    with Path("mmars/cubes/eval/ensemble/cleaning.csv").open() as stream:
+    with Path("mmars/cubes/eval/ensemble/test/cleaning.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["step"] for row in rows] == ["largest_component", "fill_holes"]
     dices = [read_json(f"data/metrics/cubes/folds/{number}/evaluate.json")["mean_dice"] for number in (1, 2)]

@@ -17,9 +17,10 @@ from voxflow.workspace import create_workspace
 if TYPE_CHECKING:
     from pathlib import Path
 
+# "mirrored" is of the template auto, which mirrors in training and inference; all others are of before.
 SPEC = (
     "task in_channels class_names activation spacing_mm orientation extent interpolation antialias size preprocess "
-    "window divisor overlap modality"
+    "window divisor overlap modality mirrored"
 )
 CASES = (
     "case,patient,modality,image,label,label_source,label_channels,study_uid,series_uid,volume,instance_uid,source,"
