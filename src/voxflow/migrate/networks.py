@@ -46,7 +46,7 @@ def _plain_unet(args: Args, facts: Facts) -> Translation:
     sizes = {"in_channels": facts.in_channels, "classes": facts.classes}
     network = node(f"{SCRIPTS}plain_unet.PlainUnet", **sizes, **typed.layout)
     why = "a training in MONAI judges the finest level alone"
-    return approximate(why, network) if typed.supervised else exact(network)
+    return approximate(why, network) if typed.supervised_levels else exact(network)
 
 
 @translator("network", "SegResnet", "SegmResnet")

@@ -248,12 +248,12 @@ class TrainingPlan:
             modality=self.facts.modality,
             regions=tuple(self.regions.values()),
             convert=self.facts.convert,
-            mirrored=self._mirrored if is_volume else (),
+            mirrored=self._mirror_axes if is_volume else (),
             **self._describe_channels(in_channels),
         )
 
     @property
-    def _mirrored(self) -> tuple[AxisName, ...]:
+    def _mirror_axes(self) -> tuple[AxisName, ...]:
         """Axes that the training mirrors and inference may mirror, too."""
         flips = [t for t in self.train_chain.tail if isinstance(t, RandomSpatialFlip) and t.in_inference]
         axes = {axis for flip in flips for axis in (AXES if flip.axes is None else flip.axes)}

@@ -93,7 +93,7 @@ class PlainUnetNetwork(Network):
         return max(totals)
 
     @property
-    def supervised(self) -> int:
+    def supervised_levels(self) -> int:
         """Number of coarser levels that answer while the network is trained."""
         return max(0, len(self.nf_enc) - 3) if self.deep_supervision else 0
 
@@ -116,6 +116,6 @@ class PlainUnetNetwork(Network):
         from voxflow.components.networks.modules.supervised_unet import SupervisedUnet
 
         channels = self.in_channels or 1, self.num_classes or 1
-        if self.supervised:
-            return SupervisedUnet(*channels, supervised=self.supervised, **self.layout)
+        if self.supervised_levels:
+            return SupervisedUnet(*channels, supervised=self.supervised_levels, **self.layout)
         return PlainUnet(*channels, **self.layout)
