@@ -5,8 +5,8 @@ python -m benchmarks.accuracy SOURCE --work FOLDER [--template auto] [--folds 5]
     [--leave-out FILE | --folds 0 --test FILE]
 
 SOURCE is a folder of images as ``voxflow new`` takes it, or the name of one in $VOXFLOW_DATA: hippocampus,
-pet_sarcoma/dicom, chestxray (``--template classification``). FOLDER becomes a folder of workspaces: the stages up to
-split run in it once. It may also be one that has workspaces already; ``--name`` says which.
+pet_sarcoma/dicom, chestxray (the AUC is compared, side ``voxflow`` only). FOLDER becomes a folder of workspaces: the
+stages up to split run in it once. It may also be one that has workspaces already; ``--name`` says which.
 
 Patients are dealt into folds. Each fold is judged by a network that saw only the others; a tenth of those choose its
 best state. ``--folds 0`` learns from all but the workspace's own test cases, or those that ``--test`` names, and judges
@@ -92,14 +92,16 @@ class Comparison:
 
     def prepare(self, source: Path, template: str) -> None:
         """Make the workspace from the template where there is none, and run the stages before training."""
-        from voxflow.workspace import create_workspace
+        from voxflow.dicom import scan_folder
+        from voxflow.workspace import choose_template, create_workspace
 
         self.work.mkdir(parents=True, exist_ok=True)
         params = self.work / "params.yaml"
         if not params.exists():
             params.write_text("workspaces: {}\n")
         if self.name not in (yaml.safe_load(params.read_text())["workspaces"] or {}):
-            create_workspace(self.name, source.absolute(), template, root=self.work)
+            chosen = choose_template(template, source, scan_folder(source))
+            create_workspace(self.name, source.absolute(), chosen, root=self.work)
         if not self.datalist.exists():
             for stage in STAGES:
                 self.run_stage(stage)
@@ -139,7 +141,9 @@ class Comparison:
         values = dict(self._read_block().get("train", {}).get("set", {}))
         # The configuration's own seeds win over the option.
         values["determinism"] = {"python_seed": str(seed), "random_seed": seed, "numpy_seed": seed, "tf_seed": seed}
-        if budget.seconds is not None:
+        if budget.seconds is not None and self._is_planned_in_epochs():
+            train |= {"max_minutes": budget.seconds / 60}
+        elif budget.seconds is not None:
             train |= {"max_minutes": budget.seconds / 60, "schedule": "minutes"}
             values["epochs"] = 100_000
         else:
@@ -153,6 +157,11 @@ class Comparison:
         with (models / "curves.csv").open(newline="") as stream:
             curve = [dict(row) for row in csv.DictReader(stream)]
         return {"seconds": trained["seconds"], "steps": trained["steps"], "curve": curve, **self._read_scores()}
+
+    def _is_planned_in_epochs(self) -> bool:
+        """Whether the template chooses the length of a training itself, within its minutes: for radiographs."""
+        block = self._read_block()
+        return bool(block["task"] == "classification" and block["train"].get("plan") == "auto")
 
     def _read_block(self) -> dict[str, Any]:
         block: dict[str, Any] = yaml.safe_load((self.work / "params.yaml").read_text())["workspaces"][self.name]

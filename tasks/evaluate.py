@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tasks.common import bundle_infer
 from tasks.common.bundle import is_bundle
-from tasks.common.cross_validation import read_scores, summarise, write_comparison
+from tasks.common.cross_validation import pool_radiographs, read_scores, summarise, write_comparison
 from tasks.common.folds import main
 from tasks.common.scores import write_plots, write_scores
 from voxflow.datalist import Datalist
@@ -104,8 +104,9 @@ def run_ensemble(stage: EnsembleStage) -> int:
         tracker.adopt(runs)
         code = evaluate(stage, engine, cases, options, tracker=tracker)
         unseen = json.loads(stage.metrics.read_text(encoding="utf-8"))
-        summary = summarise(scores)
-        table = write_comparison(stage, scores, summary, unseen)
+        pooled = {} if stage.task == "segmentation" else pool_radiographs(stage, options.bootstrap)
+        summary = summarise(scores) | {f"folds/pooled_{name}": value for name, value in pooled.items()}
+        table = write_comparison(stage, scores, summary, unseen, pooled)
         write_json(stage.metrics, unseen | summary)
         write_scores(stage, unseen, prefix="ensemble_")
         tracker.log_metrics(summary)
@@ -116,6 +117,9 @@ def run_ensemble(stage: EnsembleStage) -> int:
     if f"folds/{key}" in summary:
         spread = f"{summary[f'folds/{key}']:.3f} ± {summary[f'folds/{key}_std']:.3f}"
         say(f"cross-validation {stage.workspace}: {key} {spread} over {len(scores)} folds' held-out cases → {table}")
+    if "mean_auc_low" in pooled:
+        interval = f"95 % {pooled['mean_auc_low']:.3f} to {pooled['mean_auc_high']:.3f} by patient"
+        say(f"cross-validation {stage.workspace}: AUC {pooled['mean_auc']:.3f} of all held-out cases, {interval}")
     return code
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tasks.common.stage import Stage
     from voxflow.config import Workflow
-    from voxflow.planning import Proposal
+    from voxflow.planning import Proposal, RadiographProposal
 
 
 def run(stage: Stage) -> int:
@@ -84,7 +84,7 @@ def _read_resampling(stage: Stage) -> dict[str, Any]:
     return parameters
 
 
-def _write_proposal(path: Path, proposal: Proposal | None, decided: dict[str, Any]) -> None:
+def _write_proposal(path: Path, proposal: Proposal | RadiographProposal | None, decided: dict[str, Any]) -> None:
     """Keep beside the model what it was planned from."""
     path.unlink(missing_ok=True)
     if proposal is not None:

@@ -7,7 +7,8 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
-from voxflow.tables import write_table
+from voxflow.evaluation import pool_held_out
+from voxflow.tables import read_rows, write_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,16 @@ def summarise(scores: dict[int, Numbers]) -> Numbers:
     return summary
 
 
-def write_comparison(stage: EnsembleStage, scores: dict[int, Numbers], summary: Numbers, unseen: Numbers) -> Path:
+def pool_radiographs(stage: EnsembleStage, samples: int) -> Numbers:
+    """Score all held-out radiographs at once; see :func:`voxflow.evaluation.pool_held_out`."""
+    tables = [stage.fold(number, "evaluate").evaluation / "held_out" / "per_case.csv" for number in stage.numbers]
+    rows = read_rows(stage.datalists / "split.csv") or []
+    return pool_held_out(tables, {row["case"]: row["patient"] for row in rows}, samples=samples)
+
+
+def write_comparison(
+    stage: EnsembleStage, scores: dict[int, Numbers], summary: Numbers, unseen: Numbers, pooled: Numbers
+) -> Path:
     """Write one row a fold, their mean and spread, and the ensemble on the cases that no fold saw.
 
     Args:
@@ -59,6 +69,7 @@ def write_comparison(stage: EnsembleStage, scores: dict[int, Numbers], summary: 
         scores: of :func:`read_scores`.
         summary: of :func:`summarise`.
         unseen: the ensemble's own scores.
+        pooled: of :func:`pool_radiographs`; empty: no row.
 
     Returns:
         The table's path.
@@ -67,6 +78,8 @@ def write_comparison(stage: EnsembleStage, scores: dict[int, Numbers], summary: 
     rows = [{"model": f"fold {number}", "on": "held-out cases", **numbers} for number, numbers in scores.items()]
     rows.append({"model": "mean", "on": "held-out cases"} | {name: summary[f"folds/{name}"] for name in names})
     rows.append({"model": "std", "on": "held-out cases"} | {name: summary[f"folds/{name}_std"] for name in names})
+    if pooled:
+        rows.append({"model": "pooled", "on": "held-out cases", **pooled})
     rows.append({"model": "ensemble", "on": "unseen cases", **unseen})
     table = stage.evaluation / "cross_validation.csv"
     write_table(table, rows, ["model", "on", "cases", *names])

@@ -85,3 +85,16 @@ def test_tlts_adam_takes_its_rate_and_its_policy_falls_as_claras() -> None:
     assert adam.build([torch.nn.Parameter(torch.ones(1))], 0.5, 1e-5).param_groups[0]["lr"] == 1e-3
     policy = create("lr_policy", Component(name="tlt2:ReduceLR_Poly", args={"poly_power": 0.9}))
     assert policy.factor(50, 200) == pytest.approx(0.75**0.9)
+
+
+def test_a_finding_may_count_more_where_it_is_there() -> None:
+    logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    label = torch.tensor([[1, 0], [0, 1], [-1, 1], [1, 0]])
+    weights = torch.tensor([[3.0, 1.0], [1.0, 5.0], [0.0, 5.0], [3.0, 1.0]])
+    entropy = functional.binary_cross_entropy_with_logits(logits, label.clamp(0).float(), reduction="none")
+    loss = build("BinaryClassificationLoss", positive_weights=[3, 5]).build("sigmoid", (1, 1))
+    assert loss(logits, label).item() == pytest.approx(((entropy * weights).sum() / weights.sum()).item(), rel=1e-5)
+    plain, even = build("BinaryClassificationLoss"), build("BinaryClassificationLoss", positive_weights=[1, 1])
+    torch.testing.assert_close(plain.build("sigmoid")(logits, label), even.build("sigmoid")(logits, label))
+    with pytest.raises(ConfigError, match="positive_weights: 2, for 3 findings"):
+        build("BinaryClassificationLoss", positive_weights=[3, 5]).build("sigmoid", (1, 1, 1))

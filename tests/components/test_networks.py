@@ -233,6 +233,45 @@ def test_densenet_keeps_its_answer_to_grey_images(tmp_path: Path) -> None:
     torch.testing.assert_close(grey.eval()(image), colour.eval()(image.repeat(1, 3, 1, 1)), rtol=1e-4, atol=1e-4)
 
 
+def run_residual_network(state: dict[str, torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+    """What a ResNet of torchvision's names and form answers, written down with torch's functions alone."""
+
+    def convolve(x: torch.Tensor, name: str, norm: str, stride: int) -> torch.Tensor:
+        kernel = state[f"{name}.weight"]
+        x = functional.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        mean, var, weight, bias = (state[f"{norm}.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
+        return functional.batch_norm(x, mean, var, weight, bias)
+
+    x = functional.relu(convolve(image, "conv1", "bn1", 2))
+    x = functional.max_pool2d(x, 3, 2, 1)
+    for block in dict.fromkeys(name.rpartition(".conv1")[0] for name in state if ".conv1." in name):
+        stride = 2 if block.endswith(".0") and not block.startswith("layer1") else 1
+        convolutions = 3 if f"{block}.conv3.weight" in state else 2
+        strides = (1, stride, 1) if convolutions == 3 else (stride, 1)
+        y = x
+        for n, step in enumerate(strides, 1):
+            y = convolve(y, f"{block}.conv{n}", f"{block}.bn{n}", step)
+            y = functional.relu(y) if n < convolutions else y
+        if f"{block}.downsample.0.weight" in state:
+            x = convolve(x, f"{block}.downsample.0", f"{block}.downsample.1", stride)
+        x = functional.relu(x + y)
+    return functional.linear(x.mean((2, 3)), state["fc.weight"], state["fc.bias"])
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_resnet_is_torchvisions(block: str) -> None:
+    args = {"layers": [1, 2, 1, 1], "filters": [4, 8, 8, 16], "block": block, "in_channels": 1, "num_classes": 3}
+    torch.manual_seed(0)
+    network = build_network(component("ResNet", **args))
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
+    image = torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        expected = run_residual_network(network.state_dict(), image)
+        torch.testing.assert_close(network.eval()(image), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "report"),
     [

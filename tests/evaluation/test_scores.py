@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from monai.metrics.calibration import CalibrationErrorMetric
 from scipy.stats import bootstrap, mannwhitneyu
 from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
+from voxflow.evaluation import pool_held_out
 from voxflow.evaluation.scores import (
     compute_accuracy,
     compute_mean_interval,
@@ -16,6 +19,9 @@ from voxflow.evaluation.scores import (
     make_roc_rows,
     score_classes,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RNG = np.random.default_rng(3)
 TRUTH = RNG.integers(0, 2, (40, 2))
@@ -102,3 +108,26 @@ def test_accuracy_of_exclusive_classes_takes_the_likeliest() -> None:
     truth, probabilities = np.array([[1, 0], [0, 1]]), np.array([[0.4, 0.3], [0.3, 0.4]])
     assert compute_accuracy(truth, probabilities, exclusive=True) == 1.0
     assert compute_accuracy(truth, probabilities, exclusive=False) == 0.5
+
+
+def test_folds_are_pooled_with_an_interval_by_patient(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 60)
+    chances = np.clip(truth * 0.3 + rng.random(60) * 0.7, 0, 1)
+    for fold in range(2):
+        rows = [f"c{n},{truth[n]},{float(chances[n])!r}" for n in range(fold, 60, 2)]
+        (tmp_path / f"{fold}.csv").write_text("\n".join(["case,mass,probability_mass", *rows]) + "\n")
+    tables = [tmp_path / f"{fold}.csv" for fold in range(2)]
+    pooled = pool_held_out(tables, {})
+    assert pooled["mean_auc"] == pooled["auc_mass"] == pytest.approx(roc_auc_score(truth, chances))
+    # Ten times the same case say no more than one: its patient's interval is as wide as if it stood there once.
+    copies = [tmp_path / f"copy{n}.csv" for n in range(10)]
+    for n, copy in enumerate(copies):
+        copy.write_text((tables[0].read_text()).replace("\nc", f"\ncopy{n}_c"))
+    patients = {f"copy{n}_c{case}": f"p{case}" for n in range(10) for case in range(60)}
+    once, many = pool_held_out(tables[:1], {}), pool_held_out(copies, patients)
+    assert many["mean_auc"] == pytest.approx(once["mean_auc"])
+    widths = [numbers["mean_auc_high"] - numbers["mean_auc_low"] for numbers in (once, many, pool_held_out(copies, {}))]
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
+    assert widths[2] < widths[0] / 2
+    assert pool_held_out([tmp_path / "nowhere.csv"], {}) == {}

@@ -10,7 +10,7 @@ from tests.planning.test_layout import LAPTOP, SERVER, fingerprint
 from voxflow.config import load_workflow, read_json
 from voxflow.config.source import set_nested
 from voxflow.files import write_json
-from voxflow.planning import plan_layout, plan_training
+from voxflow.planning import Proposal, plan_layout, plan_training
 from voxflow.planning.budget import plan_budget
 from voxflow.planning.mirroring import choose_mirror_axes
 from voxflow.volumes import OpposedClasses, write_fingerprint
@@ -94,7 +94,7 @@ def place_data(folder: Path, names: list[str]) -> Path:
 def test_the_templates_configuration_takes_the_recipe(tmp_path: Path) -> None:
     resampled = place_data(tmp_path / "data", ["left kidney", "right kidney"])
     values, proposal = plan_training({"plan": "auto", "max_minutes": 600}, resampled, CONFIG)
-    assert proposal is not None
+    assert isinstance(proposal, Proposal)
     assert proposal.budget is not None
     assert proposal.budget.strength == 1
     content = read_json(CONFIG)

@@ -23,7 +23,7 @@ from voxflow.prediction import (
 )
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.grids import resample_to_network
-from voxflow.prediction.mirroring import MirroringEngine
+from voxflow.prediction.mirroring import Axis, MirroringEngine
 from voxflow.prediction.native_grid import NativeGridRestorer
 from voxflow.spec import TransformSpec
 from voxflow.volumes import Volume
@@ -305,6 +305,22 @@ def test_a_classifier_segments_no_volume() -> None:
 def test_radiograph_gets_a_probability_a_class() -> None:
     probabilities = predict_radiograph(BrightnessEngine(), np.full((64, 48), 120, np.uint16))
     assert probabilities == pytest.approx({"mass": 1 / (1 + np.exp(-1)), "nodule": 1 / (1 + np.exp(3))}, abs=1e-5)
+
+
+def test_a_radiographs_answer_is_the_mean_over_its_mirror_images() -> None:
+    class Corner(BrightnessEngine):
+        """Answers with the first pixel, and its negative."""
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            return np.stack([batch[:, 0, 0, 0], -batch[:, 0, 0, 0]], axis=1)
+
+    image = np.zeros((32, 32), np.uint16)
+    image[0, 0], image[0, -1], image[-1, 0], image[-1, -1] = 1, 2, 3, 6
+    answers: list[tuple[list[Axis], float]] = [([], 1.0), (["j"], 1.5), (["i"], 2.0), (["i", "j"], 3.0)]
+    for flips, mean in answers:
+        assert predict_radiograph(Corner(), image, flips)["mass"] == pytest.approx(1 / (1 + np.exp(-mean)), rel=1e-5)
+    with pytest.raises(DataError, match="a radiograph has the axes i"):
+        predict_radiograph(Corner(), image, ("k",))
 
 
 def sigmoid(names: tuple[str, ...]) -> ModelSpec:

@@ -76,11 +76,12 @@ class NewCommand(Command):
         from voxflow.workspace import check_request, create_workspace
 
         check_request(self.workspace, self.template, self.variant, Path())
-        layout = self._recognise_layout()
-        channels = self._look_into_source() if layout is None and PARAMS.is_file() else None
+        layout, template, channels = self._recognise_layout(), self.template, None
+        if layout is None and PARAMS.is_file():
+            template, channels = self._look_into_source()
         with hold_file(PARAMS, say) if PARAMS.is_file() else nullcontext():
             folder = create_workspace(
-                self.workspace, self.source, self.template, variant=self.variant, layout=layout, channels=channels
+                self.workspace, self.source, template, variant=self.variant, layout=layout, channels=channels
             )
         if self.workspace in read_workspaces():
             say(f"new {self.workspace}: made {folder} and a block in params.yaml; look through both, then run")
@@ -90,19 +91,24 @@ class NewCommand(Command):
             say(f"  {folder}/commands/train.sh")
         return EXIT_OK
 
-    def _look_into_source(self) -> ChannelProposal | None:
-        """Rules for the channels of a source without a layout, after saying what it holds and what will be lost."""
-        from voxflow.dicom import propose_channels, scan_folder
-        from voxflow.workspace import describe_source, read_template_block, takes_channels
+    def _look_into_source(self) -> tuple[str, ChannelProposal | None]:
+        """The template, and rules for the channels of a source without a layout.
 
+        What the source holds, and what will be lost, has been said then.
+        """
+        from voxflow.dicom import propose_channels, scan_folder
+        from voxflow.workspace import choose_template, describe_source, read_template_block, takes_channels
+
+        template = self.template
         if self.source is None or not self.source.is_dir():
-            return None
-        block = read_template_block(self.template)
-        modalities = (block.get("convert") or {}).get("modalities")
+            return template, None
         try:
             scan = scan_folder(self.source)
+            template = choose_template(template, self.source, scan)
+            block = read_template_block(template)
+            modalities = (block.get("convert") or {}).get("modalities")
             proposal = propose_channels(self.source, of_files=self.layout != "none", scan=scan)
-            is_taken = proposal is not None and takes_channels(self.template, proposal)
+            is_taken = proposal is not None and takes_channels(template, proposal)
             needs_labels = block.get("task", "segmentation") == "segmentation"
             # Files that are joined by their names' ends are no pairs; the proposal counts them.
             is_joined = is_taken and proposal is not None and proposal.unit == "cases"
@@ -113,21 +119,23 @@ class NewCommand(Command):
             )
         except DataError as error:
             if self.may_be_empty:
-                return None
+                return template, None
             hint = "--empty makes the workspace all the same, for images that come later"
             raise DataError(f"{error.message}; {hint}", path=error.path) from error
         for line in lines:
             say(line)
+        if template != self.template:
+            say(f"  radiographs: made from the template {template}")
         if proposal is None:
-            return None
+            return template, None
         for line in proposal.lines:
             say(line)
         if is_taken:
             say("  the rules stand in params.yaml, below convert.channels: look through them, or take them out")
         elif proposal.rules:
-            own = f"the template {self.template} has channels of its own, or takes one series a case"
+            own = f"the template {template} has channels of its own, or takes one series a case"
             say(f"  {own}; --template auto takes all of these channels")
-        return proposal
+        return template, proposal
 
     def _recognise_layout(self) -> Layout | None:
         """The source's layout, after saying what it is; nothing is copied or read but descriptions and names."""

@@ -72,7 +72,11 @@ class PlanCommand(Command):
 
 
 def _make_rows(study: Study, trial: Trial | None) -> dict[str, str]:
+    from voxflow.planning import RadiographProposal
+
     proposal = study.proposal
+    if isinstance(proposal, RadiographProposal):
+        return proposal.rows() | _describe_costs(trial, proposal.gigabytes)
     data, layout = proposal.fingerprint, proposal.layout
     volumes = ", ".join(f"{c.value}: {c.median_ml:g} ml in {c.cases}" for c in data.classes)
     rows = {

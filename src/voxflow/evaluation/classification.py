@@ -52,7 +52,7 @@ def evaluate_classification(
     names = engine.spec.class_names
     results: list[ClassifiedCase] = []
     sheet = ContactSheet()
-    for result in classify_cases(engine, cases, failures):
+    for result in classify_cases(engine, cases, failures, options):
         label = failures.attempt(result.case, lambda result=result: require_findings(result.case, len(names)))  # type: ignore[misc]
         if label is not None:
             results.append(result)

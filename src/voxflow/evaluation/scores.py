@@ -78,6 +78,7 @@ def score_classes(
     *,
     specificity: float = 0.9,
     samples: int = 1000,
+    patients: Sequence[str] = (),
 ) -> Scores:
     """Score each class by itself; all classes of a bootstrap sample come from the same cases.
 
@@ -88,6 +89,7 @@ def score_classes(
         specificity: at which sensitivity is read off the ROC curve.
         samples: how many times the cases are drawn anew; 0: no intervals. Samples in which a measure is not defined
             do not count for it.
+        patients: of each case; given, patients are drawn with all their cases, which are alike. Empty: cases are drawn.
 
     Example:
         >>> truth, probabilities = np.array([[1], [1], [0], [0]]), np.array([[0.9], [0.4], [0.6], [0.1]])
@@ -98,7 +100,7 @@ def score_classes(
     once = np.ones((1, len(truth)))
     at_hand = [_compute_measures(truth[:, n], probabilities[:, n], once, specificity) for n in range(len(names))]
     samples_of = [{name: np.concatenate(parts) for name, parts in repetition.items()}
-             for repetition in _resample_measures(truth, probabilities, specificity, samples)]  # fmt: skip
+             for repetition in _resample_measures(truth, probabilities, specificity, samples, patients)]  # fmt: skip
     classes = tuple(
         _make_class_score(name, truth[:, n], at_hand[n], samples_of[n] if samples_of else {})
         for n, name in enumerate(names)
@@ -198,7 +200,7 @@ def make_calibration_rows(
 
 
 def _resample_measures(
-    truth: NDArray[Any], probabilities: NDArray[Any], specificity: float, samples: int
+    truth: NDArray[Any], probabilities: NDArray[Any], specificity: float, samples: int, patients: Sequence[str]
 ) -> list[dict[str, list[NDArray[np.float64]]]]:
     """Every class's measures of every bootstrap sample; an empty list where there are none."""
     if not samples or len(truth) < 2:
@@ -206,19 +208,22 @@ def _resample_measures(
     measures: list[dict[str, list[NDArray[np.float64]]]] = [
         {name: [] for name in MEASURES} for _ in range(truth.shape[1])
     ]
-    for weights in _draw_weights(len(truth), samples):
+    for weights in _draw_weights(len(truth), samples, patients):
         for n, parts in enumerate(measures):
             for name, values in _compute_measures(truth[:, n], probabilities[:, n], weights, specificity).items():
                 parts[name].append(values)
     return measures
 
 
-def _draw_weights(cases: int, samples: int) -> Iterator[NDArray[np.float64]]:
+def _draw_weights(cases: int, samples: int, patients: Sequence[str] = ()) -> Iterator[NDArray[np.float64]]:
     """How many times each case is drawn, (sample, case), a few samples at a time."""
     generator = np.random.default_rng(SEED)
     step = max(1, AT_A_TIME // cases)
+    names, unit_of_case = np.unique(patients, return_inverse=True) if len(patients) else (range(cases), slice(None))
+    units = len(names)
     for first in range(0, samples, step):
-        yield generator.multinomial(cases, np.full(cases, 1 / cases), min(step, samples - first)).astype(float)
+        draws = generator.multinomial(units, np.full(units, 1 / units), min(step, samples - first))
+        yield draws[:, unit_of_case].astype(float)
 
 
 def _compute_measures(

@@ -112,7 +112,7 @@ def infer_cases(
         write_masks_table(rows, cases, engine.spec, out)
         count = len(rows)
     else:
-        classes = list(classify_cases(engine, cases, failures))
+        classes = list(classify_cases(engine, cases, failures, options))
         write_classes(classes, engine.spec, out, options)
         count = len(classes)
     return summarise_inference(count, failures, out, began, engine=engine.name)

@@ -215,8 +215,8 @@ def _segment_case(
 
 
 def _classify_case(
-    model_key: _ModelKey, _out: Path, _options: InferOptions, item: tuple[InferenceCase, bool]
+    model_key: _ModelKey, _out: Path, options: InferOptions, item: tuple[InferenceCase, bool]
 ) -> _CaseAnswer:
     failures = Failures()
-    results = list(classify_cases(_open_once(model_key), [item[0]], failures))
+    results = list(classify_cases(_open_once(model_key), [item[0]], failures, options))
     return _CaseAnswer(results[0].probabilities if results else None, tuple(failures.rows))

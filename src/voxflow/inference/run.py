@@ -188,12 +188,22 @@ def _finish_writing(waiting: deque[tuple[SegmentedCase, Future[None]]]) -> Segme
     return segmented_case
 
 
-def classify_cases(engine: Engine, cases: Sequence[InferenceCase], failures: Failures) -> Iterator[ClassifiedCase]:
-    """Classify every case that can be; the others go to ``failures``."""
+def classify_cases(
+    engine: Engine, cases: Sequence[InferenceCase], failures: Failures, options: PredictOptions | None = None
+) -> Iterator[ClassifiedCase]:
+    """Classify every case that can be; the others go to ``failures``.
+
+    Args:
+        engine: a classification model.
+        cases: radiographs.
+        failures: gets the cases that can't be classified.
+        options: of which ``flips`` counts here; None: no mirror images.
+    """
+    flips = options.list_flips(engine.spec) if options else ()
 
     def work(case: InferenceCase) -> ClassifiedCase:
         images = read_radiographs(case)
-        return ClassifiedCase(case, images[0], predict_radiograph(engine, images))
+        return ClassifiedCase(case, images[0], predict_radiograph(engine, images, flips))
 
     for case in track(cases, "classifying"):
         result = failures.attempt(case, partial(work, case))

@@ -3,6 +3,7 @@ from .layout import plan_layout as plan_layout
 from .proposal import Proposal as Proposal
 from .proposal import plan_evaluation as plan_evaluation
 from .proposal import plan_training as plan_training
+from .radiographs import RadiographProposal as RadiographProposal
 from .target import Target as Target
 from .target import find_target as find_target
 from .target import find_workspace_name as find_workspace_name

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from voxflow.config import read_json
+from voxflow.errors import ConfigError
 from voxflow.images import read_regions
 from voxflow.machine import Machine, read_machine
 from voxflow.planning.budget import BudgetPlan, plan_budget
 from voxflow.planning.layout import TrainingLayout, plan_layout
 from voxflow.planning.mirroring import MirrorChoice, choose_mirror_axes
 from voxflow.planning.places import place_evaluation, place_plan, place_recipe, place_regions
+from voxflow.planning.radiographs import (
+    RadiographProposal,
+    place_radiograph_evaluation,
+    place_radiographs,
+    propose_radiographs,
+)
 from voxflow.volumes import FINGERPRINT, Fingerprint, read_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 AUTO, CONFIG = "auto", "config"
+RADIOGRAPHS = "ClassificationImagePipeline"
 MINUTES = 60.0  # where a training has no bound
 
 
@@ -79,7 +87,9 @@ class Proposal(BaseModel):
         return content
 
 
-def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tuple[dict[str, Any], Proposal | None]:
+def plan_training(
+    train: Mapping[str, Any], resampled: Path, config: Path
+) -> tuple[dict[str, Any], Proposal | RadiographProposal | None]:
     """What the data decide over the configuration, as ``--set`` takes it.
 
     Args:
@@ -93,10 +103,15 @@ def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tu
 
     Raises:
         ConfigError: the configuration is not of the form that a plan is for, or can't learn the data's regions.
-        DataError: the fingerprint is damaged.
+        DataError: the fingerprint is damaged, or the file of weights is of no network that is known.
     """
     if not config.is_file():
         return {}, None
+    if train.get("plan") == AUTO and _is_for_radiographs(read_json(config)):
+        return _plan_radiographs(train, resampled, config)
+    if train.get("pretrained") is not None:
+        message = "pretrained: ImageNet's weights are for radiographs with plan: auto; checkpoint takes other weights"
+        raise ConfigError(message, path=config)
     regions = read_regions(resampled) if train.get("regions", True) else {}
     values = place_regions(read_json(config), regions, path=config)
     # Before the stage resample has run there is no fingerprint; the check then looks at the configuration as it is.
@@ -109,6 +124,24 @@ def plan_training(train: Mapping[str, Any], resampled: Path, config: Path) -> tu
     complete = proposal.with_recipe(float(train.get("max_minutes") or MINUTES), names, _read_orientation(resampled))
     recipe = place_recipe(content, complete.budget, complete.mirror, path=config)
     return values | recipe, complete if recipe else proposal
+
+
+def _is_for_radiographs(content: Any) -> bool:
+    section = content.get("train") if isinstance(content, dict) else None
+    pipeline = section.get("image_pipeline") if isinstance(section, dict) else None
+    return isinstance(pipeline, dict) and pipeline.get("name") == RADIOGRAPHS
+
+
+def _plan_radiographs(
+    train: Mapping[str, Any], resampled: Path, config: Path
+) -> tuple[dict[str, Any], RadiographProposal | None]:
+    minutes, weights = float(train.get("max_minutes") or MINUTES), train.get("pretrained")
+    if weights is not None:
+        # As start weights are looked for: in the MMAR first, then from the repository's root.
+        below = config.parent.parent / str(weights)
+        weights = below if below.is_file() else Path(str(weights))
+    proposal = propose_radiographs(resampled, read_machine(), minutes, weights)
+    return (place_radiographs(read_json(config), proposal, path=config), proposal) if proposal else ({}, None)
 
 
 def _read_names(resampled: Path) -> list[str]:
@@ -125,11 +158,13 @@ def _read_orientation(resampled: Path) -> str | None:
     return orientation if isinstance(orientation, str) else None
 
 
-def plan_evaluation(proposal: Proposal, config: Path) -> dict[str, Any]:
+def plan_evaluation(proposal: Proposal | RadiographProposal, config: Path) -> dict[str, Any]:
     """Return what the data decide over config_validation.json, as ``--set`` takes it.
 
     Args:
         proposal: of :func:`plan_training`.
         config: the file.
     """
+    if isinstance(proposal, RadiographProposal):
+        return place_radiograph_evaluation(read_json(config), proposal)
     return place_evaluation(read_json(config), proposal.layout, proposal.fingerprint)

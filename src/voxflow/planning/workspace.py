@@ -16,6 +16,7 @@ from voxflow.findings import FaultyConfigError, Finding
 from voxflow.places import PARAMS, read_workspaces
 from voxflow.planning.places import place_sizes
 from voxflow.planning.proposal import AUTO, CONFIG, Proposal, plan_evaluation, plan_training
+from voxflow.planning.radiographs import RadiographProposal
 from voxflow.planning.target import find_target
 from voxflow.volumes import FINGERPRINT, Fingerprint, list_values, measure_fingerprint, read_fingerprint
 from voxflow.workspace import format_json
@@ -43,7 +44,7 @@ class Study:
     target: Target
     train: Mapping[str, Any]
     datalist: Datalist
-    proposal: Proposal
+    proposal: Proposal | RadiographProposal
     configured: dict[str, Any]
 
     @property
@@ -70,18 +71,19 @@ def study_workspace(name: str) -> Study:
     if target.config is None:
         raise ConfigError("there is no training configuration to plan for", path=target.mmar)
     workflow = _load_workflow(target)
-    if workflow.task != "segmentation":
-        raise ConfigError(f"plans are for segmentation of volumes; the task is {workflow.task}", path=target.config)
+    train = _read_block(name).get("train") or {}
+    if workflow.task != "segmentation" and train.get("plan") != AUTO:
+        message = f"plans are for segmentation of volumes, or for plan: auto; the task is {workflow.task}"
+        raise ConfigError(message, path=target.config)
     root, datalist_path = (_find_path(target, workflow, variable) for variable in ("DATA_ROOT", "DATASET_JSON"))
     if not datalist_path.is_file():
         first = f"; {target.make_command} makes it" if target.make_command else ""
         raise DataError(f"no datalist there, so that there is no image to measure{first}", path=datalist_path)
     datalist = Datalist.read(datalist_path, root)
-    train = _read_block(name).get("train") or {}
-    proposal = Proposal.make(_read_fingerprint(root, datalist, workflow))
-    if train.get("plan") == AUTO:
-        _, planned = plan_training(train, root, target.config)
-        proposal = planned or proposal
+    planned = plan_training(train, root, target.config)[1] if train.get("plan") == AUTO else None
+    if planned is None and workflow.task != "segmentation":
+        raise ConfigError("the plan of radiographs needs the stage resample's cases.csv", path=root)
+    proposal = planned or Proposal.make(_read_fingerprint(root, datalist, workflow))
     return Study(target, train, datalist, proposal, _read_sizes(workflow))
 
 
@@ -151,12 +153,12 @@ def try_training(study: Study, steps: int = 5) -> Trial:
     target = study.target
     values = {key: value for key, value in study.train.items() if key in TrainOptions.model_fields}
     options = TrainOptions.model_validate(values)
-    classes = study.proposal.fingerprint.classes
     if target.labels and target.labels.is_file():
         facts = read_facts(target.labels, {}, study.datalist.metadata)
     else:
         from voxflow.training import DataFacts
 
+        classes = study.proposal.fingerprint.classes if isinstance(study.proposal, Proposal) else ()
         names = tuple(f"class_{value}" for value in range(max((label.value for label in classes), default=1) + 1))
         facts = DataFacts(class_names=names)
     return try_steps(_load_workflow(target), study.datalist, options, facts=facts, steps=steps)
@@ -173,7 +175,7 @@ def apply_proposal(study: Study, name: str) -> tuple[Study, list[str]]:
     """
     target, proposal = study.target, study.proposal
     evaluation: dict[str, Any] = {}
-    if study.is_auto:
+    if study.is_auto or isinstance(proposal, RadiographProposal):
         places, _ = plan_training(study.train, Path("data/resampled") / Path(name).name, study.config)
         evaluation = plan_evaluation(proposal, target.evaluation) if target.evaluation else {}
     else:

@@ -62,3 +62,20 @@ class MirroringEngine(Engine):
             total += np.flip(self._engine.run(np.ascontiguousarray(np.flip(batch, axes))), axes)
         total /= len(self._flips) + 1
         return total
+
+
+def run_mirrored(engine: Engine, batch: NDArray[np.float32], axes: Sequence[Axis]) -> NDArray[np.float32]:
+    """Return a classifier's logits (batch, class), the mean over every combination of flips along some axes.
+
+    Args:
+        engine: the model that is asked.
+        batch: (batch, channel, rows, columns).
+        axes: "i" (rows) and "j" (columns).
+    """
+    if not axes:
+        return engine.run(batch)
+    indices = sorted(AXES.index(axis) + 2 for axis in set(axes))
+    subsets = [subset for count in range(len(indices) + 1) for subset in combinations(indices, count)]
+    # An engine may hand out the same memory at every call.
+    answers = [engine.run(np.ascontiguousarray(np.flip(batch, subset))).copy() for subset in subsets]
+    return np.asarray(np.mean(answers, axis=0), dtype=np.float32)

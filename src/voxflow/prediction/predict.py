@@ -14,7 +14,7 @@ from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.ensemble import iterate_logits
 from voxflow.prediction.grids import find_nearest, resample_labels, resample_to_network
 from voxflow.prediction.labels import class_values, label_type, logits_to_labels
-from voxflow.prediction.mirroring import Axis
+from voxflow.prediction.mirroring import Axis, run_mirrored
 from voxflow.prediction.native_grid import NativeGridRestorer
 from voxflow.prediction.planning import count_mask_bytes, plan_image
 from voxflow.prediction.probabilities import logits_to_probabilities
@@ -265,33 +265,39 @@ def _segment_by_probabilities(
     return download_mask(mask, engine.spec) if on_tensors else mask
 
 
-def predict_radiograph(engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]]) -> dict[str, float]:
+def predict_radiograph(
+    engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]], flips: Sequence[Axis] = ()
+) -> dict[str, float]:
     """Classify a radiograph.
 
     Args:
         engine: a classification model.
         image: (rows, columns), values as stored; several for a network of several channels.
+        flips: axes along which the image is also shown mirrored, i (rows) and j (columns); logits are averaged over
+            every combination.
 
     Returns:
         Probability by class name.
 
     Raises:
-        DataError: the wrong number of channels, or a model that does not classify.
+        DataError: the wrong number of channels, an axis that radiographs don't have, or a model that does not classify.
     """
     spec = engine.spec
     if spec.task != "classification":
         raise DataError(f"the model does {spec.task}, a radiograph needs a classification model")
+    if "k" in flips:
+        raise DataError("flips: a radiograph has the axes i (rows) and j (columns), and no k")
     images = (image,) if isinstance(image, np.ndarray) else tuple(image)
     batch = prepare_radiograph(images, spec)[None]
     try:
-        logits = engine.run(batch)
+        logits = run_mirrored(engine, batch, flips)
     except RuntimeError as error:
         if engine.device in (None, "cpu") or not release_gpu_memory(error):
             raise
         logits = None
     if logits is None:
         say("the GPU has too little free memory for an image: trying again on the processor")
-        logits = engine.on_processor().run(batch)
+        logits = run_mirrored(engine.on_processor(), batch, flips)
     probabilities = logits_to_probabilities(logits.T, spec)[:, 0]
     return {name: float(probability) for name, probability in zip(spec.class_names, probabilities, strict=True)}
 

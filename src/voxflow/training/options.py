@@ -63,6 +63,8 @@ class TrainOptions(BaseModel):
             ``max_minutes``, however fast the machine is.
         checkpoint: a file of weights to start from: a model.pt or model_final.pt, or any file of a plain torch
             state_dict. What does not fit by name and shape starts fresh, and is said.
+        pretrained: radiographs with ``plan: auto``: a torch file of ImageNet weights under torchvision's names (a
+            DenseNet or a ResNet); the network is the one that they were made of, and begins from them.
         freeze: parameters that stay as they are, by name: ``["encoder.*", "model.0"]``.
         resume: go on with a run of the same configuration, data and start weights that was killed or interrupted.
         state_minutes: how often, at least, all that a continuation needs is written down.
@@ -101,6 +103,7 @@ class TrainOptions(BaseModel):
     max_minutes: PositiveFloat | None = None
     schedule: Literal["epochs", "minutes"] = "epochs"
     checkpoint: Path | None = None
+    pretrained: Path | None = None
     freeze: tuple[str, ...] = ()
     resume: bool = True
     state_minutes: PositiveFloat = 10.0
@@ -121,6 +124,8 @@ class TrainOptions(BaseModel):
     def _require_minutes(self) -> Self:
         if self.schedule == "minutes" and self.max_minutes is None:
             raise ValueError("schedule: minutes needs max_minutes")
+        if self.pretrained is not None and self.plan != "auto":
+            raise ValueError("pretrained needs plan: auto; with plan: config, pretrain_weight_name of the network")
         return self
 
 

@@ -248,7 +248,7 @@ class TrainingPlan:
             modality=self.facts.modality,
             regions=tuple(self.regions.values()),
             convert=self.facts.convert,
-            mirrored=self._mirror_axes if is_volume else (),
+            mirrored=self._mirror_axes,
             **self._describe_channels(in_channels),
         )
 
@@ -257,7 +257,9 @@ class TrainingPlan:
         """Axes that the training mirrors and inference may mirror, too."""
         flips = [t for t in self.train_chain.tail if isinstance(t, RandomSpatialFlip) and t.in_inference]
         axes = {axis for flip in flips for axis in (AXES if flip.axes is None else flip.axes)}
-        return tuple(axis for axis in AXES if axis in axes)
+        # A radiograph has no third axis.
+        own_axes = AXES if self.workflow.task == "segmentation" else AXES[:2]
+        return tuple(axis for axis in own_axes if axis in axes)
 
     def _describe_channels(self, in_channels: int) -> dict[str, Any]:
         """Names, rules and reference of a case's images, where each image is one channel of the network's input."""

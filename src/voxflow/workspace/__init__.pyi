@@ -14,5 +14,6 @@ from .datasets import export_dataset as export_dataset
 from .folds import set_folds as set_folds
 from .params_file import format_yaml as format_yaml
 from .params_file import set_value as set_value
+from .survey import choose_template as choose_template
 from .survey import describe_source as describe_source
 from .zoo.files import format_json as format_json

@@ -21,6 +21,28 @@ if TYPE_CHECKING:
 
 MOST_REASONS = 6
 IMAGES = ("volume", "radiograph")
+AUTO, AUTO_RADIOGRAPHS = "auto", "auto_radiographs"
+
+
+def choose_template(template: str, source: Path, scan: FolderScan) -> str:
+    """Choose what ``auto`` means for a folder: volumes are segmented, radiographs are classified.
+
+    Args:
+        template: the one that was asked for; any other than ``auto`` stays.
+        source: the folder.
+        scan: its files.
+    """
+    return AUTO_RADIOGRAPHS if template == AUTO and _shows_radiographs(source, scan) else template
+
+
+def _shows_radiographs(source: Path, scan: FolderScan) -> bool:
+    """Whether it holds no volume, but DICOM of radiographs, or pictures without masks."""
+    kinds = {part.kind for part in group_headers(scan.headers, ConvertOptions())} & set(IMAGES)
+    if kinds:
+        return kinds == {"radiograph"}
+    pairs = pair_files(source, scan.other_files, ImageOptions()).pairs
+    images = [pair for pair in pairs if pair.image is not None and not pair.reason]
+    return bool(images) and all(pair.is_picture for pair in images)
 
 
 def describe_source(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from voxflow.components.label_format import logit_slices
 from voxflow.components.losses.base import Loss
@@ -68,7 +68,14 @@ class ClassificationLoss(Loss):
 
 @register("loss")
 class BinaryClassificationLoss(ClassificationLoss):
-    """Binary cross entropy of each finding on its own; findings with a negative label are unknown, left out."""
+    """Binary cross entropy of each finding on its own; findings with a negative label are unknown, left out.
+
+    Attributes:
+        positive_weights: how much an image that has the finding counts, by finding; empty: as much as one that has it
+            not. The probabilities of a finding that counts more are too high by as much.
+    """
+
+    positive_weights: tuple[PositiveFloat, ...] = ()
 
     def build(self, activation: str, label_format: Sequence[int] = ()) -> LossFunction:
         """Build the binary cross entropy of findings.
@@ -85,7 +92,21 @@ class BinaryClassificationLoss(ClassificationLoss):
                 f"BinaryClassificationLoss is for findings; label_format {list(label_format)} has columns of several "
                 "classes: use MulticlassClassificationLoss"
             )
-        return super().build(activation, label_format)
+        if not self.positive_weights:
+            return super().build(activation, label_format)
+        if label_format and len(label_format) != len(self.positive_weights):
+            raise ConfigError(f"positive_weights: {len(self.positive_weights)}, for {len(label_format)} findings")
+
+        def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            import torch
+
+            losses = torch.stack(
+                [self._column(logits[:, n : n + 1].float(), label[:, n]) for n in range(label.shape[1])], 1
+            )
+            weights = torch.where(label > 0, losses.new_tensor(self.positive_weights), 1.0) * (label >= 0)
+            return (losses * weights).sum() / weights.sum().clamp(min=1e-6)
+
+        return loss
 
 
 @register("loss")

@@ -41,9 +41,9 @@ class RadiographNetwork(Network):
         Raises:
             DataError: the file can't be read, or nothing in it fits.
         """
-        from voxflow.components.networks.modules.weights import convert_densenet_tensor, load_fitting
+        from voxflow.components.networks.modules.weights import convert_radiograph_tensor, load_fitting
 
-        return load_fitting(network, self.pretrain_weight_name, convert_densenet_tensor)
+        return load_fitting(network, self.pretrain_weight_name, convert_radiograph_tensor)
 
 
 @register("network")
@@ -95,3 +95,34 @@ class DenseNet(RadiographNetwork):
                 dropout_prob=self.dropout,
             ),
         )
+
+
+@register("network")
+class ResNet(RadiographNetwork):
+    """MONAI's ResNet of any size; its names are torchvision's, so that files of ResNet-18, -34 and -50 fit.
+
+    Attributes:
+        layers: blocks of each of the four levels.
+        filters: of each level; a bottleneck answers with four times as many.
+        block: "basic" has two convolutions (ResNet-18 and -34), "bottleneck" three (ResNet-50).
+    """
+
+    layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 2, 2, 2)
+    filters: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256, 512)
+    block: Literal["basic", "bottleneck"] = "basic"
+
+    def build(self) -> torch.nn.Module:
+        """Build MONAI's ResNet, with the first stride of 2 and the shortcuts without bias that torchvision's have."""
+        from monai.networks.nets import ResNet as MonaiResNet
+
+        network = MonaiResNet(
+            self.block,
+            list(self.layers),
+            list(self.filters),
+            spatial_dims=2,
+            n_input_channels=self.in_channels or 1,
+            conv1_t_stride=2,
+            num_classes=self.num_classes or 1,
+            bias_downsample=False,
+        )
+        return cast("torch.nn.Module", network)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Renamer = Callable[[str, torch.Tensor, Mapping[str, torch.Tensor]], tuple[str, torch.Tensor]]
 
 TENSORFLOW = (".h5", ".hdf5", ".ckpt", ".pb", ".index", ".meta", ".npz")
-_DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)")
+_DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)\.?(\d)")
+_FIRST_KERNELS = ("features.conv0.weight", "conv1.weight")
 
 
 def load_fitting(network: torch.nn.Module, name: str, rename: Renamer) -> str:
@@ -66,16 +67,17 @@ def convert_resnet_tensor(key: str, value: torch.Tensor, state: Mapping[str, tor
     return key, value
 
 
-def convert_densenet_tensor(
+def convert_radiograph_tensor(
     key: str, value: torch.Tensor, state: Mapping[str, torch.Tensor]
 ) -> tuple[str, torch.Tensor]:
-    """A tensor of torchvision's DenseNet as MONAI's has it; colours are shared out among the image's channels.
+    """A tensor of torchvision's DenseNet or ResNet as MONAI's has it; colours are shared out among the channels.
 
-    The first kernel's colours are averaged so that its answer to a grey image stays what it was.
+    The first kernel's colours are summed so that its answer to a grey image stays what it was. Names of torchvision's
+    first files (``norm.1``) are read like those of its later ones (``norm1``).
     """
-    key = _DENSE_LAYER.sub(r"\1.layers.\2", key.removeprefix("module."))
+    key = _DENSE_LAYER.sub(r"\1.layers.\2\3", key.removeprefix("module."))
     target = state.get(key)
-    if key == "features.conv0.weight" and target is not None and target.shape[1] != value.shape[1]:
+    if key in _FIRST_KERNELS and target is not None and target.shape[1] != value.shape[1]:
         share = value.sum(1, keepdim=True) / target.shape[1]
         value = share.repeat(1, target.shape[1], 1, 1)
     return key, value
