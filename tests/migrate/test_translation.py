@@ -110,6 +110,7 @@ def test_patches_hold_the_object_as_often_and_have_the_same_size(tmp_path: Path)
         ("Dice", {"squared_pred": True, "skip_background": True}, VOLUME),
         ("DiceCE", {"lambda_ce": 0.3, "batch": True}, VOLUME),
         ("BinaryClassificationLoss", {"label_smoothing": 0.1}, RADIOGRAPH),
+        ("BinaryClassificationLoss", {"positive_weights": [2.5, 4]}, RADIOGRAPH),
     ],
 )
 def test_a_loss_is_the_same_number(name: str, args: dict[str, Any], facts: Facts) -> None:
@@ -202,6 +203,7 @@ def test_every_transform_of_the_older_dialects_has_an_answer() -> None:
         ),
         ("SegAhnet", {"plane": "x"}, (32, 64, 64)),
         ("DenseNet121", {"dropout": 0.1}, (32, 32)),
+        ("ResNet", {"layers": [1, 1, 2, 1], "filters": [4, 8, 8, 16], "block": "bottleneck"}, (64, 64)),
         ("DenseNet", {"init_features": 8, "growth_rate": 4, "block_config": [1, 1]}, (32, 32)),
     ],
 )

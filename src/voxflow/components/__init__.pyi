@@ -61,6 +61,7 @@ from .networks.base import read_network as read_network
 from .networks.plain_unet import PlainUnetNetwork as PlainUnetNetwork
 from .networks.radiographs import DenseNet as DenseNet
 from .networks.radiographs import RadiographNetwork as RadiographNetwork
+from .networks.radiographs import ResNet as ResNet
 from .networks.recognition import recognise_network as recognise_network
 from .networks.unets import VAE_WEIGHT as VAE_WEIGHT
 from .networks.unets import SegResnet as SegResnet

@@ -54,7 +54,11 @@ def _classification(args: Args, facts: Facts) -> Translation:
     target = f"label.float().clamp(0, 1) * {1 - smoothing} + {smoothing / 2}"
     element_loss = f"torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), {target}, reduction='none')"
     # A negative label is an unknown finding; torch's own class would learn from it.
-    rule = f"$lambda logits, label: ({element_loss} * (label >= 0)).sum() / (label >= 0).sum().clamp(min=1)"
+    known, least = "(label >= 0)", 1.0
+    if args.get("positive_weights"):
+        weights = list(args["positive_weights"])
+        known, least = f"(torch.where(label > 0, torch.tensor({weights}, device=label.device), 1.0) * {known})", 1e-6
+    rule = f"$lambda logits, label: ({element_loss} * {known}).sum() / {known}.sum().clamp(min={least:g})"
     return Translation(expression=rule)
 
 

@@ -12,7 +12,7 @@ from voxflow.components import Component, read_network
 from voxflow.migrate.translation import Args, Facts, Node, Translation, approximate, exact, node, translator
 
 if TYPE_CHECKING:
-    from voxflow.components import DenseNet, PlainUnetNetwork, RadiographNetwork, SegAhnet, SegResnet, Unet
+    from voxflow.components import DenseNet, PlainUnetNetwork, RadiographNetwork, ResNet, SegAhnet, SegResnet, Unet
 
 SCRIPTS = "scripts."
 
@@ -111,6 +111,15 @@ def _densenet(args: Args, facts: Facts) -> Translation:
     layers = {"init_features": typed.init_features, "growth_rate": typed.growth_rate}
     blocks = list(typed.block_config)
     network = node("DenseNet", **_classifier(facts), **layers, block_config=blocks, dropout_prob=typed.dropout)
+    return _note_fresh_weights(network, typed.pretrain_weight_name)
+
+
+@translator("network", "ResNet")
+def _resnet(args: Args, facts: Facts) -> Translation:
+    typed = cast("ResNet", read_network(Component(name="ResNet", args=args)))
+    sizes = {"spatial_dims": 2, "n_input_channels": facts.in_channels, "num_classes": facts.classes}
+    levels = {"layers": list(typed.layers), "block_inplanes": list(typed.filters)}
+    network = node("ResNet", block=typed.block, **levels, **sizes, conv1_t_stride=2, bias_downsample=False)
     return _note_fresh_weights(network, typed.pretrain_weight_name)
 
 

@@ -105,7 +105,10 @@ class ResNet(RadiographNetwork):
         layers: blocks of each of the four levels.
         filters: of each level; a bottleneck answers with four times as many.
         block: "basic" has two convolutions (ResNet-18 and -34), "bottleneck" three (ResNet-50).
+        dropout: 0: it has none.
     """
+
+    dropout: float = Field(default=0.0, ge=0, le=0)
 
     layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 2, 2, 2)
     filters: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256, 512)
