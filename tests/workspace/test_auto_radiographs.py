@@ -118,6 +118,13 @@ def test_several_findings_are_learnt_by_folds_and_by_all_of_them(
     assert rows["findings"].startswith("mass in ")
     assert rows["network"] == "ResNet, from scratch"
     assert main(["check", "mine"]) == 0
+    params_text, config = Path("params.yaml").read_text(), Path("mmars/mine/config/config_train.json")
+    auto_config = config.read_text()
+    assert main(["plan", "mine", "--quick", "--apply"]) == 0
+    assert yaml.safe_load(Path("params.yaml").read_text())["workspaces"]["mine"]["train"]["plan"] == "config"
+    assert json.loads(config.read_text())["epochs"] == 60
+    Path("params.yaml").write_text(params_text)
+    config.write_text(auto_config)
     for fold in ("1", "2"):
         for name in ("train", "export", "evaluate"):
             run_stage(monkeypatch, name, "--fold", fold)

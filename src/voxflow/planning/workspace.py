@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +192,9 @@ def apply_proposal(study: Study, name: str) -> tuple[Study, list[str]]:
     if study.is_auto:
         write_text(PARAMS, _replace_auto(read_text(PARAMS), Path(name).name))
         changed.append(str(PARAMS))
+    if isinstance(proposal, RadiographProposal):
+        # Without plan: auto nothing is proposed for radiographs; what was is in the files now.
+        return replace(study, train={**study.train, "plan": CONFIG}), changed
     return study_workspace(name), changed
 
 
@@ -212,13 +215,16 @@ def _write_values(path: Path, places: Mapping[str, Any]) -> str:
 
 
 def _replace_auto(text: str, name: str) -> str:
-    """Every other character of params.yaml kept."""
-    start = re.search(rf"^  {re.escape(name)}:.*\n", text, re.MULTILINE)
+    """Every other character of params.yaml kept, but for ``pretrained``, which the configuration has now."""
+    # The ensembles of folds have the workspaces' names, too.
+    section = re.search(r"^workspaces:", text, re.MULTILINE)
+    start = re.compile(rf"^  {re.escape(name)}:.*\n", re.MULTILINE).search(text, section.end() if section else 0)
     if start is None:
         raise ConfigError(f"no block of {name!r} with the usual indentation", path=PARAMS, where="workspaces")
     following = re.search(r"^ {0,2}\S", text[start.end() :], re.MULTILINE)
     end = start.end() + following.start() if following else len(text)
     block = re.sub(rf"^(\s+plan:\s*){AUTO}\b", rf"\g<1>{CONFIG}", text[start.end() : end], count=1, flags=re.MULTILINE)
+    block = re.sub(r"^\s+pretrained:.*\n", "", block, count=1, flags=re.MULTILINE)
     return text[: start.end()] + block + text[end:]
 
 
