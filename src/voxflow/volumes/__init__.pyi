@@ -52,5 +52,9 @@ from .separable import Taps as Taps
 from .separable import compute_parallel_taps as compute_parallel_taps
 from .separable import resample_parallel as resample_parallel
 from .spacing import target_spacing as target_spacing
+from .surface import Surface as Surface
+from .surface import extract_surface as extract_surface
+from .surface import write_glb as write_glb
+from .surface import write_stl as write_stl
 from .volume import Volume as Volume
 from .volume import require_finite as require_finite
