@@ -9,6 +9,8 @@ from .group import group_headers as group_headers
 from .headers import PARSE_ERRORS as PARSE_ERRORS
 from .headers import DicomHeader as DicomHeader
 from .headers import read_dataset as read_dataset
+from .measurement_report import SegmentMeasurements as SegmentMeasurements
+from .measurement_report import write_measurement_report as write_measurement_report
 from .options import ConvertOptions as ConvertOptions
 from .pixels import read_series as read_series
 from .plain import read_header as read_header
@@ -20,6 +22,7 @@ from .sources import Origin as Origin
 from .sources import SourceFiles as SourceFiles
 from .sources import find_sources as find_sources
 from .sources import list_origins as list_origins
+from .structure_set import write_structure_set as write_structure_set
 from .traits import SeriesTraits as SeriesTraits
 from .traits import read_part_traits as read_part_traits
 from .writing import write_segmentation as write_segmentation

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,37 +9,21 @@ import numpy as np
 
 import voxflow
 from voxflow.colours import parse_rgb, pick_class_colour
-from voxflow.dicom.enhanced import read_frame_planes
-from voxflow.dicom.headers import Plane, read_dataset
 from voxflow.dicom.seg_source import place_on_slices
+from voxflow.dicom.source_images import read_source_images, silence_highdicom
 from voxflow.dicom.sources import SourceFiles
 from voxflow.errors import DicomError
 from voxflow.files import atomic_path
 from voxflow.naming import make_distinct_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from pydicom.dataset import Dataset
 
     from voxflow.volumes import Volume
-
-# Attributes that a SEG takes over from its images and may leave empty, but not leave out.
-_MAY_BE_EMPTY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "PositionReferenceIndicator",
-)
-
 
 SEGMENT_LABEL = 54  # characters; a digest that keeps two labels apart needs ten of the 64
 
@@ -90,14 +71,9 @@ def write_segmentation(
             without a name.
     """
     source = source if isinstance(source, SourceFiles) else SourceFiles(tuple(source))
-    images = [_complete_attributes(read_dataset(file)) for file in source.files]
-    if len(images) > 1 and any(int(image.get("NumberOfFrames") or 1) > 1 for image in images):
-        raise DicomError(f"no DICOM SEG is written for a concatenation, one image in {len(images)} multi-frame objects")
-    if source.frames:
-        images = [_select_frames(images[0], source.frames)]
-    planes = read_frame_planes(images[0]) if _is_multiframe(images) else [_read_plane(image) for image in images]
+    images, planes = read_source_images(source, "DICOM SEG")
     values, remark = place_on_slices(mask, planes)
-    label_values = _check_names(mask, names, path)
+    label_values = check_names(mask, names, path)
     if regions:
         segments = np.stack([np.isin(values, members) for members in regions.values()], axis=-1).astype(np.uint8)
     else:
@@ -105,7 +81,7 @@ def write_segmentation(
     segment_names = list(regions or [names[value] for value in label_values])
     numbers = range(1, len(segment_names) + 1) if regions else label_values
     colours = [pick_class_colour(number) for number in numbers]
-    with _silence_highdicom():
+    with silence_highdicom():
         dataset = _build_segmentation(images, segments, segment_names, colours, algorithm or SegmentationAlgorithm())
     if source.frames:
         _restore_frame_numbers(dataset, source.frames)
@@ -116,7 +92,7 @@ def write_segmentation(
         dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _check_names(mask: Volume, names: Mapping[int, str], path: Path) -> list[int]:
+def check_names(mask: Volume, names: Mapping[int, str], path: Path) -> list[int]:
     """Give the label values that have a name, ascending, once every value of the mask is among them."""
     named_values = sorted(value for value in names if value != 0)
     unnamed_values = sorted({int(value) for value in np.unique(mask.array)} - {0, *named_values})
@@ -132,16 +108,8 @@ def _number_segments(values: Sequence[int]) -> NDArray[np.uint8]:
     return numbers
 
 
-def _select_frames(image: Dataset, frames: Sequence[int]) -> Dataset:
-    """A multi-frame object's header with some of its frames; highdicom takes no two frames at one place."""
-    groups = image.PerFrameFunctionalGroupsSequence
-    image.PerFrameFunctionalGroupsSequence = [groups[frame] for frame in frames]
-    image.NumberOfFrames = len(frames)
-    return image
-
-
 def _restore_frame_numbers(dataset: Dataset, frames: Sequence[int]) -> None:
-    """Let references to the frames of :func:`_select_frames` name those of the whole object, which count from 1."""
+    """Let references to the frames of :func:`read_source_images` name those of the whole object, which count from 1."""
     for group in dataset.PerFrameFunctionalGroupsSequence:
         for derivation in group.get("DerivationImageSequence") or []:
             for image in derivation.get("SourceImageSequence") or []:
@@ -164,7 +132,7 @@ def _build_segmentation(
         segment_descriptions=[
             _describe_segment(number, name, label, colour, algorithm)
             for number, (name, label, colour) in enumerate(
-                zip(names, _label_segments(names), colours, strict=True), start=1
+                zip(names, label_segments(names), colours, strict=True), start=1
             )
         ],
         series_instance_uid=hd.UID(),
@@ -182,7 +150,7 @@ def _build_segmentation(
     return dataset
 
 
-def _label_segments(names: Sequence[str]) -> list[str]:
+def label_segments(names: Sequence[str]) -> list[str]:
     """SegmentLabel (0062,0005) of each name: LO, at most 64 characters, where a backslash parts values (PS3.5 6.2)."""
     distinct = make_distinct_names(names, lambda name: name.replace("\\", "_").strip()[:SEGMENT_LABEL] or "_")
     return [distinct[name] for name in names]
@@ -196,7 +164,7 @@ def _describe_segment(number: int, name: str, label: str, colour: str, algorithm
         segment_number=number,
         segment_label=label,
         segmented_property_category=codes.SCT.AnatomicalStructure,
-        segmented_property_type=_find_code(name),
+        segmented_property_type=find_code(name),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=algorithm.algorithm, family=codes.DCM.ArtificialIntelligence, version=algorithm.version
@@ -206,7 +174,7 @@ def _describe_segment(number: int, name: str, label: str, colour: str, algorithm
     )
 
 
-def _find_code(name: str) -> Any:
+def find_code(name: str) -> Any:
     """The SNOMED CT code whose meaning is the name, such as "Spleen", else the one for any anatomical structure."""
     from pydicom.sr.codedict import codes
 
@@ -215,63 +183,3 @@ def _find_code(name: str) -> Any:
         return getattr(codes.SCT, keyword)
     except AttributeError:
         return codes.SCT.AnatomicalStructure
-
-
-def _complete_attributes(image: Dataset) -> Dataset:
-    """Leave nothing out, or in, that highdicom would refuse a whole SEG for: what can't be kept becomes empty."""
-    from pydicom.valuerep import DA, TM
-
-    for keyword in _MAY_BE_EMPTY:
-        if keyword not in image:
-            setattr(image, keyword, "")
-    for keyword, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
-        try:
-            kind(image.get(keyword))
-        except (ValueError, TypeError):
-            setattr(image, keyword, "")
-    if image.PatientSex not in ("M", "F", "O"):
-        image.PatientSex = ""
-    _convert_to_utf8(image)
-    return image
-
-
-def _convert_to_utf8(image: Dataset) -> None:
-    """Let text be UTF-8 where its character set is none that highdicom takes, as with Japanese code extensions."""
-    from highdicom import SpecificCharacterSetValues
-
-    character_sets = image.get("SpecificCharacterSet")
-    if not character_sets:
-        image.pop("SpecificCharacterSet", None)
-        return
-    supported = {character_set.value for character_set in SpecificCharacterSetValues}
-    if isinstance(character_sets, str) and character_sets in supported and not character_sets.startswith("ISO 2022"):
-        return
-    # Decoded first, else pydicom would take the bytes for UTF-8 already.
-    image.decode()
-    image.SpecificCharacterSet = "ISO_IR 192"
-
-
-@contextlib.contextmanager
-def _silence_highdicom() -> Iterator[None]:
-    """Keep what highdicom has to say of a patient's name to itself: it quotes the name."""
-    logger = logging.getLogger("highdicom")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _is_multiframe(images: Sequence[Dataset]) -> bool:
-    return len(images) == 1 and int(images[0].get("NumberOfFrames") or 1) > 1
-
-
-def _read_plane(image: Dataset) -> Plane:
-    position, orientation, spacing = (
-        tuple(float(value) for value in image.get(keyword) or ())
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    )
-    return Plane(position, orientation, spacing, int(image.Rows), int(image.Columns))

@@ -1,0 +1,214 @@
+"""Writing RTSTRUCT: the outlines of masks, slice by slice, on the images that they were made from (PS3.3 A.19).
+
+Outlines follow the borders of the pixels, so that they enclose exactly the area of the pixels, and any reader that asks
+for a voxel's centre gets the mask back. A hole is part of its outline, by a channel of no width (PS3.3 C.8.8.6.3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import voxflow
+from voxflow.colours import parse_rgb, pick_class_colour
+from voxflow.dicom.grid import compute_plane_axes
+from voxflow.dicom.headers import RT_STRUCTURE_SET
+from voxflow.dicom.outlines import trace_outlines
+from voxflow.dicom.seg_source import place_on_slices
+from voxflow.dicom.source_images import is_multiframe, read_source_images
+from voxflow.dicom.sources import SourceFiles
+from voxflow.dicom.writing import check_names, label_segments
+from voxflow.errors import DicomError
+from voxflow.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from pydicom.dataset import Dataset
+
+    from voxflow.dicom.headers import Plane
+    from voxflow.volumes import Volume
+
+# Of the patient and study (PS3.3 C.7.1.1, C.7.2.1), type 2: an RTSTRUCT belongs to the study of its images.
+_TAKEN_OVER = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+)
+SERIES_NUMBER = 901
+STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"  # what PS3.3 C.8.8.5 has for the class of a study, though it is retired
+
+
+def write_structure_set(
+    path: Path,
+    mask: Volume,
+    source: Sequence[Path] | SourceFiles,
+    names: Mapping[int, str],
+    *,
+    regions: Mapping[str, Sequence[int]] | None = None,
+) -> None:
+    """Write an RTSTRUCT with one ROI a class, in the patient's coordinates (mm, LPS).
+
+    The same mask of the same images gives the same file, with the same UIDs; the dates of the structure set are empty.
+
+    Args:
+        path: the file to write, whole or not at all.
+        mask: label values (i, j, k) on the grid of the volume that was converted.
+        source: the DICOM files of the volume, in any order; or one multi-frame file, with the frames that are its.
+        names: name by label value; every name becomes a ROI, numbered from 1 in the order of the values.
+        regions: label values by the name of each region; then these become the ROIs, in their order, and may overlap.
+
+    Raises:
+        DicomError: the images state no frame of reference, make no volume or are a concatenation, or the mask lies on
+            another grid or has a value without a name.
+    """
+    source = source if isinstance(source, SourceFiles) else SourceFiles(tuple(source))
+    images, planes = read_source_images(source, "RTSTRUCT")
+    if not images[0].get("FrameOfReferenceUID"):
+        raise DicomError("the images state no frame of reference, in which contours lie", where="(0020,0052)")
+    values, remark = place_on_slices(mask, planes)
+    label_values = check_names(mask, names, path)
+    members = regions or {names[value]: (value,) for value in label_values}
+    colours = [pick_class_colour(n) for n in (range(1, len(members) + 1) if regions else label_values)]
+    references = _refer_to_slices(images, source.frames)
+    digest = hashlib.sha256(repr((voxflow.__version__, list(members.items()), colours)).encode())
+    for reference, slice_values in zip(references, values, strict=True):
+        digest.update(repr((reference.ReferencedSOPInstanceUID, reference.get("ReferencedFrameNumber"))).encode())
+        digest.update(np.ascontiguousarray(slice_values).astype("<i8").tobytes())
+    dataset = _make_header(images[0], remark, digest.hexdigest())
+    dataset.ReferencedFrameOfReferenceSequence = [_refer_to_frame(images, references)]
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
+    dataset.RTROIObservationsSequence = []
+    labels = label_segments(list(members))
+    for number, (label, colour, labels_inside) in enumerate(zip(labels, colours, members.values(), strict=True), 1):
+        contours = _list_contours(np.isin(values, labels_inside), planes, references)
+        _add_roi(dataset, number, label, colour, contours)
+    with atomic_path(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+
+
+def _list_contours(masks: NDArray[np.bool_], planes: Sequence[Plane], references: Sequence[Dataset]) -> list[Dataset]:
+    """The items of ContourSequence (3006,0040), slice by slice.
+
+    Args:
+        masks: (slices, rows, columns).
+        planes: where each slice lies.
+        references: what each slice is, for ContourImageSequence (3006,0016).
+    """
+    from pydicom.dataset import Dataset
+
+    contours: list[Dataset] = []
+    for plane, reference, slice_mask in zip(planes, references, masks, strict=True):
+        along_row, along_column, _ = compute_plane_axes(plane)
+        axes = np.stack([along_row * plane.spacing[1], along_column * plane.spacing[0]])
+        for outline in trace_outlines(slice_mask.T):
+            item = Dataset()
+            item.ContourImageSequence = [reference]
+            item.ContourGeometricType = "CLOSED_PLANAR"
+            item.NumberOfContourPoints = len(outline)
+            item.ContourNumber = len(contours) + 1
+            item.ContourData = _format_numbers((np.array(plane.position) + outline @ axes).ravel())
+            contours.append(item)
+    return contours
+
+
+def _format_numbers(values: Iterable[float]) -> list[str]:
+    """DS: at most 16 characters (PS3.5 6.2)."""
+    return [
+        f"{value:.5f}".rstrip("0").rstrip(".").replace("-0", "0", 1 if abs(value) < 5e-6 else 0) for value in values
+    ]
+
+
+def _refer_to_slices(images: Sequence[Dataset], frames: Sequence[int]) -> list[Dataset]:
+    """What each slice of a volume is: an instance, or a frame of one, which count from 1."""
+    if not is_multiframe(images):
+        return [_refer_to(image) for image in images]
+    numbers = frames or range(int(images[0].NumberOfFrames))
+    references = [_refer_to(images[0]) for _ in numbers]
+    for reference, number in zip(references, numbers, strict=True):
+        reference.ReferencedFrameNumber = number + 1
+    return references
+
+
+def _refer_to(image: Dataset) -> Dataset:
+    from pydicom.dataset import Dataset
+
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+    return reference
+
+
+def _refer_to_frame(images: Sequence[Dataset], references: Sequence[Dataset]) -> Dataset:
+    """The item of ReferencedFrameOfReferenceSequence (3006,0010), with every slice of the volume."""
+    from pydicom.dataset import Dataset
+
+    series, study, frame = Dataset(), Dataset(), Dataset()
+    series.SeriesInstanceUID, series.ContourImageSequence = images[0].SeriesInstanceUID, list(references)
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = STUDY_COMPONENT, images[0].StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = images[0].FrameOfReferenceUID, [study]
+    return frame
+
+
+def _make_header(image: Dataset, remark: str, digest: str) -> Dataset:
+    """Everything of an RTSTRUCT but its ROIs."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ImplicitVRLittleEndian, generate_uid
+
+    # Decoded first, so that text of any character set can be written as UTF-8, as names of classes are.
+    image.decode()
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in _TAKEN_OVER:
+        setattr(dataset, keyword, image.get(keyword, ""))
+    dataset.SOPClassUID = RT_STRUCTURE_SET
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=["rtstruct", digest])
+    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=["rtstruct series", digest])
+    dataset.Modality, dataset.SeriesNumber, dataset.InstanceNumber = "RTSTRUCT", SERIES_NUMBER, 1
+    dataset.SeriesDescription = f"Voxflow {voxflow.__version__} contours"[:64]
+    dataset.OperatorsName = dataset.StructureSetDate = dataset.StructureSetTime = ""
+    dataset.Manufacturer = dataset.ManufacturerModelName = "Voxflow"
+    dataset.SoftwareVersions, dataset.DeviceSerialNumber = voxflow.__version__, "0"
+    dataset.StructureSetLabel = "SEGMENTATION"
+    if remark:
+        dataset.StructureSetDescription = f"Mask {remark}"
+    dataset.ApprovalStatus = "UNAPPROVED"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    # With explicit VRs, a contour could have at most 64 KB, some 2,000 points (PS3.5 7.1.2).
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return dataset
+
+
+def _add_roi(dataset: Dataset, number: int, label: str, colour: str, contours: Sequence[Dataset]) -> None:
+    """Add one ROI; one without contours is there by its name, so that an empty class is no missing one."""
+    from pydicom.dataset import Dataset
+
+    roi, drawing, observation = Dataset(), Dataset(), Dataset()
+    roi.ROINumber, roi.ROIName = number, label
+    roi.ReferencedFrameOfReferenceUID = dataset.FrameOfReferenceUID
+    roi.ROIGenerationAlgorithm = "AUTOMATIC"
+    roi.ROIGenerationDescription = f"Voxflow {voxflow.__version__}"[:64]
+    drawing.ReferencedROINumber, drawing.ROIDisplayColor = number, list(parse_rgb(colour))
+    if contours:
+        drawing.ContourSequence = list(contours)
+    observation.ObservationNumber = observation.ReferencedROINumber = number
+    observation.ROIObservationLabel = label[:16]
+    observation.RTROIInterpretedType = observation.ROIInterpreter = ""
+    dataset.StructureSetROISequence.append(roi)
+    dataset.ROIContourSequence.append(drawing)
+    dataset.RTROIObservationsSequence.append(observation)
