@@ -75,7 +75,7 @@ def list_unlabelled_cases(stage: Stage, options: InferOptions) -> list[Inference
     datalist = Datalist.read(stage.datalist, stage.resampled)
     images = [(case.id, None) for case in datalist.parts.get(options.key, ())]
     cases = find_native_cases(images, stage.volumes, is_mask=False)
-    return _add_sources(stage, cases) if stage.task == "segmentation" and options.dicom_seg else cases
+    return _add_sources(stage, cases) if stage.task == "segmentation" and options.needs_sources else cases
 
 
 def infer(
@@ -158,7 +158,8 @@ def _record(stage: Stage, inference: InferenceResult, tracker: Tracker) -> None:
     write_json(stage.metrics, inference.metrics)
     tracker.log_metrics({f"infer/{name}": value for name, value in inference.metrics.items()})
     folder = stage.evaluation / "infer"
-    for name in ("preds_outputs.csv", "failures.json", "overlays"):
+    tables = [name for name in ("statistics.csv", "statistics.json") if (folder / name).is_file()]
+    for name in ("preds_outputs.csv", "failures.json", *tables, "overlays"):
         tracker.log_artifact(folder / name, "infer/overlays" if name == "overlays" else "infer")
 
 

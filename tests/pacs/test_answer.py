@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -161,3 +162,15 @@ def test_a_folder_can_be_emptied_and_files_still_written_are_left(
     ]
     assert not any(file.exists() for file in files)
     assert len(list((context.inbox / "1.2.840.99.4/1.2.840.99.4.1").iterdir())) == 3
+
+
+def test_contours_and_report_are_sent_with_the_seg_and_never_fetched_back(
+    context: AnswerContext, ledger: Ledger
+) -> None:
+    infer = InferOptions(overlays=0, extra_outputs=("rtstruct", "sr", "stl"))
+    answer_new_series(replace(context, infer=infer), ledger)
+    files = [dcmread(path) for path in sorted(context.out.glob("*/*/*.dcm"))]
+    assert sorted(d.Modality for d in files) == ["RTSTRUCT", "RTSTRUCT", "SEG", "SEG", "SR", "SR"]
+    assert isinstance(context.archive, Pacs)
+    assert sorted(context.archive.sent) == sorted(d.SOPInstanceUID for d in files)
+    assert all(ledger.is_own_mask(d.SeriesInstanceUID) for d in files)

@@ -20,6 +20,8 @@ from tests.dicom.objects import Series, random_values
 from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
 from tests.serving.servers import SMALL, SlowEngine, run_service
 from voxflow.geometry import Geometry
+from voxflow.inference import InferOptions
+from voxflow.serving.work import answer_request
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -193,3 +195,12 @@ def test_who_finds_the_queue_full_is_told_to_come_back_and_who_was_accepted_is_a
     assert set(statuses) == {200, 503}
     assert all(answer.headers["retry-after"] for answer in answers if answer.status_code == 503)
     assert client.get("/health").json()["waiting"] == 0
+
+
+def test_extra_outputs_come_in_the_zip(tmp_path: Path) -> None:
+    (tmp_path / "upload").write_bytes(nifti(tmp_path)[0])
+    options = InferOptions(overlays=0, extra_outputs=("stl", "statistics", "sr"))
+    answer = answer_request(ThresholdEngine(), tmp_path, options, SMALL, "auto")
+    with zipfile.ZipFile(answer.path) as archive:
+        extra = {"image_organ.stl", "statistics.csv", "statistics.json"}
+        assert set(archive.namelist()) == {"image.nii.gz", "preds_outputs.csv", "failures.json"} | extra

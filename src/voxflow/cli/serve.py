@@ -49,6 +49,7 @@ class ServeCommand(Command):
     log: Path | None = None
     log_mb: int = LOG_MB
     swapped_channels: str = "refuse"
+    extra_outputs: tuple[str, ...] = ()
     limits: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -64,6 +65,8 @@ class ServeCommand(Command):
         parser.add_argument("--device", metavar="NAME", help=where)
         swaps = "cases whose channels look swapped (default: %(default)s)"
         parser.add_argument("--swapped-channels", choices=("refuse", "warn"), default="refuse", help=swaps)
+        more = "write into the zip that is sent back: rtstruct, sr, stl, glb, statistics, radiomics"
+        parser.add_argument("--extra-outputs", nargs="+", default=(), metavar="KIND", help=more)
         parser.add_argument("--token-file", type=Path, metavar="FILE", help="clients must show the token in this file")
         parser.add_argument("--log", type=Path, metavar="FILE", help="log of requests (default: standard error)")
         parser.add_argument(
@@ -92,6 +95,7 @@ class ServeCommand(Command):
             arguments.log,
             arguments.log_mb,
             arguments.swapped_channels,
+            tuple(arguments.extra_outputs),
             limits,
         )
 
@@ -121,7 +125,12 @@ class ServeCommand(Command):
         if self.log_mb < 1:
             raise ConfigError("--log-mb: a positive number")
         try:
-            options = {"engine": self.engine, "device": self.device, "swapped_channels": self.swapped_channels}
+            options = {
+                "engine": self.engine,
+                "device": self.device,
+                "swapped_channels": self.swapped_channels,
+                "extra_outputs": self.extra_outputs,
+            }
             return ServeLimits.model_validate(self.limits), InferOptions.model_validate(options)
         except ValidationError as error:
             raise ConfigError(describe_flags(error)) from error

@@ -8,6 +8,7 @@ from .cases import read_radiographs as read_radiographs
 from .cases import read_volumes as read_volumes
 from .channel_overlays import write_overlays as write_overlays
 from .channels import find_channel as find_channel
+from .extra_outputs import list_extra_files as list_extra_files
 from .infer import InferenceResult as InferenceResult
 from .infer import InferOptions as InferOptions
 from .infer import infer_cases as infer_cases

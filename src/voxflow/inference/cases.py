@@ -24,6 +24,7 @@ from voxflow.naming import name_classes
 from voxflow.prediction import require_named_channels
 from voxflow.tables import LABELLED, read_rows
 from voxflow.volumes import (
+    CHANNEL_SEPARATOR,
     ChannelProfile,
     Volume,
     align,
@@ -69,6 +70,7 @@ class InferenceCase:
         labelled: names of the classes that were labelled in the mask; None: all.
         channels: names of the images, where the data set tells them.
         selection: of the channels that the files hold, those that the model takes, in its order, from 0; empty: all.
+        units: of the intensities of each image, as cases.csv has them; none where nobody knows.
     """
 
     id: str
@@ -81,6 +83,7 @@ class InferenceCase:
     labelled: tuple[str, ...] | None = None
     channels: tuple[str, ...] = ()
     selection: tuple[int, ...] = ()
+    units: tuple[str, ...] = ()
 
     @property
     def image_name(self) -> str:
@@ -293,7 +296,8 @@ def _make_native_case(
         return InferenceCase(case, images, label, labelled=labelled)
     from voxflow.dicom import list_origins  # takes long, and a case that is no DICOM needs none of it
 
-    return InferenceCase(case, images, label, list_origins(row), labelled=labelled)
+    units = tuple(row["units"].split(CHANNEL_SEPARATOR)) if row.get("units") else ()
+    return InferenceCase(case, images, label, list_origins(row), labelled=labelled, units=units)
 
 
 def attach_sources(cases: Sequence[InferenceCase], source: Path, options: ConvertOptions) -> list[InferenceCase]:

@@ -6,15 +6,22 @@ import math
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import NonNegativeInt  # noqa: TC002 - pydantic reads it
+from pydantic import NonNegativeInt, model_validator
 
 from voxflow.engines import Device, EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, InputError
 from voxflow.inference.cases import Failures, check_channel_order, read_volumes
 from voxflow.inference.channel_overlays import write_overlays
+from voxflow.inference.extra_outputs import (
+    ExtraOutput,
+    ExtraOutputs,
+    announce_extra_outputs,
+    check_extra_outputs,
+    explain_dicom_error,
+)
 from voxflow.inference.run import classify_cases, count_helpers, segment_cases, write_masks_behind
 from voxflow.inference.writing import ContactSheet, make_prediction_rows, name_prediction_columns
 from voxflow.prediction import PredictOptions, class_values, label_names
@@ -51,6 +58,8 @@ class InferOptions(PredictOptions):
         device: "cpu", "cuda" or, say, "cuda:1"; None: the first GPU where there is one, else the processor.
         key: the datalist's key that holds the cases.
         dicom_seg: write a DICOM SEG beside the NIfTI mask where the image came from DICOM.
+        extra_outputs: what else is written beside a mask: "rtstruct" and "sr" (a Structured Report) where the image
+            came from DICOM, "stl" and "glb" surfaces, "statistics" of each class, "radiomics" among them.
         overlays: the first so many cases get a picture.
         overwrite: make masks anew that are there; else a case whose mask is there is not computed again. A mask that
             another model, other options or another image made is then neither kept as this one's nor replaced: the
@@ -61,8 +70,19 @@ class InferOptions(PredictOptions):
     device: Device | None = None
     key: str = "inference"
     dicom_seg: bool = True
+    extra_outputs: tuple[ExtraOutput, ...] = ()
     overlays: NonNegativeInt = 8
     overwrite: bool = True
+
+    @model_validator(mode="after")
+    def _check_extra_outputs(self) -> Self:
+        check_extra_outputs(self.extra_outputs, has_seg=self.dicom_seg)
+        return self
+
+    @property
+    def needs_sources(self) -> bool:
+        """Whether something is written that refers to an image's DICOM files."""
+        return self.dicom_seg or "rtstruct" in self.extra_outputs
 
 
 @dataclass(frozen=True)
@@ -107,9 +127,11 @@ def infer_cases(
     failures = Failures(list(refused))
     began = time.perf_counter()
     (out / "overlays").mkdir(exist_ok=True)
+    announce_extra_outputs(cases, engine.spec, options.extra_outputs)
     if engine.spec.task == "segmentation":
         rows = segment_and_write(engine, cases, out, options, failures, ledger=ledger)
         write_masks_table(rows, cases, engine.spec, out)
+        write_extra_tables(rows, cases, engine.spec, out, options)
         count = len(rows)
     else:
         classes = list(classify_cases(engine, cases, failures, options))
@@ -179,6 +201,26 @@ def write_masks_table(
     write_predictions(out, ordered, columns)
 
 
+def write_extra_tables(
+    rows: Mapping[str, dict[str, Any]],
+    cases: Sequence[InferenceCase],
+    spec: ModelSpec,
+    out: Path,
+    options: InferOptions,
+) -> None:
+    """Write the tables of all cases that ``extra_outputs`` asks for.
+
+    Args:
+        rows: of the cases that went well, by name.
+        cases: all.
+        spec: of the model.
+        out: the folder of the results.
+        options: what is asked for.
+    """
+    extra = ExtraOutputs(options.extra_outputs, spec, out, Failures())
+    extra.write_tables([case for case in cases if case.id in rows])
+
+
 def write_classes(results: Sequence[ClassifiedCase], spec: ModelSpec, out: Path, options: InferOptions) -> None:
     """Write preds_outputs.csv of a classification, and the picture of its first cases.
 
@@ -211,6 +253,10 @@ class _SegmentationRun:
     ledger: ResultLedger | None
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def _extra(self) -> ExtraOutputs:
+        return ExtraOutputs(self.options.extra_outputs, self.spec, self.out, self.failures)
+
     def run(self, engine: Engine, cases: Sequence[InferenceCase]) -> dict[str, dict[str, Any]]:
         """Segment the cases and return the rows of those that are done."""
         remaining = cases if self.options.overwrite else [case for case in cases if not self._is_settled(case)]
@@ -223,6 +269,7 @@ class _SegmentationRun:
     def _place(self, segmented_case: SegmentedCase) -> Path:
         if self.ledger is not None:
             self.ledger.forget(segmented_case.case)
+        self._extra.remove(segmented_case.case)
         return self.out / mask_path(segmented_case.case.id)
 
     def _finish(self, segmented_case: SegmentedCase) -> None:
@@ -231,6 +278,7 @@ class _SegmentationRun:
         self.rows[case.id] = _make_mask_row(case, mask, self.spec, segmented_case.remark)
         if self.options.dicom_seg and case.find_source(self.spec):
             self._write_seg(case, mask)
+        self._extra.write(case, mask, segmented_case.image)
         if len(self.rows) <= self.options.overlays:
             # The other channels are read again: to keep them for a few pictures would take their memory for all cases.
             images = read_volumes(case, self.spec) if len(self.spec.channels) > 1 else [segmented_case.image]
@@ -258,6 +306,8 @@ class _SegmentationRun:
             return False
         if self.options.dicom_seg and case.find_source(self.spec) and not _seg_path(case.id, self.out).is_file():
             self._write_seg(case, mask)
+            self._extra.remove(case)  # a report refers to the SEG that was there
+        self._extra.write(case, mask, keep=True)
         self.rows[case.id] = _make_mask_row(case, mask, self.spec, self._find_remark(case))
         return True
 
@@ -317,13 +367,4 @@ def _write_segmentation(case: InferenceCase, mask: Volume, spec: ModelSpec, out:
         # Nothing else can be written either; a source that is gone is this case's alone.
         if isinstance(error, OSError) and error.filename in (None, str(path)):
             raise
-        raise InputError(f"the mask is there, its DICOM SEG is not: {_explain_no_segmentation(error)}") from error
-
-
-def _explain_no_segmentation(error: Exception) -> str:
-    """Without what a library quotes of the files' values, which may be a patient's."""
-    if isinstance(error, OSError):
-        return f"its DICOM files can't be read: {error.strerror}"
-    if isinstance(error, (InputError, AttributeError)):  # the latter names an attribute that is missing
-        return str(error)
-    return f"its DICOM files have values that are not as DICOM asks for ({type(error).__name__})"
+        raise InputError(f"the mask is there, its DICOM SEG is not: {explain_dicom_error(error)}") from error

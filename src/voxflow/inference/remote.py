@@ -14,12 +14,14 @@ from voxflow.engines import open_engine
 from voxflow.errors import ClusterError
 from voxflow.inference.cases import Failures, read_radiographs, read_volumes
 from voxflow.inference.channel_overlays import write_overlays
+from voxflow.inference.extra_outputs import announce_extra_outputs
 from voxflow.inference.infer import (
     mask_path,
     picture_path,
     segment_and_write,
     summarise_inference,
     write_classes,
+    write_extra_tables,
     write_masks_table,
 )
 from voxflow.inference.run import ClassifiedCase, classify_cases
@@ -102,6 +104,7 @@ def infer_on_executor(
     # Workers keep a model open from case to case, and know by this whether it is still the same files.
     model_key = _ModelKey.of(models)
     name, spec = _describe_on_worker(executor, model_key, out)
+    announce_extra_outputs(cases, spec, options.extra_outputs)
     is_volume = spec.task == "segmentation"
     work = _segment_case if is_volume else _classify_case
     items = [(case, number < options.overlays) for number, case in enumerate(cases)]
@@ -115,6 +118,7 @@ def infer_on_executor(
     if is_volume:
         _complete_pictures([case for case in cases if case.id in results][: options.overlays], spec, out)
         write_masks_table(results, cases, spec, out)
+        write_extra_tables(results, cases, spec, out, options)
     else:
         done_cases = [case for case in cases if case.id in results]
         images = {case.id: read_radiographs(case)[0] for case in done_cases[:SHEET_TILES] if options.overlays}

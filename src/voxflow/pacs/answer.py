@@ -188,7 +188,7 @@ def _make_masks(context: AnswerContext, unit: AnswerUnit, folder: Path) -> dict[
     with temporary_folder(context.out) as work, atomic_directory(folder) as out:
         cases = _convert_series(context, unit.source, work / "volumes")
         inference = infer_cases(context.engine, cases, out, context.infer)
-        files = sorted(file.relative_to(out).as_posix() for file in out.glob("*/*_seg.dcm"))
+        files = sorted(file.relative_to(out).as_posix() for file in out.glob("*/*.dcm"))
         if inference.failures.rows:
             reasons = "; ".join(dict.fromkeys(row["reason"] for row in inference.failures.rows))
             raise DataError(reasons, path=unit.source)
@@ -202,7 +202,7 @@ def _make_masks(context: AnswerContext, unit: AnswerUnit, folder: Path) -> dict[
             "own": _read_series_uids([out / name for name in files]),
         }
         write_json(out / NOTE, note)
-    say(f"{unit.name}: {len(cases)} case(s), {len(files)} DICOM SEG → {folder}")
+    say(f"{unit.name}: {len(cases)} case(s), {len(files)} DICOM object(s) → {folder}")
     return note
 
 
@@ -219,7 +219,7 @@ def _convert_series(context: AnswerContext, source: Path, volumes: Path) -> list
     if not names:
         raise DataError(f"holds no image for a model that does {context.engine.spec.task}", path=source)
     cases = find_native_cases([(name, None) for name in names], volumes, is_mask=False)
-    if not is_segmentation or not context.infer.dicom_seg:
+    if not is_segmentation or not context.infer.needs_sources:
         return cases
     return attach_sources(cases, source, options)
 

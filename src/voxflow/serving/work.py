@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import InputError
-from voxflow.inference import Failures, InferenceCase, InferOptions, InputCases, infer_cases
+from voxflow.inference import Failures, InferenceCase, InferOptions, InputCases, infer_cases, list_extra_files
 from voxflow.serving.channels import has_nifti, read_form, read_nifti_files
 from voxflow.serving.limits import RefusedError
 from voxflow.serving.uploads import check_nifti, check_voxels, detect_kind, unpack_zip
@@ -97,6 +97,9 @@ def _choose_answer(out: Path, response_format: Format, failures: Failures, *, is
     if response_format == "seg" and not segs:
         reasons = "; ".join(row["reason"] for row in failures.rows)
         raise RefusedError(422, f"there is no DICOM SEG: {reasons or 'the upload was no DICOM'}")
+    extra_files = list_extra_files(out)
+    if extra_files and response_format == "auto":
+        return _write_zip(out, [*masks, *segs, *extra_files])
     # A single file has no place for the reasons of the others.
     is_single = len(masks) == 1 and (response_format != "auto" or not failures.rows)
     if is_single and response_format == "nifti":

@@ -1,0 +1,243 @@
+"""What `extra_outputs` adds to a mask: RTSTRUCT, Structured Report, surfaces, statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from voxflow.colours import pick_class_colour
+from voxflow.errors import InputError
+from voxflow.files import write_json
+from voxflow.inference.cases import read_volumes
+from voxflow.inference.statistics import (
+    TABLES,
+    MeasuredChannel,
+    has_radiomics,
+    measure_classes,
+    write_statistics_tables,
+)
+from voxflow.naming import name_files
+from voxflow.prediction import class_values, label_names
+from voxflow.progress import say
+from voxflow.volumes import extract_surface, write_glb, write_stl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from voxflow.inference.cases import Failures, InferenceCase
+    from voxflow.spec import ModelSpec
+    from voxflow.volumes import Surface, Volume
+
+ExtraOutput = Literal["rtstruct", "sr", "stl", "glb", "statistics", "radiomics"]
+FROM_DICOM = ("rtstruct", "sr")
+_TITLES = {"rtstruct": "RTSTRUCT", "sr": "Structured Report"}
+
+
+def announce_extra_outputs(cases: Sequence[InferenceCase], spec: ModelSpec, kinds: Collection[ExtraOutput]) -> None:
+    """Say once, before the work, which of the outputs that are asked for there will not be.
+
+    Args:
+        cases: all.
+        spec: of the model.
+        kinds: what is asked for.
+    """
+    if not kinds:
+        return
+    if spec.task != "segmentation":
+        say(f"warning: extra_outputs ({', '.join(kinds)}) are made of masks, and the model makes none")
+        return
+    titles = " and no ".join(_TITLES[kind] for kind in FROM_DICOM if kind in kinds)
+    lacking = [case.id for case in cases if not case.find_source(spec)]
+    if titles and lacking:
+        say(f"warning: {len(lacking)} of {len(cases)} cases are no DICOM, so they get no {titles}: {lacking[0]} first")
+    if "radiomics" in kinds and not has_radiomics():
+        say("warning: PyRadiomics is not installed (pip install pyradiomics): statistics come without its features")
+
+
+@dataclass(frozen=True)
+class ExtraOutputs:
+    """Writes the extra outputs of cases.
+
+    Attributes:
+        kinds: what is written.
+        spec: of the model.
+        out: the folder of the results.
+        failures: gets what could not be written, by case.
+    """
+
+    kinds: tuple[ExtraOutput, ...]
+    spec: ModelSpec
+    out: Path
+    failures: Failures
+
+    def write(self, case: InferenceCase, mask: Volume, image: Volume | None = None, *, keep: bool = False) -> None:
+        """Write everything of one case that is asked for.
+
+        Args:
+            case: the case.
+            mask: its mask.
+            image: its one image, where it is read already.
+            keep: leave what is there as it is.
+
+        Raises:
+            OSError: a file could not be written.
+        """
+        if not self.kinds or (keep and all(path.is_file() for path in self._list_needed(case, mask))):
+            return
+        rows: list[dict[str, Any]] | None = None
+        if {"statistics", "radiomics", "sr"} & set(self.kinds):
+            rows = self.failures.attempt(case, lambda: self._measure(case, mask, image))
+        if {"stl", "glb"} & set(self.kinds):
+            self.failures.attempt(case, lambda: self._write_surfaces(case, mask))
+        if not case.find_source(self.spec):
+            return
+        if "rtstruct" in self.kinds:
+            self._attempt_dicom(case, "rtstruct", lambda path: self._write_structure_set(case, mask, path))
+        if "sr" in self.kinds and rows:
+            self._attempt_dicom(case, "sr", lambda path: self._write_report(case, rows, path))
+
+    def remove(self, case: InferenceCase) -> None:
+        """Remove what an earlier mask of a case had, before another mask takes its place."""
+        names = ["_rtstruct.dcm", "_sr.dcm", "_statistics.json", ".glb", *map(_name_stl, self._name_classes().values())]
+        for name in names:
+            self._path(case, name).unlink(missing_ok=True)
+
+    def write_tables(self, cases: Sequence[InferenceCase]) -> None:
+        """Join the statistics of cases to tables, or remove those of an earlier run.
+
+        Args:
+            cases: all that have a mask, in order.
+        """
+        if {"statistics", "radiomics"} & set(self.kinds):
+            write_statistics_tables(self.out, [self._path(case, "_statistics.json") for case in cases])
+        else:
+            for name in TABLES:
+                (self.out / name).unlink(missing_ok=True)
+
+    def _path(self, case: InferenceCase, ending: str) -> Path:
+        return self.out / case.id / f"{case.id}{ending}"
+
+    def _list_needed(self, case: InferenceCase, mask: Volume) -> Iterator[Path]:
+        """The files that a finished case has."""
+        if {"statistics", "radiomics"} & set(self.kinds):
+            yield self._path(case, "_statistics.json")
+        for kind in FROM_DICOM:
+            if kind in self.kinds and case.find_source(self.spec):
+                yield self._path(case, f"_{kind}.dcm")
+        present = set(np.unique(mask.array).tolist())
+        names = self._name_classes()
+        drawn = [names[name] for name, values in class_values(self.spec).items() if present & set(values)]
+        if "stl" in self.kinds:
+            yield from (self._path(case, _name_stl(name)) for name in drawn)
+        if "glb" in self.kinds and drawn:
+            yield self._path(case, ".glb")
+
+    def _name_classes(self) -> dict[str, str]:
+        return name_files(class_values(self.spec))
+
+    def _measure(self, case: InferenceCase, mask: Volume, image: Volume | None) -> list[dict[str, Any]]:
+        """Measure all classes; the rows are written where they are asked for."""
+        spec = self.spec
+        images = (
+            read_volumes(case, spec) if image is None or len(spec.channels) > 1 or spec.in_channels > 1 else [image]
+        )
+        names = spec.channels or (("",) if len(images) == 1 else tuple(f"channel_{n}" for n in range(len(images))))
+        units = case.units if len(case.units) == len(images) else case.units[:1] * len(images)
+        channels = [
+            MeasuredChannel(name, volume, unit)
+            for name, volume, unit in zip(names, images, units or ("",) * len(images), strict=True)
+        ]
+        radiomics = "radiomics" in self.kinds and has_radiomics()
+        rows = measure_classes(mask, class_values(spec), channels, radiomics=radiomics)
+        rows = [{"case": case.id, **row} for row in rows]
+        if {"statistics", "radiomics"} & set(self.kinds):
+            write_json(self._path(case, "_statistics.json"), rows)
+        return rows
+
+    def _write_surfaces(self, case: InferenceCase, mask: Volume) -> None:
+        files = self._name_classes()
+        surfaces: dict[str, tuple[Surface, str]] = {}
+        for number, (name, values) in enumerate(class_values(self.spec).items(), start=1):
+            surface = extract_surface(np.isin(mask.array, values), mask.geometry)
+            if surface is None:
+                continue
+            surfaces[name] = (surface, pick_class_colour(number if self.spec.regions else values[0]))
+            if "stl" in self.kinds:
+                write_stl(self._path(case, _name_stl(files[name])), surface)
+        if "glb" in self.kinds and surfaces:
+            write_glb(self._path(case, ".glb"), surfaces)
+
+    def _attempt_dicom(self, case: InferenceCase, kind: str, write: Callable[[Path], None]) -> None:
+        path = self._path(case, f"_{kind}.dcm")
+
+        def attempt() -> None:
+            try:
+                write(path)
+            except Exception as error:
+                # Nothing else can be written either; a source that is gone is this case's alone.
+                if isinstance(error, OSError) and error.filename in (None, str(path)):
+                    raise
+                raise InputError(
+                    f"the mask is there, its {_TITLES[kind]} is not: {explain_dicom_error(error)}"
+                ) from error
+
+        self.failures.attempt(case, attempt)
+
+    def _write_structure_set(self, case: InferenceCase, mask: Volume, path: Path) -> None:
+        from voxflow.dicom import write_structure_set
+
+        regions = class_values(self.spec) if self.spec.regions else None
+        write_structure_set(path, mask, case.find_source(self.spec) or (), label_names(self.spec), regions=regions)
+
+    def _write_report(self, case: InferenceCase, rows: list[dict[str, Any]], path: Path) -> None:
+        from voxflow.dicom import SegmentMeasurements, write_measurement_report
+
+        segmentation = self._path(case, "_seg.dcm")
+        if not segmentation.is_file():
+            raise InputError("it refers to the DICOM SEG, which could not be written")
+        reference = self.spec.channels[self.spec.reference] if self.spec.channels else rows[0]["channel"]
+        measurements = []
+        for name in class_values(self.spec):
+            own = [row for row in rows if row["class"] == name]
+            # Of other channels SUV alone, whose name says what was measured.
+            measured = [row for row in own if row["channel"] == reference or row["unit"].startswith("SUV")]
+            intensities = {row["unit"]: _pick_intensities(row) for row in measured if "mean" in row}
+            measurements.append(SegmentMeasurements(name, own[0]["volume_ml"], intensities))
+        write_measurement_report(path, segmentation, case.find_source(self.spec) or (), measurements)
+
+
+def explain_dicom_error(error: Exception) -> str:
+    """Say what was wrong, without what a library quotes of the files' values, which may be a patient's."""
+    if isinstance(error, OSError):
+        return f"its DICOM files can't be read: {error.strerror}"
+    if isinstance(error, (InputError, AttributeError)):  # the latter names an attribute that is missing
+        return str(error)
+    return f"its DICOM files have values that are not as DICOM asks for ({type(error).__name__})"
+
+
+def check_extra_outputs(kinds: Sequence[ExtraOutput], *, has_seg: bool) -> None:
+    """Refuse a report without the SEG that it refers to.
+
+    Raises:
+        ValueError: ``sr`` is asked for, and no DICOM SEG.
+    """
+    if "sr" in kinds and not has_seg:
+        raise ValueError("extra_outputs: sr refers to the DICOM SEG; it needs dicom_seg: true")
+
+
+def list_extra_files(out: Path) -> list[Path]:
+    """List the extra outputs of all cases in a folder of results, and their tables."""
+    endings = ("_rtstruct.dcm", "_sr.dcm", ".stl", ".glb")
+    files = [path for path in sorted(out.glob("*/*")) if path.name.endswith(endings)]
+    return [*files, *(out / name for name in TABLES if (out / name).is_file())]
+
+
+def _pick_intensities(row: dict[str, Any]) -> dict[str, float]:
+    return {key: row[key] for key in ("mean", "std", "min", "max")}
+
+
+def _name_stl(class_file: str) -> str:
+    return f"_{class_file}.stl"
