@@ -188,7 +188,9 @@ class Comparison:
         if columns:
             return {"cases": {row["case"]: [float(row[name] or "nan") for name in columns] for row in rows}}
         metrics = json.loads((self.work / "data/metrics" / self.name / "evaluate.json").read_text())
-        return {"auc": metrics["mean_auc"], "cases": {row["case"]: row for row in rows}}
+        patients = {item["case"]: item["patient"] for item in json.loads(self.datalist.read_text())["testing"]}
+        cases = {row["case"]: row | {"patient": patients.get(row["case"], row["case"])} for row in rows}
+        return {"auc": metrics["mean_auc"], "cases": cases}
 
 
 def list_folds(
@@ -289,7 +291,9 @@ def print_figures(name: str, results: list[Result]) -> None:
     """Print the mean, each class, each fold, and where validation ended below its best."""
     if "auc" in results[0]:
         folds = [result["auc"] for result in results]
-        print(f"figure {name}_auc {np.mean(folds):.4f} AUC")
+        error = np.std(folds, ddof=1) / len(folds) ** 0.5 if len(folds) > 1 else np.nan
+        print(f"figure {name}_auc {np.mean(folds):.4f} AUC, standard error over the folds {error:.4f}")
+        print_pooled(name, [row for result in results for row in result["cases"].values()])
     else:
         classes = np.nanmean(np.array([scores for result in results for scores in result["cases"].values()]), 0)
         folds = [score_fold(result) for result in results]
@@ -303,6 +307,19 @@ def print_figures(name: str, results: list[Result]) -> None:
     falls = [max(curve) - curve[-1] for curve in curves if curve]
     if falls:
         print(f"figure {name}_validation_below_best {np.mean(falls):.4f} Dice, {max(falls):.4f} at most")
+
+
+def print_pooled(name: str, rows: list[Item]) -> None:
+    """Print the mean AUC over all folds' cases together, with an interval that draws patients anew."""
+    from voxflow.evaluation.scores import score_classes
+
+    findings = [key.removeprefix("probability_") for key in rows[0] if key.startswith("probability_")]
+    truth = np.array([[int(row[finding]) for finding in findings] for row in rows])
+    probabilities = np.array([[float(row[f"probability_{finding}"]) for finding in findings] for row in rows])
+    scores = score_classes(truth, probabilities, findings, patients=[str(row["patient"]) for row in rows])
+    low, high = scores.intervals["mean_auc"]
+    mean, ece = (np.mean([getattr(score, key) for score in scores.classes]) for key in ("auc", "ece"))
+    print(f"figure {name}_pooled_auc {mean:.4f} AUC, 95 % {low:.4f} to {high:.4f} by patient; ece {ece:.3f}")
 
 
 def score_fold(result: Result) -> float:
