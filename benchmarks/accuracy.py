@@ -314,6 +314,7 @@ def print_pooled(name: str, rows: list[Item]) -> None:
     from voxflow.evaluation.scores import score_classes
 
     findings = [key.removeprefix("probability_") for key in rows[0] if key.startswith("probability_")]
+    rows = [row for row in rows if all(row[f"probability_{finding}"] for finding in findings)]
     truth = np.array([[int(row[finding]) for finding in findings] for row in rows])
     probabilities = np.array([[float(row[f"probability_{finding}"]) for finding in findings] for row in rows])
     scores = score_classes(truth, probabilities, findings, patients=[str(row["patient"]) for row in rows])

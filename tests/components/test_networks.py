@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from voxflow.components import Component, build_network, complete_network, read_network
+from voxflow.components import Component, build_network, complete_network, create, judge_levels, read_network
 from voxflow.components.networks.modules.norms import count_groups
 from voxflow.errors import ConfigError, DataError
 
@@ -270,6 +270,23 @@ def test_resnet_is_torchvisions(block: str) -> None:
     with torch.inference_mode():
         expected = run_residual_network(network.state_dict(), image)
         torch.testing.assert_close(network.eval()(image), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_members_are_judged_apart_and_answer_together() -> None:
+    args = {"layers": [1, 1, 1, 1], "filters": [4, 4, 8, 8], "members": 3, "in_channels": 1, "num_classes": 2}
+    torch.manual_seed(0)
+    network = build_network(component("ResNet", **args))
+    image, label = torch.randn(2, 1, 64, 64), torch.tensor([[0, 1], [1, 0]])
+    answers = network(image)
+    assert [tuple(answer.shape) for answer in answers] == [(2, 2)] * 3
+    loss = create("loss", Component(name="BinaryClassificationLoss")).build("sigmoid")
+    apart = [loss(answer, label) for answer in answers]
+    torch.testing.assert_close(judge_levels(loss)(answers, label), torch.stack(apart).mean())
+    with torch.inference_mode():
+        network.eval()
+        single = torch.stack([member(image) for member in network.members])
+        assert (single[0] - single[1]).abs().max() > 1e-3
+        torch.testing.assert_close(network(image), single.mean(0))
 
 
 @pytest.mark.parametrize(

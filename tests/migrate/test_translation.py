@@ -203,6 +203,7 @@ def test_every_transform_of_the_older_dialects_has_an_answer() -> None:
         ),
         ("SegAhnet", {"plane": "x"}, (32, 64, 64)),
         ("DenseNet121", {"dropout": 0.1}, (32, 32)),
+        ("ResNet", {"layers": [1, 1, 1, 1], "filters": [4, 4, 8, 8], "members": 2}, (64, 64)),
         ("ResNet", {"layers": [1, 1, 2, 1], "filters": [4, 8, 8, 16], "block": "bottleneck"}, (64, 64)),
         ("DenseNet", {"init_features": 8, "growth_rate": 4, "block_config": [1, 1]}, (32, 32)),
     ],

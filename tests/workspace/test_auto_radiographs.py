@@ -116,7 +116,7 @@ def test_several_findings_are_learnt_by_folds_and_by_all_of_them(
     assert main(["plan", "mine", "--quick"]) == 0
     rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     assert rows["findings"].startswith("mass in ")
-    assert rows["network"] == "ResNet, from scratch"
+    assert rows["network"] == "4 of ResNet, from scratch"
     assert main(["check", "mine"]) == 0
     params_text, config = Path("params.yaml").read_text(), Path("mmars/mine/config/config_train.json")
     auto_config = config.read_text()

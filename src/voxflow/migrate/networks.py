@@ -120,7 +120,10 @@ def _resnet(args: Args, facts: Facts) -> Translation:
     sizes = {"spatial_dims": 2, "n_input_channels": facts.in_channels, "num_classes": facts.classes}
     levels = {"layers": list(typed.layers), "block_inplanes": list(typed.filters)}
     network = node("ResNet", block=typed.block, **levels, **sizes, conv1_t_stride=2, bias_downsample=False)
-    return _note_fresh_weights(network, typed.pretrain_weight_name)
+    if typed.members == 1:
+        return _note_fresh_weights(network, typed.pretrain_weight_name)
+    together = node(f"{SCRIPTS}members.Members", networks=[network] * typed.members, judged_apart=False)
+    return approximate("a training in MONAI judges the members' mean, not each by itself", together)
 
 
 def _classifier(facts: Facts) -> dict[str, Any]:

@@ -29,8 +29,10 @@ EDGE, PRETRAINED_EDGE = 256, 224
 CPU_BATCH, GPU_BATCH = 16, 32
 # Fewer labelled radiographs are too few for a large network, and for a validation that chooses among its states.
 FEW = 1000
-SMALL = {"name": "ResNet", "args": {"layers": [1, 1, 1, 1], "filters": [16, 32, 64, 128]}}
-LARGE = {"name": "DenseNet121", "args": {}}
+SMALL: dict[str, Any] = {"name": "ResNet", "args": {"layers": [1, 1, 1, 1], "filters": [16, 32, 64, 128]}}
+# Networks that answer together where there are few: each alone is learnt in a minute.
+MEMBERS = 4
+LARGE: dict[str, Any] = {"name": "DenseNet121", "args": {}}
 PASSES = 60.0
 # Pixels a second of a training, for one core and for a GPU; the pretrained networks cost ten times as much.
 PIXELS_A_CORE, PIXELS_A_GPU, COST = 1.2e6, 300e6, 10.0
@@ -88,6 +90,12 @@ class RadiographProposal(BaseModel):
         """Whether there are too few radiographs to choose the best state by some of them."""
         return self.labelled < FEW
 
+    @property
+    def _network_line(self) -> str:
+        members = self.network["args"].get("members", 1)
+        count = f"{members} of {self.network['name']}" if members > 1 else str(self.network["name"])
+        return f"{count}, begun from {self.weights}" if self.weights else f"{count}, from scratch"
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         content: dict[str, Any] = json.loads(self.model_dump_json())
@@ -102,7 +110,7 @@ class RadiographProposal(BaseModel):
             "findings": counts or "none",
             "machine": self.machine.line,
             "size": f"{self.edge} × {self.edge}",
-            "network": self.network["name"] + (f", begun from {self.weights}" if self.weights else ", from scratch"),
+            "network": self._network_line,
             "length": f"{self.epochs} epochs, {self.minutes:g} min at most",
             "best state": "the last: too few radiographs to choose" if self.is_small else "by the validation's AUC",
             "weights": f"a radiograph with the finding counts {weights} times" if weights else "all count alike",
@@ -137,6 +145,8 @@ def propose_radiographs(
     network = recognise_network(weights) if weights else LARGE if has_gpu and len(labelled) >= FEW else SMALL
     edge = PRETRAINED_EDGE if weights else EDGE
     cost = COST if network != SMALL else 1.0
+    if network == SMALL and len(labelled) < FEW:
+        network = {"name": SMALL["name"], "args": SMALL["args"] | {"members": MEMBERS}}
     rate = (PIXELS_A_GPU if has_gpu else PIXELS_A_CORE * machine.cores) / (edge * edge * cost)
     possible = rate * 60 * minutes * SHARE_OF_TIME / max(1, len(labelled))
     return RadiographProposal(

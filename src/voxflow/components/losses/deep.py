@@ -1,4 +1,4 @@
-"""Deep supervision: the answers of a network's coarser levels are judged like its own, with less weight."""
+"""Judges the answers of coarser levels (deep supervision), with less weight, and of networks that answer together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def judge_levels(compute_loss: LossFunction) -> LevelsLoss:
     """Return a loss that also takes a list of logits, finest first, as a network of deep supervision answers.
 
     Each level counts half as much as the one above it, and all together as much as one, as in nnU-Net. A level's label
-    holds a voxel of the middle of each block of voxels, so that marks of unlabelled voxels stay what they are.
+    holds a voxel of the middle of each block of voxels, so that marks of unlabelled voxels stay what they are. Answers
+    of one size are those of networks that answer together, and count alike.
 
     Args:
         compute_loss: of one level.
@@ -27,7 +28,8 @@ def judge_levels(compute_loss: LossFunction) -> LevelsLoss:
     def compute_all(logits: torch.Tensor | list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:
         if not isinstance(logits, list):
             return compute_loss(logits, label)
-        weights = [0.5**level for level in range(len(logits))]
+        share = 1.0 if logits[0].shape == logits[-1].shape else 0.5
+        weights = [share**level for level in range(len(logits))]
         losses = [compute_loss(answer, shrink_label(label, answer.shape[2:])) for answer in logits]
         total = sum((weight * loss for weight, loss in zip(weights, losses, strict=True)), start=0.0 * losses[0])
         return total / sum(weights)

@@ -106,6 +106,8 @@ class ResNet(RadiographNetwork):
         filters: of each level; a bottleneck answers with four times as many.
         block: "basic" has two convolutions (ResNet-18 and -34), "bottleneck" three (ResNet-50).
         dropout: 0: it has none.
+        members: networks of this form that are trained side by side, each judged by itself, and answer with the mean of
+            their logits.
     """
 
     dropout: float = Field(default=0.0, ge=0, le=0)
@@ -113,9 +115,17 @@ class ResNet(RadiographNetwork):
     layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 2, 2, 2)
     filters: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256, 512)
     block: Literal["basic", "bottleneck"] = "basic"
+    members: PositiveInt = 1
 
     def build(self) -> torch.nn.Module:
         """Build MONAI's ResNet, with the first stride of 2 and the shortcuts without bias that torchvision's have."""
+        if self.members == 1:
+            return self._build_member()
+        from voxflow.components.networks.modules.members import Members
+
+        return Members([self._build_member() for _ in range(self.members)])
+
+    def _build_member(self) -> torch.nn.Module:
         from monai.networks.nets import ResNet as MonaiResNet
 
         network = MonaiResNet(
