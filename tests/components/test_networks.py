@@ -284,7 +284,7 @@ def test_members_are_judged_apart_and_answer_together() -> None:
     torch.testing.assert_close(judge_levels(loss)(answers, label), torch.stack(apart).mean())
     with torch.inference_mode():
         network.eval()
-        single = torch.stack([member(image) for member in network.members])
+        single = torch.stack([member(image) for member in network.get_submodule("members").children()])
         assert (single[0] - single[1]).abs().max() > 1e-3
         torch.testing.assert_close(network(image), single.mean(0))
 
