@@ -15,7 +15,13 @@ from tests.dicom.test_remedies import write as write_ramp
 from tests.dicom.test_seg_sources import OPTIONS, ball, cases, origin, pixels_at
 from tests.dicom.test_several_volumes import two_in_one
 from voxflow.colours import parse_rgb, pick_class_colour
-from voxflow.dicom import find_sources, write_structure_set
+from voxflow.dicom import (
+    SegmentMeasurements,
+    find_sources,
+    write_measurement_report,
+    write_segmentation,
+    write_structure_set,
+)
 from voxflow.dicom.label_grid import LabelGrid
 from voxflow.dicom.outlines import trace_outlines
 from voxflow.dicom.pixels import read_series
@@ -143,6 +149,31 @@ def test_it_says_what_it_is_and_refers_to_every_image(tmp_path: Path) -> None:
     assert str(dataset.PatientName) == "Müller"
     assert dataset.PatientID == "MARKER-ID"
     assert dataset.SeriesInstanceUID not in (*uids, "1.2.3")
+
+
+JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [("ISO_IR 192", "Müller^Jörg"), ("ISO_IR 100", "Müller^Jörg"), (["", "ISO 2022 IR 87"], JAPANESE)],
+    ids=["UTF-8", "Latin", "Japanese"],
+)
+def test_names_of_patients_and_classes_stay_in_any_alphabet(
+    tmp_path: Path, character_set: str | list[str], name: str
+) -> None:
+    changes = {"SpecificCharacterSet": character_set, "PatientName": name}
+    series = Series(random_values(), uid="1.2.3", changes=changes).write(tmp_path / "ct")
+    mask, names = make_mask(series), {1: "脾臓", 2: "léber"}
+    write_structure_set(tmp_path / "rt.dcm", mask, series, names)
+    write_segmentation(tmp_path / "seg.dcm", mask, series, names)
+    measurements = [SegmentMeasurements(name, 1.0) for name in names.values()]
+    write_measurement_report(tmp_path / "sr.dcm", tmp_path / "seg.dcm", series, measurements)
+    contours, segmentation, report = (pydicom.dcmread(tmp_path / f"{kind}.dcm") for kind in ("rt", "seg", "sr"))
+    assert [str(d.PatientName) for d in (contours, segmentation, report)] == [name] * 3
+    assert [roi.ROIName for roi in contours.StructureSetROISequence] == list(names.values())
+    assert [segment.SegmentLabel for segment in segmentation.SegmentSequence] == list(names.values())
+    assert all(label in str(report) for label in names.values())
 
 
 def test_the_same_mask_gives_the_same_bytes_and_another_one_another_object(tmp_path: Path) -> None:

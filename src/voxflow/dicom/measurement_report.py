@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import voxflow
 from voxflow.dicom.headers import read_dataset
-from voxflow.dicom.source_images import read_source_images, silence_highdicom
+from voxflow.dicom.source_images import UTF_8, read_source_images, silence_highdicom, use_utf8
 from voxflow.dicom.sources import SourceFiles
 from voxflow.dicom.writing import find_code
 from voxflow.errors import DicomError
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 SERIES_NUMBER = 902
-UTF_8 = "ISO_IR 192"
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,7 @@ def write_measurement_report(
             path=segmentation,
         )
     for dataset in (*images, seg):
-        # Decoded first, so that text of any character set can be written as UTF-8, as names of classes are.
-        dataset.decode()
-        dataset.SpecificCharacterSet = UTF_8
+        use_utf8(dataset)
     digest = hashlib.sha256(repr((voxflow.__version__, str(seg.SOPInstanceUID), measurements)).encode()).hexdigest()
     with silence_highdicom():
         report = _build_report(images, seg, measurements, digest)

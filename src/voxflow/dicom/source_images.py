@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from voxflow.dicom.sources import SourceFiles
 
+UTF_8 = "ISO_IR 192"
 # Attributes that an object takes over from its images and may leave empty, but not leave out.
 _MAY_BE_EMPTY = (
     "PatientID",
@@ -68,6 +69,14 @@ def silence_highdicom() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def use_utf8(image: Dataset) -> None:
+    """Let the texts of a header be UTF-8, so that others of any alphabet can stand beside them."""
+    if image.get("SpecificCharacterSet") != UTF_8:
+        # Decoded first, else pydicom would take the bytes for UTF-8 already; and once, since it would not do it twice.
+        image.decode()
+        image.SpecificCharacterSet = UTF_8
+
+
 def is_multiframe(images: Sequence[Dataset]) -> bool:
     """Whether the images of a volume are one multi-frame object."""
     return len(images) == 1 and int(images[0].get("NumberOfFrames") or 1) > 1
@@ -110,9 +119,7 @@ def _convert_to_utf8(image: Dataset) -> None:
     supported = {character_set.value for character_set in SpecificCharacterSetValues}
     if isinstance(character_sets, str) and character_sets in supported and not character_sets.startswith("ISO 2022"):
         return
-    # Decoded first, else pydicom would take the bytes for UTF-8 already.
-    image.decode()
-    image.SpecificCharacterSet = "ISO_IR 192"
+    use_utf8(image)
 
 
 def _read_plane(image: Dataset) -> Plane:

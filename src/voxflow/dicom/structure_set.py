@@ -17,7 +17,7 @@ from voxflow.dicom.grid import compute_plane_axes
 from voxflow.dicom.headers import RT_STRUCTURE_SET
 from voxflow.dicom.outlines import trace_outlines
 from voxflow.dicom.seg_source import place_on_slices
-from voxflow.dicom.source_images import is_multiframe, read_source_images
+from voxflow.dicom.source_images import UTF_8, is_multiframe, read_source_images, use_utf8
 from voxflow.dicom.sources import SourceFiles
 from voxflow.dicom.writing import check_names, label_segments
 from voxflow.errors import DicomError
@@ -168,10 +168,9 @@ def _make_header(image: Dataset, remark: str, digest: str) -> Dataset:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
-    # Decoded first, so that text of any character set can be written as UTF-8, as names of classes are.
-    image.decode()
+    use_utf8(image)
     dataset = Dataset()
-    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.SpecificCharacterSet = UTF_8
     for keyword in _TAKEN_OVER:
         setattr(dataset, keyword, image.get(keyword, ""))
     dataset.SOPClassUID = RT_STRUCTURE_SET

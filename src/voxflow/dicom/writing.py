@@ -10,7 +10,7 @@ import numpy as np
 import voxflow
 from voxflow.colours import parse_rgb, pick_class_colour
 from voxflow.dicom.seg_source import place_on_slices
-from voxflow.dicom.source_images import read_source_images, silence_highdicom
+from voxflow.dicom.source_images import read_source_images, silence_highdicom, use_utf8
 from voxflow.dicom.sources import SourceFiles
 from voxflow.errors import DicomError
 from voxflow.files import atomic_path
@@ -79,6 +79,9 @@ def write_segmentation(
     else:
         segments = _number_segments(label_values)[values]
     segment_names = list(regions or [names[value] for value in label_values])
+    if not "".join(segment_names).isascii():
+        for image in images:
+            use_utf8(image)
     numbers = range(1, len(segment_names) + 1) if regions else label_values
     colours = [pick_class_colour(number) for number in numbers]
     with silence_highdicom():

@@ -58,7 +58,7 @@ def measure_classes(
         :data:`STATISTICS` (std divides by the number of voxels), SUVmax and SUVmean where the unit is an SUV. Of a
         class without a voxel, all but the first five are missing.
     """
-    voxel_ml = abs(float(np.linalg.det(mask.geometry.affine[:3, :3]))) / 1000
+    voxel_ml = math.prod(mask.geometry.spacing) / 1000
     boxes = _find_boxes(mask.array)
     counts = {name: int(_cut(mask.array, boxes, values)[0].sum()) for name, values in members.items()}
     rows = []
