@@ -10,6 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from voxflow.naming import name_classes
 
 Task = Literal["segmentation", "classification"]
+# What only some models need, and the others' files do not have.
+_LATER_KEYS = (
+    "regions",
+    "channels",
+    "rules",
+    "onto",
+    "modalities",
+    "profile",
+    "convert",
+    "mirrored",
+    "region_values",
+    "nnunet",
+)
 
 
 class TransformSpec(BaseModel):
@@ -28,6 +41,80 @@ class TransformSpec(BaseModel):
     args: dict[str, Any] = Field(default_factory=dict)
     path: str | None = None
     custom: Path | None = Field(default=None, exclude=True)
+
+
+class NnunetNormalisation(BaseModel):
+    """How nnU-Net scales the values of one channel, before it resamples them.
+
+    Attributes:
+        scheme: the class in nnU-Net's plans.
+        uses_mask: of a z-score, whether only what lies inside the image's non-zero region counts and is changed.
+        mean: of CT: of the training's foreground.
+        std: of CT, too.
+        percentile_00_5: of CT: the lower bound.
+        percentile_99_5: of CT: the upper bound.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    scheme: Literal[
+        "CTNormalization",
+        "ZScoreNormalization",
+        "NoNormalization",
+        "RescaleTo01Normalization",
+        "RGBTo01Normalization",
+    ]
+    uses_mask: bool = False
+    mean: float = 0.0
+    std: float = 1.0
+    percentile_00_5: float = 0.0
+    percentile_99_5: float = 0.0
+
+
+class NnunetResampling(BaseModel):
+    """How nnU-Net brings an array to another size.
+
+    Attributes:
+        order: of the spline.
+        order_z: of the spline along the coarse axis of an anisotropic image, which is resampled by itself.
+        separate_z: whether that axis is; None: where its spacing is ``threshold`` times another one's or more.
+        threshold: see there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    order: int = Field(ge=0, le=5)
+    order_z: int = Field(default=0, ge=0, le=5)
+    separate_z: bool | None = None
+    threshold: float = 3.0
+
+
+class NnunetSteps(BaseModel):
+    """How an adopted nnU-Net prepares an image, and brings its logits back.
+
+    Attributes:
+        axes: of each axis of the network's input the axis (i, j, k) of the image that it follows.
+        spacing_mm: along the axes of the network's input; None: an axis keeps the image's.
+        normalisation: of each channel.
+        image: how the image is resampled.
+        logits: how the logits are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    axes: tuple[int, int, int]
+    spacing_mm: tuple[float | None, float | None, float | None]
+    normalisation: tuple[NnunetNormalisation, ...]
+    image: NnunetResampling
+    logits: NnunetResampling
+
+    @model_validator(mode="after")
+    def _check_axes(self) -> Self:
+        if sorted(self.axes) != [0, 1, 2]:
+            raise ValueError(f"axes are 0, 1 and 2 in some order, received {list(self.axes)}")
+        if any(spacing is not None and spacing <= 0 for spacing in self.spacing_mm):
+            raise ValueError(f"spacing_mm is above 0, received {list(self.spacing_mm)}")
+        return self
 
 
 class ModelSpec(BaseModel):
@@ -94,6 +181,8 @@ class ModelSpec(BaseModel):
     profile: dict[str, Any] = {}
     convert: dict[str, Any] = {}
     mirrored: tuple[Literal["i", "j", "k"], ...] = ()
+    region_values: tuple[int, ...] = ()
+    nnunet: NnunetSteps | None = None
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -102,6 +191,10 @@ class ModelSpec(BaseModel):
         object.__setattr__(self, "class_names", names)
         if self.regions and (len(self.regions) != len(names) or self.activation != "sigmoid"):
             raise ValueError(f"{len(self.regions)} regions need as many classes and a sigmoid")
+        if self.region_values and len(self.region_values) != len(self.regions):
+            raise ValueError(f"{len(self.region_values)} region_values need as many regions")
+        if self.nnunet and (self.window is None or len(self.nnunet.normalisation) != self.in_channels):
+            raise ValueError("an adopted nnU-Net has a window, and a normalisation for each channel")
         if len(set(self.channels)) < len(self.channels):
             raise ValueError(f"two channels have one name: {', '.join(self.channels)}")
         if self.rules and len(self.rules) != len(self.channels):
@@ -116,7 +209,7 @@ class ModelSpec(BaseModel):
     def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A model of one image and of classes that exclude each other has the file that it had before these keys.
         content: dict[str, Any] = serialise(self)
-        for key in ("regions", "channels", "rules", "onto", "modalities", "profile", "convert", "mirrored"):
+        for key in _LATER_KEYS:
             if key in content and not content[key]:
                 del content[key]
         return content

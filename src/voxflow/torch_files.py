@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
 from voxflow.files import atomic_path, report_failed_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 ADVICE = (
@@ -49,13 +49,15 @@ def save_torch(path: Path, content: Any) -> None:
         torch.save(content, stream)
 
 
-def read_torch(path: Path, expected: str, *, mmap: bool = False) -> Any:
+def read_torch(path: Path, expected: str, *, mmap: bool = False, allowed: Sequence[Any] = ()) -> Any:
     """Read a file of torch.save onto the CPU, without running any code that it holds.
 
     Args:
         path: the file.
         expected: what it should be, for the message: "model file".
         mmap: read each tensor when it is used.
+        allowed: classes and functions that the file may name beside torch's own, as ``torch.serialization`` takes
+            them; such that make plain values and do nothing else.
 
     Raises:
         DataError: it is damaged, or holds code.
@@ -63,7 +65,8 @@ def read_torch(path: Path, expected: str, *, mmap: bool = False) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals(list(allowed)) if allowed else nullcontext():
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError:
         raise
     except Exception as error:  # the reader of damaged pickles raises whatever their bytes lead it to

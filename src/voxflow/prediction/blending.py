@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.prediction.nnunet import compute_nnunet_importance
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -96,7 +98,7 @@ def _blend_windows(
     engine: Engine, image: Values, plan: WindowPlan, low: list[int], high: list[int]
 ) -> Iterator[tuple[Box, Values]]:
     along = plan.along
-    sums = _SlabSums(plan, low, high, engine.spec.out_channels, image)
+    sums = _SlabSums(plan, low, high, engine.spec, image)
     across_axes = [axis for axis in range(3) if axis != along]
     begins = [max(start - plan.before[along], 0) for start in plan.starts[along]]
     for start, begin, end in zip(plan.starts[along], begins, [*begins[1:], plan.size[along]], strict=True):
@@ -116,12 +118,15 @@ def _blend_windows(
 class _SlabSums:
     """The weighted sums of a slab's logits, for the part of the image between two corners."""
 
-    def __init__(self, plan: WindowPlan, low: Sequence[int], high: Sequence[int], classes: int, image: Values) -> None:
+    def __init__(
+        self, plan: WindowPlan, low: Sequence[int], high: Sequence[int], spec: ModelSpec, image: Values
+    ) -> None:
         self._low, self._high, self._along, self._window = list(low), list(high), plan.along, plan.window
         shape = [b - a for a, b in zip(low, high, strict=True)]
         shape[plan.along] = min(plan.window[plan.along], shape[plan.along])
-        gaussian = plan.blend == "gaussian"
-        weight = compute_importance(plan.window) if gaussian else np.ones(plan.window, dtype=np.float32)
+        compute = compute_nnunet_importance if spec.nnunet else compute_importance
+        classes, gaussian = spec.out_channels, plan.blend == "gaussian"
+        weight = compute(plan.window) if gaussian else np.ones(plan.window, dtype=np.float32)
         if isinstance(image, np.ndarray):
             self._total: Values = np.zeros((classes, *shape), dtype=np.float16 if plan.half else np.float32)
             self._weights: Values = np.zeros(shape, dtype=np.float32)

@@ -134,7 +134,12 @@ def iterate_logits(
 
 
 def _average_logits(answers: Sequence[Values], spec: ModelSpec) -> Values:
-    """Logits (class, ...) whose probabilities are the mean of those of each answer (class, ...)."""
+    """Logits (class, ...) whose probabilities are the mean of those of each answer (class, ...).
+
+    nnU-Net averages the logits themselves.
+    """
+    if spec.nnunet:
+        return sum(answers[1:], answers[0]) / len(answers)
     if not isinstance(answers[0], np.ndarray):
         return _average_tensors(answers, spec)
     mean = sum(logits_to_probabilities(logits, spec) for logits in answers) / np.float32(len(answers))

@@ -97,9 +97,18 @@ def first_label(spec: ModelSpec) -> int:
     return int(spec.activation == "sigmoid" and spec.class_names[0] != "background")
 
 
+def single_value(spec: ModelSpec) -> int:
+    """Tell the label value that the one map writes where one map tells the label of every voxel."""
+    if spec.region_values:
+        return spec.region_values[0]
+    return spec.regions[0][0] if spec.regions else first_label(spec) + spec.out_channels - 1
+
+
 def label_type(spec: ModelSpec) -> type[np.uint8] | type[np.uint16]:
     """Tell the integer type that holds every label value of a model: uint8 up to 255, else uint16."""
-    highest = max((value for values in spec.regions for value in values), default=spec.out_channels - 1)
+    highest = max(
+        (value for values in (*spec.regions, spec.region_values) for value in values), default=spec.out_channels - 1
+    )
     return np.uint8 if highest < 256 else np.uint16
 
 
@@ -111,7 +120,8 @@ def combine_regions(is_inside: Any, spec: ModelSpec) -> Any:
         spec: of the model, for the values of its regions.
 
     Returns:
-        Label values (...): the value that belongs to these regions and no others. Where the data have no such value,
+        Label values (...): where the model says which value each region writes, that of the last one; else the value
+        that belongs to these regions and no others. Where the data have no such value,
         that of the smallest region; of equal ones the last.
 
     Example:
@@ -128,6 +138,10 @@ def combine_regions(is_inside: Any, spec: ModelSpec) -> Any:
         from voxflow.prediction.tensors import mask_type
 
         labels = is_inside.new_zeros(is_inside.shape[1:], dtype=mask_type(spec))
+    if spec.region_values:
+        for inside, value in zip(is_inside, spec.region_values, strict=True):
+            labels[inside] = value
+        return labels
     order = sorted(range(len(spec.regions)), key=lambda number: -len(spec.regions[number]))
     for number in order:
         later = {value for other in order[order.index(number) + 1 :] for value in spec.regions[other]}

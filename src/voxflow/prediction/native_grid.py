@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.prediction.grids import map_positions
-from voxflow.prediction.labels import AT_A_TIME, combine_regions, first_label, label_type, logits_to_labels
+from voxflow.prediction.labels import (
+    AT_A_TIME,
+    combine_regions,
+    first_label,
+    label_type,
+    logits_to_labels,
+    single_value,
+)
+from voxflow.prediction.nnunet import list_positions
 from voxflow.prediction.probabilities import apply_sigmoid, logits_to_probabilities
 from voxflow.prediction.tensors import TensorPlanes
 from voxflow.volumes import Taps, count_threads, resample_parallel
@@ -66,6 +74,8 @@ class NativeGridRestorer:
         along: the axis of ``source`` along which the parts of a block follow each other.
         across: the axis of ``source`` that blocks divide.
         on_tensors: whether scores are torch tensors, and labels are to be.
+        of_logits: whether logits are brought back in the place of probabilities; those of an adopted nnU-Net are, to
+            the part of the image that it was shown.
 
     Raises:
         DataError: the grids are rotated against each other.
@@ -80,8 +90,12 @@ class NativeGridRestorer:
         across: int,
         *,
         on_tensors: bool = False,
+        of_logits: bool = False,
     ) -> None:
         self._order, positions = map_positions(source, target)
+        if spec.nnunet:
+            self._order, positions = (0, 1, 2), list_positions(source, target, spec)
+        self._of_logits = of_logits or spec.nnunet is not None
         clipped = [np.clip(place, 0, n - 1) for place, n in zip(positions, source.size, strict=True)]
         self._positions = [np.where(abs(place - np.rint(place)) < CENTRE, np.rint(place), place) for place in clipped]
         self._size, self._spec, self._along, self._across = source.size, spec, along, across
@@ -113,7 +127,15 @@ class NativeGridRestorer:
         filled = [slice(0, len(place)) for place in self._positions]
         filled[self._across] = slice(int(covered[0]), int(covered[-1]) + 1) if len(covered) else slice(0, 0)
         along = (self._along, self._size[self._along])
-        return needed, BlockRestorer(positions, filled, self._order, along, self._spec, on_tensors=self._on_tensors)
+        return needed, BlockRestorer(
+            positions,
+            filled,
+            self._order,
+            along,
+            self._spec,
+            on_tensors=self._on_tensors,
+            of_logits=self._of_logits,
+        )
 
 
 class BlockRestorer:
@@ -128,14 +150,16 @@ class BlockRestorer:
         spec: ModelSpec,
         *,
         on_tensors: bool = False,
+        of_logits: bool = False,
     ) -> None:
         self._positions, self._filled, self._order = positions, filled, order
         self._along, self._length = along
         self._scores: _OneMapPlanes | _ManyClassPlanes | TensorPlanes = (
             _OneMapPlanes if _is_decided_by_one_map(spec) else _ManyClassPlanes
-        )(spec, self._along)
+        )(spec, self._along, of_logits=of_logits)
         if on_tensors:
-            self._scores = TensorPlanes(spec, self._along, is_one_map=_is_decided_by_one_map(spec))
+            is_one_map = _is_decided_by_one_map(spec)
+            self._scores = TensorPlanes(spec, self._along, is_one_map=is_one_map, of_logits=of_logits)
 
     def labels(self, part: slice, logits: Values) -> Iterator[tuple[Box, Values]]:
         """Take in the logits (class, i, j, k) of ``part`` of the axis, and yield what can be filled now.
@@ -168,8 +192,8 @@ class BlockRestorer:
 class _OneMapPlanes:
     """The planes of the one map that decides, along an axis."""
 
-    def __init__(self, spec: ModelSpec, along: int) -> None:
-        self._value = spec.regions[0][0] if spec.regions else first_label(spec) + spec.out_channels - 1
+    def __init__(self, spec: ModelSpec, along: int, *, of_logits: bool = False) -> None:
+        self._value, self._of_logits = single_value(spec), of_logits
         self._along = along
         self._logits: NDArray[Any] = np.empty((spec.out_channels, *_size_without_planes(along)), dtype=np.float32)
         self._map: NDArray[np.float32] = np.empty(_size_without_planes(along), dtype=np.float32)
@@ -203,7 +227,8 @@ class _OneMapPlanes:
             np.subtract(logits[1], logits[0], out=new, dtype=np.float32)
         else:
             new[:] = logits[0]
-        apply_sigmoid(new)
+        if not self._of_logits:
+            apply_sigmoid(new)
         self._map = planes
 
     def end(self) -> None:
@@ -212,7 +237,11 @@ class _OneMapPlanes:
 
     def labels(self, taps: Sequence[Taps]) -> NDArray[Any]:
         """Interpolate the planes in memory to the voxels that the taps reach, and threshold them at one half."""
-        labels: NDArray[np.uint8] = (resample_parallel(self._map, taps, 0.0, count_threads()) > 0.5).view(np.uint8)
+        threshold = 0.0 if self._of_logits else 0.5
+        is_inside = resample_parallel(self._map, taps, 0.0, count_threads()) > threshold
+        if self._value > 255:
+            return is_inside * np.uint16(self._value)
+        labels: NDArray[np.uint8] = is_inside.view(np.uint8)
         labels *= np.uint8(self._value)
         return labels
 
@@ -220,8 +249,8 @@ class _OneMapPlanes:
 class _ManyClassPlanes:
     """The planes of several classes' logits; probabilities are made of those next to borders between classes."""
 
-    def __init__(self, spec: ModelSpec, along: int) -> None:
-        self._spec, self._along = spec, along
+    def __init__(self, spec: ModelSpec, along: int, *, of_logits: bool = False) -> None:
+        self._spec, self._along, self._of_logits = spec, along, of_logits
         # What is given and its labels; of these, what is held: the last plane in front of the new ones, these, and the
         # labels of both.
         self._logits = self._front = self._new = np.empty(
@@ -283,18 +312,21 @@ class _ManyClassPlanes:
             numbers[planes][i, j, k] = np.arange(begin, begin + len(i))
             for first in range(0, len(i), step):
                 piece = slice(first, first + step)
-                piece_probabilities = logits_to_probabilities(logits[:, i[piece], j[piece], k[piece]], self._spec)
-                probabilities[begin + first : begin + first + piece_probabilities.shape[1]] = piece_probabilities.T
+                scores = logits[:, i[piece], j[piece], k[piece]]
+                if not self._of_logits:
+                    scores = logits_to_probabilities(scores, self._spec)
+                probabilities[begin + first : begin + first + scores.shape[1]] = scores.T
             begin += len(i)
         return numbers, probabilities
 
     def _strongest(self, probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """The label values of probabilities (voxel, class)."""
+        threshold = 0.0 if self._of_logits else 0.5
         if self._spec.regions:
-            return np.asarray(combine_regions(probabilities.T > 0.5, self._spec))
+            return np.asarray(combine_regions(threshold < probabilities.T, self._spec))
         labels = probabilities.argmax(axis=1) + first_label(self._spec)
         if self._spec.activation == "sigmoid":
-            labels[~(probabilities.max(axis=1) > 0.5)] = 0
+            labels[~(probabilities.max(axis=1) > threshold)] = 0
         return np.asarray(labels, dtype=label_type(self._spec))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from voxflow.prediction.grids import find_nearest, resample_labels, resample_to_
 from voxflow.prediction.labels import class_values, label_type, logits_to_labels
 from voxflow.prediction.mirroring import Axis, run_mirrored
 from voxflow.prediction.native_grid import NativeGridRestorer
+from voxflow.prediction.nnunet import CroppedPlace, prepare_nnunet
 from voxflow.prediction.planning import count_mask_bytes, plan_image
 from voxflow.prediction.probabilities import logits_to_probabilities
 from voxflow.prediction.tensors import (
@@ -26,6 +27,7 @@ from voxflow.prediction.tensors import (
     pick_labels,
     prepare_on_device,
     take_nearest,
+    upload,
 )
 from voxflow.prediction.windows import Blend, Plan
 from voxflow.progress import say
@@ -62,7 +64,8 @@ class PredictOptions(BaseModel):
         bytes_per_voxel: what they need for one voxel of input: about 130 measured for a U-Net with 16 features
             at full resolution, and in proportion with more.
         flips: axes of the network's grid along which the image is also shown mirrored; logits are averaged over
-            every combination, so that three axes take eight times as long. "auto": those that the model file names.
+            every combination, so that three axes take eight times as long. "auto": those that the model file names,
+            which an adopted nnU-Net takes unless flips are set.
         blend: overlapping windows count most at their centre ("gaussian") or alike ("constant").
         skip_empty: a window that holds one value only, as air does that the intensity window cut off, is taken for
             background unseen. Right for networks that have learnt it as such; no whole volume is ever skipped.
@@ -70,7 +73,8 @@ class PredictOptions(BaseModel):
             engine is fastest with: one for OpenVINO and ONNX Runtime, two for torch on a processor, four on a GPU; what
             its file allows for TensorRT, which takes no more.
         back: "probabilities" returns each class's probabilities linearly to the image's grid and takes the strongest
-            there; "labels" takes it on the network's grid and returns it by nearest neighbour, which leaves steps.
+            there; "logits" the same with the network's logits, as an adopted nnU-Net always does; "labels" takes it on
+            the network's grid and returns it by nearest neighbour, which leaves steps.
         clean: what is done to the mask on the image's own grid.
         swapped_channels: what becomes of a case whose channels look swapped, by what those of the training were like:
             "refuse" it with the reason, or "warn", go on, and note it in the table.
@@ -85,14 +89,15 @@ class PredictOptions(BaseModel):
     blend: Blend = "gaussian"
     skip_empty: bool = False
     batch: PositiveInt | None = None
-    back: Literal["labels", "probabilities"] = "probabilities"
+    back: Literal["labels", "probabilities", "logits"] = "probabilities"
     flips: tuple[Axis, ...] | Literal["auto"] = ()
     clean: CleaningOptions = CleaningOptions()
     swapped_channels: SwapHandling = "refuse"
 
     def list_flips(self, spec: ModelSpec) -> tuple[Axis, ...]:
         """The axes along which a model is shown mirror images."""
-        return spec.mirrored if self.flips == "auto" else self.flips
+        is_automatic = self.flips == "auto" or (spec.nnunet is not None and "flips" not in self.model_fields_set)
+        return spec.mirrored if is_automatic or self.flips == "auto" else self.flips
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +107,16 @@ class PreparedImage:
     Attributes:
         image: (channel, i, j, k), float32: an array, or a tensor of the device that the network computes on.
         grid: where its voxels lie.
-        native: the grid of the image that came in.
+        native: the grid of the image that came in; of an adopted nnU-Net of the part that it is shown, turned.
+        place: where that part lies in the image; None: it is all of it.
+        whole: the grid of the image then.
     """
 
     image: Values
     grid: Geometry
     native: Geometry
+    place: CroppedPlace | None = None
+    whole: Geometry | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,12 +172,37 @@ def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None
     """
     if spec.task != "segmentation":
         raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
+    if spec.nnunet:
+        return _prepare_adopted(volumes, spec, device)
     on_device = _try_device(volumes, spec, device) if device is not None else None
     if on_device is not None:
         require_channels(on_device.image, spec)
         return PreparedImage(on_device.image, on_device.grid, volumes[spec.reference].geometry)
     image, reference = prepare_volume(volumes, spec)
     return PreparedImage(image, reference.geometry, volumes[spec.reference].geometry)
+
+
+def _prepare_adopted(volumes: Sequence[Volume], spec: ModelSpec, device: str | None) -> PreparedImage:
+    """The image as nnU-Net prepares it: on the processor, and then brought to the device where there is memory."""
+    _require_images(len(volumes), spec)
+    prepared = prepare_nnunet(volumes, spec)
+    image: Values = prepared.image
+    if device is not None:
+        try:
+            image = upload(prepared.image, device)
+        except RuntimeError as error:
+            if not release_gpu_memory(error):
+                raise
+    whole = volumes[spec.reference].geometry
+    return PreparedImage(image, prepared.grid, prepared.cropped, prepared.place, whole)
+
+
+def _require_images(count: int, spec: ModelSpec) -> None:
+    """Refuse a case of another number of images than the model takes, before they are prepared."""
+    if spec.channels:
+        require_named_channels(count, spec)
+    elif count != spec.in_channels:
+        raise DataError(f"the network takes {spec.in_channels} channel(s), the image has {count}")
 
 
 def _try_device(volumes: Sequence[Volume], spec: ModelSpec, device: str) -> DeviceImage | None:
@@ -203,7 +237,7 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
             following = "on the processor" if share == SHARES[-1] else "with smaller windows"
         say(f"the GPU has too little free memory for an image: trying again {following}")
     array = prepared.image.cpu().numpy() if is_tensor(prepared.image) else prepared.image
-    return _predict(engine.on_processor(), PreparedImage(array, prepared.grid, prepared.native), options)
+    return _predict(engine.on_processor(), replace(prepared, image=array), options)
 
 
 def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, share: float = 1.0) -> Prediction:
@@ -217,19 +251,22 @@ def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, s
         prepared.grid, prepared.native, spec, options, on_tensors=is_tensor(prepared.image)
     )
     plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes, share=share)
-    segment = _segment_by_labels if options.back == "labels" else _segment_by_probabilities
-    mask = Volume(segment(engine, prepared, plan, options.list_flips(spec)), prepared.native)
+    segment = _segment_by_labels if options.back == "labels" else _segment_by_scores
+    labels = segment(engine, prepared, plan, options)
+    if prepared.place is not None:
+        labels = prepared.place.insert(labels)
+    mask = Volume(labels, prepared.whole or prepared.native)
     clean_mask(mask, classes, options.clean)
     return Prediction(mask, plan.count)
 
 
 def _segment_by_labels(
-    engine: Engine, prepared: PreparedImage, plan: WindowPlan, flips: Sequence[Axis]
+    engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions
 ) -> NDArray[Any]:
     """The strongest class on the network's grid, brought back by nearest neighbour."""
     spec, image = engine.spec, prepared.image
     labels = _make_mask(image, image.shape[1:], spec)
-    for box, logits in iterate_logits(engine, image, plan, flips):
+    for box, logits in iterate_logits(engine, image, plan, options.list_flips(spec)):
         labels[box] = pick_labels(logits, spec) if is_tensor(logits) else logits_to_labels(logits, spec)
         del logits  # the next block's sums take the memory of these
     if is_tensor(labels):
@@ -245,16 +282,22 @@ def _make_mask(image: Values, size: Sequence[int], spec: ModelSpec) -> Values:
     return np.empty(tuple(size), dtype=label_type(spec))
 
 
-def _segment_by_probabilities(
-    engine: Engine, prepared: PreparedImage, plan: WindowPlan, flips: Sequence[Axis]
+def _segment_by_scores(
+    engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions
 ) -> NDArray[Any]:
-    """The strongest class of the probabilities that are brought back linearly, a few planes at a time."""
-    on_tensors = is_tensor(prepared.image)
+    """The strongest class of the probabilities, or logits, that are brought back linearly, a few planes at a time."""
+    on_tensors, flips = is_tensor(prepared.image), options.list_flips(engine.spec)
     restorer = NativeGridRestorer(
-        prepared.grid, prepared.native, engine.spec, plan.along, plan.across, on_tensors=on_tensors
+        prepared.grid,
+        prepared.native,
+        engine.spec,
+        plan.along,
+        plan.across,
+        on_tensors=on_tensors,
+        of_logits=options.back == "logits",
     )
     if restorer.is_exact:
-        return _segment_by_labels(engine, prepared, plan, flips)
+        return _segment_by_labels(engine, prepared, plan, options)
     mask = _make_mask(prepared.image, prepared.native.size, engine.spec)
     for block in plan.block_slices():
         needed, block_restorer = restorer.block(block)
@@ -308,6 +351,9 @@ def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[
     Raises:
         DataError: values that are no numbers, or the wrong number of channels.
     """
+    if spec.nnunet:
+        adopted = prepare_nnunet(volumes, spec)
+        return adopted.image, Volume(adopted.image[spec.reference], adopted.grid)
     for volume in volumes:
         require_finite(volume.array)
     if spec.channels:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.prediction.grids import network_grid, resample_to_network
-from voxflow.prediction.labels import combine_regions, first_label, label_type
+from voxflow.prediction.labels import combine_regions, first_label, label_type, single_value
 from voxflow.volumes import compute_parallel_taps, require_finite, smooth_for_grid
 
 if TYPE_CHECKING:
@@ -273,8 +273,9 @@ class TensorPlanes:
     looking for the voxels between classes would take longer.
     """
 
-    def __init__(self, spec: ModelSpec, along: int, *, is_one_map: bool) -> None:
+    def __init__(self, spec: ModelSpec, along: int, *, is_one_map: bool, of_logits: bool = False) -> None:
         self._spec, self._along, self._is_one_map = spec, along, is_one_map
+        self._of_logits = of_logits
         self._logits: torch.Tensor | None = None
         self._planes: torch.Tensor | None = None
 
@@ -303,9 +304,9 @@ class TensorPlanes:
         logits = self._logits.narrow(axis, part.start, part.stop - part.start)
         if self._is_one_map:
             scores = (logits[1:].float() - logits[:1]) if len(logits) == 2 else logits.float()
-            new = scores.sigmoid()
+            new = scores if self._of_logits else scores.sigmoid()
         else:
-            new = activate(logits, self._spec)
+            new = logits.float() if self._of_logits else activate(logits, self._spec)
         front = [] if self._planes is None else [self._planes.narrow(axis, self.planes - 1, 1)]
         self._planes = torch.cat([*front, new], axis) if front else new
 
@@ -317,12 +318,10 @@ class TensorPlanes:
         """Interpolate the planes in memory to the voxels that the taps reach, and take the strongest class there."""
         if self._planes is None:
             raise RuntimeError("add comes first")
+        threshold = 0.0 if self._of_logits else 0.5
         planes, size = self._planes, self._planes.shape[1:]
         for axis in sorted(range(3), key=lambda axis: taps[axis].count / size[axis]):
             planes = interpolate_axis(planes, taps[axis], axis + 1)
         if not self._is_one_map:
-            return pick_labels(planes, self._spec, 0.5)
-        value = (
-            self._spec.regions[0][0] if self._spec.regions else first_label(self._spec) + self._spec.out_channels - 1
-        )
-        return (planes[0] > 0.5).to(mask_type(self._spec)) * value
+            return pick_labels(planes, self._spec, threshold)
+        return (planes[0] > threshold).to(mask_type(self._spec)) * single_value(self._spec)

@@ -129,6 +129,8 @@ def plan_windows(
         (112, 64, 32)
     """
     limits = _MemoryLimits(engine, spec or engine.spec, memory_mb * 2**20, bytes_per_voxel)
+    if limits.spec.nnunet:
+        plan = "windows"  # of the size that nnU-Net shows them, or its masks would not be equal
     image = _make_size(size)
     window = _fit_size(limits.spec.window or image, engine)
     whole = _fit_size(_take_larger_sides(image, window), engine)
@@ -203,7 +205,10 @@ def _lay_windows(template: WindowPlan, window: Size, limits: _MemoryLimits) -> W
     steps = [
         max(1, int(now * (1 - overlap)), now - int(then * overlap)) for now, then in zip(window, trained, strict=True)
     ]
-    i, j, k = (_list_starts(n, w, step) for n, w, step in zip(padded, window, steps, strict=True))
+    if limits.spec.nnunet:
+        i, j, k = (_spread_starts(n, w, overlap) for n, w in zip(padded, window, strict=True))
+    else:
+        i, j, k = (_list_starts(n, w, step) for n, w, step in zip(padded, window, steps, strict=True))
     # The sums are least where the image is longest beside the window.
     across, along = sorted(range(3), key=lambda axis: size[axis] / window[axis])[1:]
     return replace(template, padded=padded, before=before, window=window, starts=(i, j, k), along=along, across=across)
@@ -226,6 +231,12 @@ def _list_starts(size: int, window: int, step: int) -> tuple[int, ...]:
         return (0,)
     count = math.ceil((size - window) / step) + 1
     return tuple(min(n * step, size - window) for n in range(count))
+
+
+def _spread_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
+    """First voxels of the windows along one axis, as far apart as each other, as nnU-Net lays them."""
+    count = math.ceil((size - window) / max(1.0, window * (1 - overlap))) + 1
+    return tuple(round((size - window) / max(1, count - 1) * number) for number in range(count))
 
 
 def _take_larger_sides(size: Sequence[int], least: Sequence[int]) -> Size:
