@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tasks.common import bundle_train
+from tasks.common import adopted, bundle_train
+from tasks.common.adopted import is_adopted
 from tasks.common.bundle import is_bundle
 from tasks.common.folds import main
 from voxflow.datalist import Datalist
@@ -36,6 +37,8 @@ def run(stage: Stage) -> int:
     """
     if is_bundle(stage):
         return bundle_train.train(stage)
+    if is_adopted(stage):
+        return adopted.train(stage)
     options = _read_options(stage)
     decided, proposal = plan_training(stage.block.get("train") or {}, stage.resampled, stage.mmar / options.config)
     workflow = _check(_build_target(stage, options, stage.datalist, decided))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", bound=BaseModel)
 
 PARAMS = bounds.PARAMS
+# A workspace whose model was trained elsewhere, and where its model file lies below its folder.
+ADOPTED, ADOPTED_MODEL = "adopted", Path("config/adopted.pt")
 # Of each workspace, where the pages of its last flow run are: a list of links in WORKSPACE.json.
 LAST_FLOW_RUNS = Path(".voxflow/flow_runs")
 # DVC's: set for the stages of `dvc exp run`; the root is the real repository's, wherever the experiment runs.

@@ -11,16 +11,23 @@ from pathlib import Path
 
 import pytest
 
-# nnunetv2 and what its check of data sets imports beyond the packages of this environment, such as torch.
+# nnunetv2 and what its check of data sets and its predictor import beyond the packages of this environment, such as
+# torch.
 NNUNET_PACKAGES = (
     "nnunetv2==2.8.1",
     "acvl_utils==0.2.6",
     "batchgenerators==0.25.5",
+    "batchgeneratorsv2==0.3.6",
     "blosc2==4.14.1",
+    "connected-components-3d==4.1.1",
+    "dynamic_network_architectures==0.4.4",
+    "einops==0.8.2",
+    "fft-conv-pytorch==1.2.0",
     "ndindex==1.10.1",
     "numexpr==2.14.2",
     "scikit-image==0.26.0",
     "tifffile==2026.3.3",
+    "timm==1.0.31",
 )
 
 

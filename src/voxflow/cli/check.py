@@ -87,11 +87,15 @@ class CheckCommand(Command):
         return EXIT_WRONG_INPUT if report.errors else EXIT_OK
 
     def _check(self) -> CheckReport:
+        from voxflow.adopt import check_adopted
         from voxflow.bundle import check_bundle, find_bundle
         from voxflow.lint import check_workspace
         from voxflow.planning import find_target
 
         bundle = find_bundle(self.workspace)
+        adopted = check_adopted(self.workspace) if bundle is None else None
+        if adopted is not None:
+            return adopted
         if bundle is None:
             return check_workspace(
                 find_target(self.workspace, config=self.config, environment=self.environment, overrides=self.overrides)

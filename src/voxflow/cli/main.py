@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow import __version__
 from voxflow.cli.add import AddCommand
+from voxflow.cli.adopt import AdoptCommand
 from voxflow.cli.apps import EvaluateCommand, TrainCommand
 from voxflow.cli.check import CheckCommand
 from voxflow.cli.compare import CompareCommand
@@ -58,7 +59,8 @@ GROUPS: dict[str, tuple[Any, ...]] = {
         *(ConvertCommand, ExportDatasetCommand),
     ),
     "models": (
-        *(TrainCommand, ExportCommand, EvaluateCommand, InferCommand, ViewCommand, ServeCommand, MigrateCommand),
+        *(TrainCommand, ExportCommand, EvaluateCommand, InferCommand, ViewCommand, ServeCommand),
+        *(AdoptCommand, MigrateCommand),
     ),
     "after the first model": (CompareCommand, PromoteCommand, RollbackCommand, DriftCommand, IndexCommand),
 }

@@ -1,0 +1,5 @@
+"""Adopts models that were trained elsewhere: nnU-Net v2's result folders become model files of Voxflow."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from .check import check_adopted as check_adopted
+from .nnunet import AdoptedModel as AdoptedModel
+from .nnunet import read_nnunet as read_nnunet
+from .nnunet import write_adopted as write_adopted
+from .parity import CaseParity as CaseParity
+from .parity import compare_with_original as compare_with_original
+from .parity import require_parity as require_parity
+from .postprocessing import read_largest as read_largest
+from .postprocessing import read_postprocessing as read_postprocessing
+from .workspace import check_adoption as check_adoption
+from .workspace import create_adopted as create_adopted
+from .workspace import describe_adoption as describe_adoption

@@ -1,0 +1,210 @@
+"""Makes one model file of a result folder of nnU-Net v2: its plans, its labels and the checkpoints of its folds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from voxflow.adopt.checkpoint import NnunetCheckpoint, read_nnunet_checkpoint
+from voxflow.adopt.labels import NnunetLabels, read_labels
+from voxflow.adopt.plans import PREPROCESSOR, READERS, Plans
+from voxflow.components import Component, build_network, complete_network
+from voxflow.errors import ConfigError, DataError
+from voxflow.spec import ModelSpec, NnunetSteps
+from voxflow.training import save_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+
+PLANS, DATASET, FOLD = "plans.json", "dataset.json", "fold_"
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
+# nnU-Net's predictor lays windows half a window apart.
+OVERLAP = 0.5
+AXES: tuple[Literal["i", "j", "k"], ...] = ("i", "j", "k")
+
+
+@dataclass(frozen=True, eq=False)
+class AdoptedModel:
+    """A model of nnU-Net as Voxflow runs it.
+
+    Attributes:
+        network: in evaluation mode, on the CPU; of several folds the mean of their logits.
+        component: it as a configuration names it.
+        spec: how it is fed, and read.
+        folds: names of the folds' folders.
+        epochs: how many the first fold was trained.
+        file_ending: of the images that it was trained with.
+        trainer: nnU-Net's class that trained it.
+        configuration: of nnU-Net's plans.
+    """
+
+    network: torch.nn.Module
+    component: Component
+    spec: ModelSpec
+    folds: tuple[str, ...]
+    epochs: int
+    file_ending: str
+    trainer: str
+    configuration: str
+
+
+def read_nnunet(folder: Path, folds: Sequence[str] = (), checkpoint: str | None = None) -> AdoptedModel:
+    """Read a result folder of nnU-Net v2, such as ``nnUNetTrainer__nnUNetPlans__3d_fullres``.
+
+    Args:
+        folder: it, or the folder of a dataset that holds one.
+        folds: such as "0" or "all"; empty: all that are there, but fold_all where others are.
+        checkpoint: name of the files; None: checkpoint_final.pth, else checkpoint_best.pth.
+
+    Raises:
+        DataError: a file is damaged, holds code, or asks for what Voxflow does not do.
+    """
+    folder = find_result_folder(folder)
+    files = _list_checkpoints(folder, folds, checkpoint)
+    labels = read_labels(folder / DATASET)
+    checkpoints = [read_nnunet_checkpoint(file) for file in files]
+    first = checkpoints[0]
+    for later in checkpoints[1:]:
+        if (later.configuration, later.mirrored) != (first.configuration, first.mirrored):
+            raise DataError(f"trained otherwise than {first.path.parent.name}", path=later.path, where="init_args")
+    plans = Plans(folder / PLANS, first.configuration)
+    _refuse_unknown_steps(plans)
+    spec = _make_spec(plans, labels, first)
+    channels, classes = len(labels.channels), len(labels.names)
+    component = complete_network(plans.read_network(), in_channels=channels, num_classes=classes)
+    if len(checkpoints) > 1:
+        component = component.model_copy(update={"args": {**component.args, "folds": len(checkpoints)}})
+    network = _fill_network(component, checkpoints, plans)
+    return AdoptedModel(
+        network=network,
+        component=component,
+        spec=spec,
+        folds=tuple(file.parent.name for file in files),
+        epochs=first.epochs,
+        file_ending=labels.file_ending,
+        trainer=first.trainer,
+        configuration=first.configuration,
+    )
+
+
+def write_adopted(model: AdoptedModel, path: Path) -> None:
+    """Write a model file, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, say; an older file stays.
+    """
+    save_model(path, model.network, model.component, spec=model.spec, epoch=model.epochs, metric=math.nan)
+
+
+def find_result_folder(folder: Path) -> Path:
+    """Find the result folder: a folder with a plans.json, or the only one in it that has one.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    if not folder.is_dir():
+        raise DataError("no folder", path=folder)
+    if (folder / PLANS).is_file():
+        return folder
+    inside = sorted(path.parent for path in folder.glob(f"*/{PLANS}"))
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        names = ", ".join(path.name for path in inside)
+        raise DataError(f"holds several trained configurations, {names}; name one", path=folder)
+    if any(folder.rglob("plans.pkl")):
+        raise DataError("a result of nnU-Net v1, which can't be adopted; one of v2 has a plans.json", path=folder)
+    raise DataError("no result folder of nnU-Net v2: it has no plans.json", path=folder)
+
+
+def _list_checkpoints(folder: Path, folds: Sequence[str], name: str | None) -> list[Path]:
+    """The checkpoint of each fold."""
+    numbers = [fold.removeprefix(FOLD) for fold in folds]
+    if not numbers:
+        numbers_present = [path.name.removeprefix(FOLD) for path in folder.glob(f"{FOLD}*") if path.is_dir()]
+        numbers = sorted((number for number in numbers_present if number.isdecimal()), key=int) or numbers_present
+    files = []
+    for number in numbers:
+        fold = folder / f"{FOLD}{number}"
+        candidates = [fold / file for file in ((name,) if name else CHECKPOINTS)]
+        file = next((file for file in candidates if file.is_file()), None)
+        if file is not None:
+            files.append(file)
+        elif folds:
+            raise DataError(f"no {' or '.join(path.name for path in candidates)}", path=fold)
+    if not files:
+        raise DataError(f"no fold with a {name or CHECKPOINTS[0]}", path=folder)
+    return files
+
+
+def _refuse_unknown_steps(plans: Plans) -> None:
+    place = f"configurations.{plans.name}"
+    if plans.configuration.get("previous_stage"):
+        previous = plans.configuration["previous_stage"]
+        message = f"a cascade, whose network is shown the masks of {previous}; adopt {previous} or 3d_fullres"
+        raise DataError(message, path=plans.path, where=f"{place}.previous_stage")
+    preprocessor = plans.require("preprocessor_name", str)
+    if preprocessor != PREPROCESSOR:
+        message = f"images are prepared by {preprocessor}; known is {PREPROCESSOR}"
+        raise DataError(message, path=plans.path, where=f"{place}.preprocessor_name")
+    if plans.read_resampling("probabilities").order > 1:
+        message = "logits are brought back by a spline of order 2 or more; known are orders 0 and 1"
+        raise DataError(message, path=plans.path, where=f"{place}.resampling_fn_probabilities_kwargs.order")
+
+
+def _fill_network(component: Component, checkpoints: Sequence[NnunetCheckpoint], plans: Plans) -> torch.nn.Module:
+    """The network with the weights of its folds."""
+    try:
+        network = build_network(component)
+    except ConfigError as error:
+        place = f"configurations.{plans.name}.architecture"
+        raise DataError(f"no network can be built: {error.message}", path=plans.path, where=place) from error
+    members: list[Any] = [network] if len(checkpoints) == 1 else list(cast("Any", network).members)
+    for member, checkpoint in zip(members, checkpoints, strict=True):
+        expected = member.state_dict()
+        different = sorted(expected.keys() ^ checkpoint.weights.keys()) or sorted(
+            name for name, value in expected.items() if value.shape != checkpoint.weights[name].shape
+        )
+        if different:
+            message = f"not the weights of the network in {PLANS}; trained by {checkpoint.trainer}"
+            raise DataError(message, path=checkpoint.path, where=f"network_weights.{different[0]}")
+        member.load_state_dict(checkpoint.weights)
+    return network.eval()
+
+
+def _make_spec(plans: Plans, labels: NnunetLabels, checkpoint: NnunetCheckpoint) -> ModelSpec:
+    window, spacing = plans.read_numbers("patch_size"), plans.read_numbers("spacing")
+    if len(window) != len(spacing):
+        place = f"configurations.{plans.name}.spacing"
+        raise DataError(f"{len(spacing)} numbers for a patch of {len(window)}", path=plans.path, where=place)
+    planes = 3 - len(window)  # of a network of two dimensions, which is shown each plane by itself
+    steps = NnunetSteps.model_validate(
+        {
+            "axes": plans.read_axes(),
+            "spacing_mm": (*(None,) * planes, *spacing),
+            "normalisation": plans.read_normalisation(len(labels.channels)),
+            "image": plans.read_resampling("data"),
+            "logits": plans.read_resampling("probabilities"),
+        }
+    )
+    i, j, k = (*(1,) * planes, *(int(side) for side in window))
+    has_several = len(labels.channels) > 1
+    return ModelSpec(
+        task="segmentation",
+        in_channels=len(labels.channels),
+        class_names=labels.names,
+        activation="sigmoid" if labels.regions else "softmax",
+        orientation=READERS[plans.reader],
+        window=(i, j, k),
+        overlap=OVERLAP,
+        modality="CT" if any(name.casefold() == "ct" for name in labels.channels) else "",
+        regions=labels.regions,
+        region_values=labels.region_values,
+        channels=labels.channels if has_several else (),
+        mirrored=tuple(AXES[axis + planes] for axis in checkpoint.mirrored),
+        nnunet=steps,
+    )

@@ -1,0 +1,123 @@
+"""Runs ``voxflow adopt``: makes a workspace of a model that nnU-Net trained."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from voxflow.cli.command import Command
+from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.progress import say
+
+if TYPE_CHECKING:
+    import argparse
+
+    from voxflow.adopt import AdoptedModel, CaseParity
+
+
+@dataclass(frozen=True)
+class AdoptCommand(Command):
+    """Adopt a model that was trained elsewhere.
+
+    Attributes:
+        path: a result folder of nnU-Net v2.
+        name: of the new workspace.
+        source: the folder of images that the workspace converts.
+        folds: names of the folds; empty: all that are there.
+        checkpoint: name of the checkpoints; None: the final ones, else the best.
+        masks: a folder of masks that nnU-Net made, which Voxflow's are compared with.
+        images: the images of these masks.
+        least_equal: the share of equal voxels below which nothing is adopted.
+        postprocessing: nnU-Net's postprocessing.pkl; None: none.
+    """
+
+    name: ClassVar[str] = "adopt"
+    help: ClassVar[str] = "make a workspace of a model that nnU-Net v2 trained"
+
+    path: Path
+    workspace: str
+    source: str | None
+    folds: tuple[str, ...]
+    checkpoint: str | None
+    masks: Path | None
+    images: Path | None
+    least_equal: float
+    postprocessing: Path | None
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Declare the flags."""
+        parser.add_argument("path", type=Path, help="nnU-Net's result folder, which holds plans.json and fold_0")
+        parser.add_argument("--name", dest="workspace", required=True, help="name of the new workspace")
+        parser.add_argument("--source", help="the folder of images for its stages (default: data/raw/NAME)")
+        parser.add_argument("--folds", nargs="+", default=[], metavar="FOLD", help="such as 0 1 (default: all of them)")
+        parser.add_argument("--checkpoint", help="default: checkpoint_final.pth, else checkpoint_best.pth")
+        parser.add_argument("--postprocessing", type=Path, metavar="FILE", help="nnU-Net's postprocessing.pkl to apply")
+        compared = parser.add_argument_group("comparison", "segment images and compare with masks that nnU-Net made")
+        compared.add_argument("--images", type=Path, metavar="DIR", help="images, CASE_0000.nii.gz and so on")
+        compared.add_argument("--masks", type=Path, metavar="DIR", help="nnU-Net's masks of them, CASE.nii.gz")
+        least = "share of equal voxels below which nothing is adopted (default: %(default)s)"
+        compared.add_argument("--least-equal", type=float, default=0.9999, metavar="SHARE", help=least)
+
+    @classmethod
+    def read(cls, arguments: argparse.Namespace) -> AdoptCommand:
+        """Take the parsed flags.
+
+        Raises:
+            ConfigError: flags that go together, one without the other, or a share that is none.
+        """
+        if (arguments.images is None) != (arguments.masks is None):
+            raise ConfigError("--images and --masks go together")
+        if not 0 <= arguments.least_equal <= 1:
+            raise ConfigError(f"--least-equal: needs a share from 0 to 1, received {arguments.least_equal:g}")
+        return cls(
+            path=arguments.path,
+            workspace=arguments.workspace,
+            source=arguments.source,
+            folds=tuple(arguments.folds),
+            checkpoint=arguments.checkpoint,
+            masks=arguments.masks,
+            images=arguments.images,
+            least_equal=arguments.least_equal,
+            postprocessing=arguments.postprocessing,
+        )
+
+    def run(self) -> int:
+        """Read the model, compare it where asked to, and make the workspace.
+
+        Raises:
+            ConfigError: the name is taken, or no name.
+            DataError: the folder holds no model that can be adopted.
+            ParityError: the masks are not those of the original; nothing is made.
+        """
+        from voxflow.adopt import check_adoption, create_adopted, describe_adoption, read_largest, read_nnunet
+        from voxflow.locks import hold_file
+        from voxflow.places import PARAMS
+
+        root = Path()
+        check_adoption(self.workspace, root)
+        model = read_nnunet(self.path, self.folds, self.checkpoint)
+        largest = read_largest(self.postprocessing, model.spec) if self.postprocessing else []
+        cases = self._compare(model) if self.masks and self.images else []
+        record = describe_adoption(model, cases)
+        source = self.source or f"data/raw/{self.workspace}"
+        with hold_file(PARAMS, say) if PARAMS.is_file() else nullcontext():
+            folder = create_adopted(self.workspace, model, source=source, root=root, record=record, largest=largest)
+        compared = f"the same masks in {len(cases)} cases" if cases else "not compared with nnU-Net's masks"
+        say(f"adopt {self.workspace}: {', '.join(model.folds)} of {self.path.name}; {compared} → {folder}")
+        return EXIT_OK
+
+    def _compare(self, model: AdoptedModel) -> list[CaseParity]:
+        from voxflow.adopt import compare_with_original, require_parity
+        from voxflow.engines import TorchEngine
+
+        engine = TorchEngine.wrap(model.network, model.spec)
+        cases = []
+        if self.images is not None and self.masks is not None:
+            for case in compare_with_original(engine, self.images, self.masks, model.file_ending):
+                say(f"compare {case.line}")
+                cases.append(case)
+        require_parity(cases, self.least_equal)
+        return cases

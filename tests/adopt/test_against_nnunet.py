@@ -1,0 +1,139 @@
+"""Adopted models against nnU-Net's own predictor: the same masks, the same probabilities."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.ndimage import map_coordinates
+
+from tests.adopt.folders import make_architecture, make_dataset, make_plans, write_folder, write_image
+from voxflow.adopt import read_nnunet, write_adopted
+from voxflow.engines import open_engine
+from voxflow.prediction import (
+    PredictOptions,
+    logits_to_probabilities,
+    predict_logits,
+    predict_volume,
+    prepare_image,
+)
+from voxflow.prediction.nnunet import list_positions
+from voxflow.volumes import read_volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from voxflow.engines import Engine
+    from voxflow.volumes import Volume
+
+REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4}
+TURNED = (0, 0, -1, 1, 0, 0, 0, -1, 0)
+CASES: dict[str, dict[str, Any]] = {
+    "full resolution": {},
+    "two classes": {"labels": {"background": 0, "spleen": 1}},
+    "two dimensions": {
+        "plans": {
+            "configuration": "2d",
+            "spacing": (1.2, 1.0),
+            "patch": (24, 16),
+            "architecture": make_architecture(dimensions=2),
+        },
+        "mirroring": (1,),
+    },
+    "residual encoder": {"plans": {"architecture": make_architecture("ResidualEncoderUNet")}, "mirroring": None},
+    "two channels and regions": {
+        "plans": {"schemes": ("ZScoreNormalization", "RescaleTo01Normalization"), "masks": (True, False)},
+        "channels": ("T1", "FLAIR"),
+        "labels": REGIONS,
+        "order": (1, 2, 3),
+    },
+    "two folds": {"folds": (0, 1), "plans": {"schemes": ("ZScoreNormalization",)}},
+    "anisotropic and transposed": {
+        "plans": {
+            "spacing": (4.0, 0.8, 1.0),
+            "patch": (8, 24, 16),
+            "transpose": (1, 0, 2),
+            "architecture": make_architecture(strides=[[1, 1, 1], [1, 2, 2], [2, 2, 2]]),
+        },
+        "spacing": (1.0, 4.5, 0.9),
+    },
+    "turned images by the reader that turns back": {"plans": {"reader": "NibabelIOWithReorient"}, "direction": TURNED},
+}
+
+
+IMAGES: dict[str, dict[str, Any]] = {
+    "coarse": {"size": (30, 28, 14), "spacing": (0.9, 1.1, 2.0)},
+    "fine": {"size": (36, 22, 29), "spacing": (0.7, 0.6, 0.9), "direction": (-1, 0, 0, 0, -1, 0, 0, 0, 1)},
+    "tiny": {"size": (12, 14, 9), "spacing": (1.0, 1.0, 1.5), "direction": TURNED},
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory, nnunet_python: Path) -> Path:
+    """A folder for each case with its model, its images and what nnU-Net makes of them, all by one process."""
+    root = tmp_path_factory.mktemp("answers")
+    jobs = []
+    for name, case in CASES.items():
+        channels, plans = case.get("channels", ("CT",)), case.get("plans", {})
+        dataset = make_dataset(case.get("labels"), channels, case.get("order", ()))
+        folder = write_folder(root / name / "model", make_plans(**plans), dataset)
+        images = {}
+        for seed, (label, form) in enumerate(IMAGES.items()):
+            changes = {key: case[key] for key in ("spacing", "direction") if key in case}
+            images[label] = [
+                str(write_image(root / name / f"{label}_{number}.nii.gz", seed=10 * seed + number, **(form | changes)))
+                for number in range(len(channels))
+            ]
+        jobs.append(
+            {
+                "folder": str(folder),
+                "out": str(root / name / "theirs"),
+                "configuration": plans.get("configuration", "3d_fullres"),
+                "folds": case.get("folds", (0,)),
+                "mirroring": case.get("mirroring", (1, 2)),
+                "images": images,
+            }
+        )
+    (root / "jobs.json").write_text(json.dumps(jobs))
+    script = Path(__file__).with_name("nnunet_side.py")
+    environment = os.environ | {"nnUNet_def_n_proc": "2"}
+    subprocess.run([str(nnunet_python), str(script), str(root / "jobs.json")], check=True, env=environment)
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_masks_and_probabilities_are_those_of_nnunet(name: str, answers: Path) -> None:
+    folder = answers / name
+    write_adopted(read_nnunet(folder / "model"), folder / "model.pt")
+    engine = open_engine(folder / "model.pt", "torch")
+    for label in IMAGES:
+        volumes = [read_volume(file) for file in sorted(folder.glob(f"{label}_*.nii.gz"))]
+        mask = predict_volume(engine, volumes, PredictOptions()).mask
+        theirs = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "theirs" / f"{label}.nii.gz"))).T
+        assert mask.array.shape == theirs.shape
+        assert len(np.unique(theirs)) > 1, "a mask of background alone shows nothing"
+        assert (mask.array == theirs).mean() >= 0.9999, label
+        difference = measure_probabilities(engine, volumes, np.load(folder / "theirs" / f"{label}.npy"))
+        assert difference <= 1e-3, label
+
+
+def measure_probabilities(engine: Engine, volumes: list[Volume], theirs: NDArray[Any]) -> float:
+    """The greatest difference of probabilities inside the part that the network is shown, brought back by SciPy."""
+    prepared = prepare_image(volumes, engine.spec)
+    assert prepared.place is not None
+    logits = predict_logits(engine, prepared.image, PredictOptions())
+    positions = np.meshgrid(*list_positions(prepared.grid, prepared.native, engine.spec), indexing="ij")
+    restored = np.stack([map_coordinates(part, positions, order=1, mode="nearest") for part in logits])
+    probabilities = logits_to_probabilities(restored, engine.spec)
+    # nnU-Net's arrays begin with the last axis of the image that it read.
+    assert engine.spec.nnunet is not None
+    forward = [2 - axis for axis in engine.spec.nnunet.axes]
+    inside = [part.transpose(forward)[prepared.place.box] for part in theirs]
+    return float(max(np.abs(a - b).max() for a, b in zip(probabilities, inside, strict=True)))
