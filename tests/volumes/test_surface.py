@@ -43,7 +43,6 @@ def make_masks() -> dict[str, NDArray[np.bool_]]:
 def test_each_surface_is_closed_faces_outwards_and_has_the_volume_of_its_voxels(name: str, grid: str) -> None:
     mask, geometry = make_masks()[name], GRIDS[grid]
     surface = extract_surface(mask, geometry)
-    assert surface is not None
     starts, ends = surface.triangles.ravel(), np.roll(surface.triangles, -1, axis=1).ravel()
     edges = Counter(zip(starts.tolist(), ends.tolist(), strict=True))
     assert set(edges.values()) == {1}  # each edge once one way, and once the other way
@@ -55,7 +54,6 @@ def test_each_surface_is_closed_faces_outwards_and_has_the_volume_of_its_voxels(
 def test_a_surface_lies_where_its_voxels_lie() -> None:
     mask, geometry = make_masks()["slice"], GRIDS["oblique"]
     surface = extract_surface(mask, geometry)
-    assert surface is not None
     index = geometry.to_index(surface.points)
     assert np.all(index > np.array([2, 1, 3]) - 1)
     assert np.all(index < np.array([6, 6, 3]) + 1)
@@ -67,7 +65,6 @@ def test_a_ball_is_smooth() -> None:
     centre = np.array([19.5, 19.5, 19.5])
     distance = np.linalg.norm(np.moveaxis(np.indices(geometry.size), 0, -1) - centre, axis=-1)
     surface = extract_surface(distance < 15, geometry)
-    assert surface is not None
     radii = np.linalg.norm(surface.points - centre, axis=1)
     assert radii.std() < 0.2  # of the voxels' corners: 0.29
     a, b, c = (surface.points[surface.triangles[:, n]] for n in range(3))
@@ -76,15 +73,14 @@ def test_a_ball_is_smooth() -> None:
 
 
 def test_an_empty_mask_has_no_surface(tmp_path: Path) -> None:
-    assert extract_surface(np.zeros((3, 3, 3), np.bool_), Geometry.from_parts((3, 3, 3), (1, 1, 1))) is None
+    with pytest.raises(DataError, match="no surface"):
+        extract_surface(np.zeros((3, 3, 3), np.bool_), Geometry.from_parts((3, 3, 3), (1, 1, 1)))
     with pytest.raises(DataError, match="no surface"):
         write_glb(tmp_path / "a.glb", {})
 
 
 def make_surface() -> Surface:
-    surface = extract_surface(make_masks()["hollow"], GRIDS["oblique"])
-    assert surface is not None
-    return surface
+    return extract_surface(make_masks()["hollow"], GRIDS["oblique"])
 
 
 def test_stl_reads_back_in_lps_and_mm(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from voxflow.dicom.sources import SourceFiles
 from voxflow.dicom.writing import check_names, label_segments
 from voxflow.errors import DicomError
 from voxflow.files import atomic_path
+from voxflow.volumes import LabelBoxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -92,26 +93,34 @@ def write_structure_set(
     dataset.ReferencedFrameOfReferenceSequence = [_refer_to_frame(images, references)]
     dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
     dataset.RTROIObservationsSequence = []
-    labels = label_segments(list(members))
+    labels, boxes = label_segments(list(members)), LabelBoxes(values)
     for number, (label, colour, labels_inside) in enumerate(zip(labels, colours, members.values(), strict=True), 1):
-        contours = _list_contours(np.isin(values, labels_inside), planes, references)
+        inside, box = boxes.cut(labels_inside)
+        contours = _list_contours(inside, box, planes, references)
         _add_roi(dataset, number, label, colour, contours)
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _list_contours(masks: NDArray[np.bool_], planes: Sequence[Plane], references: Sequence[Dataset]) -> list[Dataset]:
+def _list_contours(
+    masks: NDArray[np.bool_],
+    box: tuple[slice, slice, slice],
+    planes: Sequence[Plane],
+    references: Sequence[Dataset],
+) -> list[Dataset]:
     """The items of ContourSequence (3006,0040), slice by slice.
 
     Args:
-        masks: (slices, rows, columns).
-        planes: where each slice lies.
-        references: what each slice is, for ContourImageSequence (3006,0016).
+        masks: (slices, rows, columns) of a box of the volume.
+        box: that box.
+        planes: where each slice of the volume lies.
+        references: what each slice of the volume is, for ContourImageSequence (3006,0016).
     """
     from pydicom.dataset import Dataset
 
     contours: list[Dataset] = []
-    for plane, reference, slice_mask in zip(planes, references, masks, strict=True):
+    corner = np.array([box[2].start, box[1].start])
+    for plane, reference, slice_mask in zip(planes[box[0]], references[box[0]], masks, strict=True):
         along_row, along_column, _ = compute_plane_axes(plane)
         axes = np.stack([along_row * plane.spacing[1], along_column * plane.spacing[0]])
         for outline in trace_outlines(slice_mask.T):
@@ -120,7 +129,7 @@ def _list_contours(masks: NDArray[np.bool_], planes: Sequence[Plane], references
             item.ContourGeometricType = "CLOSED_PLANAR"
             item.NumberOfContourPoints = len(outline)
             item.ContourNumber = len(contours) + 1
-            item.ContourData = _format_numbers((np.array(plane.position) + outline @ axes).ravel())
+            item.ContourData = _format_numbers((np.array(plane.position) + (outline + corner) @ axes).ravel())
             contours.append(item)
     return contours
 

@@ -10,6 +10,7 @@ import numpy as np
 from voxflow.colours import pick_class_colour
 from voxflow.errors import InputError
 from voxflow.files import write_json
+from voxflow.geometry import Geometry
 from voxflow.inference.cases import read_volumes
 from voxflow.inference.statistics import (
     TABLES,
@@ -21,7 +22,7 @@ from voxflow.inference.statistics import (
 from voxflow.naming import name_files
 from voxflow.prediction import class_values, label_names
 from voxflow.progress import say
-from voxflow.volumes import extract_surface, write_glb, write_stl
+from voxflow.volumes import LabelBoxes, extract_surface, write_glb, write_stl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -158,12 +159,15 @@ class ExtraOutputs:
         return rows
 
     def _write_surfaces(self, case: InferenceCase, mask: Volume) -> None:
-        files = self._name_classes()
+        files, boxes = self._name_classes(), LabelBoxes(mask.array)
         surfaces: dict[str, tuple[Surface, str]] = {}
         for number, (name, values) in enumerate(class_values(self.spec).items(), start=1):
-            surface = extract_surface(np.isin(mask.array, values), mask.geometry)
-            if surface is None:
+            inside, box = boxes.cut(values)
+            if not inside.any():
                 continue
+            corner = mask.geometry.affine.copy()
+            corner[:3, 3] = mask.geometry.to_physical(np.array([part.start for part in box], np.float64))
+            surface = extract_surface(inside, Geometry((inside.shape[0], inside.shape[1], inside.shape[2]), corner))
             surfaces[name] = (surface, pick_class_colour(number if self.spec.regions else values[0]))
             if "stl" in self.kinds:
                 write_stl(self._path(case, _name_stl(files[name])), surface)

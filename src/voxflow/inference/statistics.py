@@ -12,7 +12,7 @@ import numpy as np
 
 from voxflow.files import write_json
 from voxflow.tables import write_table
-from voxflow.volumes import Volume, resample
+from voxflow.volumes import LabelBoxes, Volume, resample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,14 +59,14 @@ def measure_classes(
         class without a voxel, all but the first five are missing.
     """
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
-    boxes = _find_boxes(mask.array)
-    counts = {name: int(_cut(mask.array, boxes, values)[0].sum()) for name, values in members.items()}
+    boxes = LabelBoxes(mask.array)
+    counts = {name: int(boxes.cut(values)[0].sum()) for name, values in members.items()}
     rows = []
     for channel in channels:
         on_grid = resample(mask, channel.image.geometry, "nearest")
-        own_boxes = boxes if on_grid.array is mask.array else _find_boxes(on_grid.array)
+        own_boxes = boxes if on_grid.array is mask.array else LabelBoxes(on_grid.array)
         for name, values in members.items():
-            inside, box = _cut(on_grid.array, own_boxes, values)
+            inside, box = own_boxes.cut(values)
             row = {
                 "class": name,
                 "channel": channel.name,
@@ -97,24 +97,6 @@ def write_statistics_tables(out: Path, files: Sequence[Path]) -> None:
     columns = dict.fromkeys(COLUMNS) | dict.fromkeys(key for row in rows for key in row)
     write_table(out / TABLES[0], rows, list(columns))
     write_json(out / TABLES[1], rows)
-
-
-def _find_boxes(labels: NDArray[Any]) -> list[tuple[slice, ...] | None]:
-    """The box of each label value, from 1; None of one without a voxel."""
-    from scipy.ndimage import find_objects
-
-    return list(find_objects(labels.astype(np.int32, copy=False)))
-
-
-def _cut(
-    labels: NDArray[Any], boxes: Sequence[tuple[slice, ...] | None], values: Sequence[int]
-) -> tuple[NDArray[np.bool_], tuple[slice, ...]]:
-    """Where a class is, in the box that holds its label values; an empty box where it is nowhere."""
-    own = [box for box in (boxes[value - 1] for value in values if value <= len(boxes)) if box is not None]
-    if not own:
-        return np.zeros((0, 0, 0), np.bool_), (slice(0, 0),) * 3
-    box = tuple(slice(min(b[n].start for b in own), max(b[n].stop for b in own)) for n in range(3))
-    return np.isin(labels[box], values), box
 
 
 def _describe(values: NDArray[Any], unit: str) -> dict[str, float]:

@@ -5,6 +5,7 @@ from .alignment import describe_turn as describe_turn
 from .alignment import holds_probabilities as holds_probabilities
 from .alignment import renumber_labels as renumber_labels
 from .alignment import round_labels as round_labels
+from .boxes import LabelBoxes as LabelBoxes
 from .channel_profile import ChannelFeatures as ChannelFeatures
 from .channel_profile import ChannelProfile as ChannelProfile
 from .channel_profile import build_profile as build_profile

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_SHIFT = 0.45  # voxels; beyond, a sheet of one voxel could pass through itself
 SMOOTHING_STEPS = 10
 SHRINK, GROW = 0.5, -0.53
-VOLUME_STEPS = 8
+VOLUME_STEPS, VOLUME_TOLERANCE = 8, 1e-5
 # glTF counts in metres and has Y up, Z to the viewer: LPS in mm is turned and scaled by this node, column by column.
 GLTF_FROM_LPS = (0.001, 0, 0, 0, 0, 0, -0.001, 0, 0, 0.001, 0, 0, 0, 0, 0, 1)
 STL_TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -56,15 +56,15 @@ class Surface:
         return float(_measure_volumes(self.points - self.points.mean(axis=0), self.triangles).sum())
 
 
-def extract_surface(mask: NDArray[np.bool_], geometry: Geometry) -> Surface | None:
+def extract_surface(mask: NDArray[np.bool_], geometry: Geometry) -> Surface:
     """Make the surface of a mask. It encloses the volume of the voxels, to a thousandth, in each of its parts.
 
     Args:
         mask: (i, j, k).
         geometry: its grid.
 
-    Returns:
-        None where the mask is empty.
+    Raises:
+        DataError: the mask is empty.
 
     Example:
         >>> from voxflow.geometry import Geometry
@@ -73,7 +73,7 @@ def extract_surface(mask: NDArray[np.bool_], geometry: Geometry) -> Surface | No
         2.0
     """
     if not mask.any():
-        return None
+        raise DataError("an empty mask has no surface")
     low, box = _crop(mask)
     corners, triangles = _mesh_faces(box)
     if np.linalg.det(geometry.affine[:3, :3]) < 0:
@@ -341,13 +341,16 @@ def _restore_volume(
         corners = points[triangles]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         sums = np.zeros_like(points)
-        for column in range(3):
-            np.add.at(sums, triangles[:, column], normals)
+        for axis in range(3):
+            for column in range(3):
+                sums[:, axis] += np.bincount(triangles[:, column], normals[:, axis], len(points))
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         directions = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
         # How much the volume grows where all points move by 1 mm along their directions.
         growth = np.einsum("ij,ij->i", normals, directions[triangles].sum(axis=1)) / 6
         missing = targets - _sum_by_part(_measure_volumes(points, triangles), parts, triangles)
+        if np.all(np.abs(missing) <= VOLUME_TOLERANCE * np.abs(targets)):
+            break
         shifts = missing / np.maximum(_sum_by_part(growth, parts, triangles), 1e-12)
         points = points + directions * shifts[parts][:, None]
     return points
