@@ -204,16 +204,23 @@ def test_a_killed_inference_goes_on_and_leaves_what_one_run_would(
     volumes: Path, predictions: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stage("export") == 0
+    set_infer("extra_outputs: [stl, glb, statistics]")
     kill_after_two(volumes)
     assert not Path("mmars/ws/eval/infer").exists()
     assert stage("infer") == 0
     assert 1 <= len(predictions) < 4
     assert "infer ws: going on after " in capsys.readouterr().err
     resumed = contents("mmars/ws/eval/infer")
+    assert {"u1/u1_statistics.json", "u3/u3.glb", "statistics.csv"} <= set(resumed)
     assert names_in("mmars/ws/eval") == ["infer"]
     shutil.rmtree("mmars/ws/eval")
     assert stage("infer") == 0
     assert contents("mmars/ws/eval/infer") == resumed
+
+
+def set_infer(options: str) -> None:
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("infer: {}", f"infer: {{{options}}}"))
 
 
 def contents(folder: str) -> dict[str, bytes]:
@@ -387,10 +394,12 @@ def test_the_training_run_is_continued(volumes: Path, monkeypatch: pytest.Monkey
             return ""
 
     Path("mmars/ws/models/train/run.json").write_text('{"run_id": "r1", "experiment": "ws"}')
+    set_infer("extra_outputs: [statistics]")
     for module in (export, evaluate, infer):
         monkeypatch.setattr(module, "continue_run", lambda run_id: contextlib.nullcontext(Record(run_id)))
     assert [stage(name) for name in STAGES] == [0, 0, 0]
     assert {("export", "parity.json"), ("model", "model.onnx"), ("metric", "test/mean_dice")} <= set(artifacts)
     assert {("test", "per_case.csv"), ("test/overlays", "overlays"), ("infer", "preds_outputs.csv")} <= set(artifacts)
+    assert {("infer", "statistics.csv"), ("infer", "statistics.json")} <= set(artifacts)
     # Masks of the test part let two models be compared by picture; those of inference stay in DVC.
     assert [folder for folder, name in artifacts if name == "masks"] == ["test/masks"]

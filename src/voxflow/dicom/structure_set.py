@@ -7,7 +7,7 @@ for a voxel's centre gets the mask back. A hole is part of its outline, by a cha
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -85,11 +85,8 @@ def write_structure_set(
     members = regions or {names[value]: (value,) for value in label_values}
     colours = [pick_class_colour(n) for n in (range(1, len(members) + 1) if regions else label_values)]
     references = _refer_to_slices(images, source.frames)
-    digest = hashlib.sha256(repr((voxflow.__version__, list(members.items()), colours)).encode())
-    for reference, slice_values in zip(references, values, strict=True):
-        digest.update(repr((reference.ReferencedSOPInstanceUID, reference.get("ReferencedFrameNumber"))).encode())
-        digest.update(np.ascontiguousarray(slice_values).astype("<i8").tobytes())
-    dataset = _make_header(images[0], remark, digest.hexdigest())
+    digest = _digest_mask(values, references, repr((list(members.items()), colours)))
+    dataset = _make_header(images[0], remark, digest)
     dataset.ReferencedFrameOfReferenceSequence = [_refer_to_frame(images, references)]
     dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
     dataset.RTROIObservationsSequence = []
@@ -100,6 +97,15 @@ def write_structure_set(
         _add_roi(dataset, number, label, colour, contours)
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
+
+
+def _digest_mask(values: NDArray[Any], references: Sequence[Dataset], classes: str) -> str:
+    """A digest of all that decides on the contours, for UIDs that stay as long as they do."""
+    digest = hashlib.sha256(f"{voxflow.__version__} {classes}".encode())
+    for reference, slice_values in zip(references, values, strict=True):
+        digest.update(repr((reference.ReferencedSOPInstanceUID, reference.get("ReferencedFrameNumber"))).encode())
+        digest.update(np.ascontiguousarray(slice_values).astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def _list_contours(
@@ -136,9 +142,8 @@ def _list_contours(
 
 def _format_numbers(values: Iterable[float]) -> list[str]:
     """DS: at most 16 characters (PS3.5 6.2)."""
-    return [
-        f"{value:.5f}".rstrip("0").rstrip(".").replace("-0", "0", 1 if abs(value) < 5e-6 else 0) for value in values
-    ]
+    rounded = (round(float(value), 5) + 0.0 for value in values)  # + 0.0: no "-0"
+    return [f"{value:.5f}".rstrip("0").rstrip(".") for value in rounded]
 
 
 def _refer_to_slices(images: Sequence[Dataset], frames: Sequence[int]) -> list[Dataset]:
