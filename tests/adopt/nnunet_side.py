@@ -1,6 +1,7 @@
-"""nnU-Net's own side of a comparison: writes result folders as its trainer does, and predicts with them.
+"""nnU-Net's own side of a comparison: trains some steps, writes its checkpoints, and predicts with them.
 
-It runs with the python that has nnunetv2: ``python nnunet_side.py JOB.json``, and needs nothing of Voxflow.
+It runs with the python that has nnunetv2: ``python nnunet_side.py JOBS.json``, and needs nothing of Voxflow. The
+variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results name folders.
 """
 
 from __future__ import annotations
@@ -13,52 +14,43 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+STEPS = 3
+CONTRAST = 8.0
 
 
 def write_fold(folder: Path, job: dict[str, Any], fold: int) -> None:
-    """Write a checkpoint of random weights that tell classes apart."""
-    plans = PlansManager(json.loads((folder / "plans.json").read_text()))
+    """Train some steps on noise with nnU-Net's trainer, and let it write its checkpoint."""
+    plans = json.loads((folder / "plans.json").read_text()) | {"continue_training": False}
     dataset = json.loads((folder / "dataset.json").read_text())
-    configuration = plans.get_configuration(job["configuration"])
-    labels = plans.get_label_manager(dataset)
+    data = Path(nnUNet_preprocessed or "") / plans["dataset_name"] / "nnUNetPlans_3d"
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "case.b2nd").touch()  # by which the trainer tells how data are stored
     torch.manual_seed(11 + fold)
-    network = get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        determine_num_input_channels(plans, configuration, dataset),
-        labels.num_segmentation_heads,
-        deep_supervision=True,
-    )
+    trainer = nnUNetTrainer(plans, job["configuration"], fold, dataset, device=torch.device("cpu"))
+    trainer.initialize()
+    channels, patch = len(dataset["channel_names"]), trainer.configuration_manager.patch_size
+    image = torch.randn(2, channels, *patch)
     with torch.no_grad():
-        for name, value in network.named_parameters():
-            if "seg_layers" in name and name.endswith("weight"):
-                value.mul_(job.get("contrast", 8.0))
-            elif "norm" in name:
-                value.add_(0.2 * torch.randn_like(value))
-    target = folder / f"fold_{fold}"
-    target.mkdir(parents=True, exist_ok=True)
-    checkpoint = {
-        "network_weights": network.state_dict(),
-        "optimizer_state": {},
-        "grad_scaler_state": None,
-        "logging": {"ema_fg_dice": [np.float64(0.5), np.float32(0.6)], "epoch_start_timestamps": [1.0, 2]},
-        "_best_ema": np.float64(0.6),
-        "current_epoch": 3,
-        "init_args": {
-            "plans": plans.plans,
-            "configuration": job["configuration"],
-            "fold": fold,
-            "dataset_json": dataset,
-            "device": torch.device("cpu"),
-        },
-        "trainer_name": "nnUNetTrainer",
-        "inference_allowed_mirroring_axes": tuple(job["mirroring"]) if job["mirroring"] else None,
-    }
-    torch.save(checkpoint, target / "checkpoint_final.pth")
+        shapes = [part.shape[2:] for part in trainer.network(image)]
+    labels = trainer.label_manager
+    planes = labels.num_segmentation_heads + int(labels.has_ignore_label) if labels.has_regions else 1
+    most = 2 if labels.has_regions else labels.num_segmentation_heads
+    for _ in range(STEPS):
+        target = [torch.randint(0, most, (2, planes, *shape)).float() for shape in shapes]
+        loss = trainer.train_step({"data": image, "target": target})["loss"]
+        trainer.logger.log("train_losses", loss, trainer.current_epoch)
+        trainer.logger.log("mean_fg_dice", np.float64(0.5), trainer.current_epoch)
+    with torch.no_grad():
+        for name, value in trainer.network.named_parameters():
+            if "seg_layers" in name:
+                value.mul_(CONTRAST if name.endswith("weight") else 0)
+    trainer.inference_allowed_mirroring_axes = tuple(job["mirroring"]) if job["mirroring"] else None
+    target_folder = folder / f"fold_{fold}"
+    target_folder.mkdir(parents=True, exist_ok=True)
+    trainer.save_checkpoint(str(target_folder / "checkpoint_final.pth"))
 
 
 def run_job(job: dict[str, Any]) -> None:

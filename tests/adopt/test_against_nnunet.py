@@ -102,7 +102,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory, nnunet_python: Path) -> Pa
         )
     (root / "jobs.json").write_text(json.dumps(jobs))
     script = Path(__file__).with_name("nnunet_side.py")
-    environment = os.environ | {"nnUNet_def_n_proc": "2"}
+    places = {f"nnUNet_{kind}": str(root / kind) for kind in ("raw", "preprocessed", "results")}
+    environment = os.environ | places | {"nnUNet_def_n_proc": "2", "nnUNet_compile": "f"}
     subprocess.run([str(nnunet_python), str(script), str(root / "jobs.json")], check=True, env=environment)
     return root
 

@@ -22,9 +22,9 @@ from tests.adopt.folders import (
 from voxflow.adopt import read_nnunet, read_postprocessing, write_adopted
 from voxflow.adopt.plans import Plans
 from voxflow.components import build_network, complete_network
-from voxflow.engines import open_engine
+from voxflow.engines import TorchEngine, open_engine
 from voxflow.errors import DataError
-from voxflow.prediction import PredictOptions, predict_volume
+from voxflow.prediction import PredictOptions, predict_prepared, predict_volume, prepare_image
 from voxflow.training import load_model
 from voxflow.volumes import read_volume
 
@@ -51,6 +51,8 @@ def make_weights(folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
         complete_network(plans.read_network(), in_channels=len(dataset["channel_names"]), num_classes=classes)
     )
     weights = dict(network.state_dict())
+    for name in [name for name in weights if "seg_layers" in name]:
+        weights[name] = torch.zeros_like(weights[name]) if name.endswith("bias") else 8 * weights[name]
     for name in [name for name in weights if name.startswith("encoder.")]:
         weights[f"decoder.{name}"] = weights[name]
     for name in [name for name in weights if ".conv.weight" in name]:
@@ -166,7 +168,18 @@ ARCHITECTURE = "configurations/base/architecture"
         ("configurations/base/resampling_fn_probabilities_kwargs/order", 3, "spline of order 2 or more"),
         ("configurations/base/normalization_schemes", ["MyNormalization"], "no normalisation that is known"),
         ("configurations/base/normalization_schemes", ["NoNormalization"] * 2, "2 normalisations"),
+        (f"{ARCHITECTURE}/arch_kwargs/n_stages", 10**9, "2 to 20 stages"),
+        (f"{ARCHITECTURE}/arch_kwargs/n_conv_per_stage", 10**9, "at most 100 a stage"),
+        (f"{ARCHITECTURE}/arch_kwargs/features_per_stage", 10**5, "not the weights of the network"),
+        (f"{ARCHITECTURE}/arch_kwargs/norm_op_kwargs", {"width": 1}, "no network can be built"),
+        (f"{ARCHITECTURE}/arch_kwargs/nonlin_kwargs", {"slope": 1}, "no network can be built"),
+        (f"{ARCHITECTURE}/arch_kwargs/features_per_stage", None, "no network can be built"),
         ("configurations/base/spacing", [1, 0, 1], "numbers above 0"),
+        ("configurations/base/spacing", [1, 1], "2 numbers for a patch of 3"),
+        ("configurations/base/patch_size", [17, 24, 24], "no multiple of the network's strides"),
+        ("configurations/base/patch_size", [16.5, 24, 24], "needs whole numbers"),
+        ("configurations/base/patch_size", [16, 24, 10**9], "needs whole numbers"),
+        ("transpose_forward", ["0", "1", "2"], "transposition"),
         ("configurations/base/patch_size", None, "patch_size: missing"),
         ("configurations/3d_fullres/inherits_from", "3d_fullres", "inherits from itself"),
         ("configurations/3d_fullres", None, "no configuration '3d_fullres'"),
@@ -184,6 +197,7 @@ def test_plans_that_ask_for_more_are_refused_with_their_place(
         read_nnunet(folder)
     assert "\n" not in str(failure.value)
     assert "plans.json" in str(failure.value)
+    assert str(failure.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -284,6 +298,34 @@ def test_an_image_of_other_channels_is_refused_before_it_is_prepared(tmp_path: P
         predict_volume(engine, [image, image], PredictOptions())
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "liver": 1},
+        {"background": 0, "liver": 1, "tumour": 2},
+        {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3},
+    ],
+)
+def test_tensors_give_the_masks_of_arrays(labels: dict[str, Any], tmp_path: Path) -> None:
+    plans = make_plans(spacing=(4.0, 0.8, 1.0), patch=(8, 16, 16), transpose=(0, 2, 1))
+    dataset = make_dataset(labels, order=(1, 2, 3) if len(labels) == 4 else ())
+    model = read_nnunet(write_model(tmp_path / "model", plans, dataset))
+    engine = TorchEngine.wrap(model.network, model.spec)
+    volume = read_volume(write_image(tmp_path / "image.nii.gz", size=(20, 22, 9), spacing=(1.0, 0.9, 4.6)))
+    arrays = predict_volume(engine, volume).mask.array
+    tensors = predict_prepared(engine, prepare_image([volume], model.spec, "cpu"), PredictOptions()).mask.array
+    assert len(np.unique(arrays)) > 1
+    assert tensors.dtype == arrays.dtype
+    assert (arrays == tensors).mean() > 0.9999
+
+
+def test_mirroring_is_the_models_own_unless_it_is_set(tmp_path: Path) -> None:
+    spec = read_nnunet(write_model(tmp_path / "model")).spec
+    assert PredictOptions().list_flips(spec) == ("i", "j", "k")
+    assert PredictOptions(flips=()).list_flips(spec) == ()
+    assert PredictOptions(flips=("j",)).list_flips(spec) == ("j",)
+
+
 # What nnU-Net pickles: its function by name, and arguments. The module is not here, so that it is written by hand.
 FUNCTION = b"cnnunetv2.postprocessing.remove_connected_components\nremove_all_but_largest_component_from_segmentation\n"
 
@@ -314,6 +356,11 @@ def test_no_code_of_a_postprocessing_is_run(tmp_path: Path) -> None:
 def test_numbers_of_a_log_are_read(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     path = folder / "fold_0/checkpoint_final.pth"
-    log = {"mean": [np.float64(1.5), np.float32(2), np.int64(3), np.bool_(True)], "name": np.str_("x")}
+    numbers = [np.float64(1.5), np.float32(2), np.int64(3), np.bool_(True), np.array(1.5, dtype=np.float32)]
+    log = {"mean": numbers, "name": np.str_("x"), "all": np.arange(3)}
     write_checkpoint(path, make_weights(folder), logging=log)
     assert read_nnunet(folder).epochs == 3
+    write_checkpoint(path, make_weights(folder), logging=np.array([Harmful(tmp_path / "trace")], dtype=object))
+    with pytest.raises(DataError, match="runs no code of a file of weights"):
+        read_nnunet(folder)
+    assert not (tmp_path / "trace").exists()

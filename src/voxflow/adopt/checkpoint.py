@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import DataError
+from voxflow.texts import escape
 from voxflow.torch_files import read_torch
 
 if TYPE_CHECKING:
@@ -75,14 +76,15 @@ def read_nnunet_checkpoint(path: Path) -> NnunetCheckpoint:
 
 
 def _list_allowed() -> list[Any]:
-    """What makes NumPy's numbers, by their names of NumPy 1 and 2."""
+    """What makes NumPy's numbers, and arrays of them, by their names of NumPy 1 and 2."""
     import numpy as np
-    from numpy._core.multiarray import scalar
+    from numpy._core.multiarray import _reconstruct, scalar
 
     kinds = [
         getattr(np.dtypes, name) for name in np.dtypes.__all__ if re.fullmatch(r"(U?Int|Float|Bool|Str)\d*DType", name)
     ]
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
+    makers = [(make, f"numpy.core.multiarray.{make.__name__}") for make in (scalar, _reconstruct)]
+    return [scalar, _reconstruct, *makers, np.ndarray, np.dtype, *kinds]
 
 
 def _name_weights(content: Mapping[Any, Any], path: Path) -> dict[str, torch.Tensor]:
@@ -98,13 +100,13 @@ def _name_weights(content: Mapping[Any, Any], path: Path) -> dict[str, torch.Ten
         for wrapper in _WRAPPERS:
             name = name.removeprefix(wrapper)
         if not bool(torch.isfinite(value).all()):
-            raise DataError("holds values that are no numbers", path=path, where=f"network_weights.{name}")
+            raise DataError("holds values that are no numbers", path=path, where=f"network_weights.{escape(name)}")
         (repeated if _REPEATED.search(name) else weights)[name] = value
     for name, value in repeated.items():
         plain = name.removeprefix("decoder.encoder.") if name.startswith("decoder.encoder.") else None
         original = weights.get(f"encoder.{plain}") if plain and ".all_modules." not in plain else None
         if original is not None and not torch.equal(original, value):
-            raise DataError("differs from its own copy", path=path, where=f"network_weights.{name}")
+            raise DataError("differs from its own copy", path=path, where=f"network_weights.{escape(name)}")
     return weights
 
 

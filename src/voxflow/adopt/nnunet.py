@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from voxflow.adopt.checkpoint import NnunetCheckpoint, read_nnunet_checkpoint
 from voxflow.adopt.labels import NnunetLabels, read_labels
 from voxflow.adopt.plans import PREPROCESSOR, READERS, Plans
-from voxflow.components import Component, build_network, complete_network
+from voxflow.components import Component, build_network, complete_network, read_network
 from voxflow.errors import ConfigError, DataError
 from voxflow.spec import ModelSpec, NnunetSteps
+from voxflow.texts import escape
 from voxflow.training import save_model
 
 if TYPE_CHECKING:
@@ -158,11 +159,17 @@ def _refuse_unknown_steps(plans: Plans) -> None:
 
 def _fill_network(component: Component, checkpoints: Sequence[NnunetCheckpoint], plans: Plans) -> torch.nn.Module:
     """The network with the weights of its folds."""
+    import torch
+
     try:
-        network = build_network(component)
-    except ConfigError as error:
+        # Without memory, until its weights are known to fit.
+        with torch.device("meta"):
+            network = build_network(component)
+    except (ConfigError, TypeError, ValueError, RuntimeError) as error:
         place = f"configurations.{plans.name}.architecture"
-        raise DataError(f"no network can be built: {error.message}", path=plans.path, where=place) from error
+        message = error.message if isinstance(error, ConfigError) else (str(error).splitlines() or [""])[0]
+        raise DataError(f"no network can be built: {message}", path=plans.path, where=place) from error
+    _check_patch(component, plans)
     members: list[Any] = [network] if len(checkpoints) == 1 else list(cast("Any", network).members)
     for member, checkpoint in zip(members, checkpoints, strict=True):
         expected = member.state_dict()
@@ -170,14 +177,24 @@ def _fill_network(component: Component, checkpoints: Sequence[NnunetCheckpoint],
             name for name, value in expected.items() if value.shape != checkpoint.weights[name].shape
         )
         if different:
-            message = f"not the weights of the network in {PLANS}; trained by {checkpoint.trainer}"
-            raise DataError(message, path=checkpoint.path, where=f"network_weights.{different[0]}")
-        member.load_state_dict(checkpoint.weights)
-    return network.eval()
+            message = f"not the weights of the network in {PLANS}; trained by {escape(checkpoint.trainer)}"
+            raise DataError(message, path=checkpoint.path, where=f"network_weights.{escape(different[0])}")
+    for member, checkpoint in zip(members, checkpoints, strict=True):
+        member.load_state_dict(checkpoint.weights, assign=True)
+    return network.requires_grad_(requires_grad=True).eval()
+
+
+def _check_patch(component: Component, plans: Plans) -> None:
+    """Refuse windows that the network can't halve as often as it does."""
+    patch, strides = plans.read_patch(), read_network(component).least_size[-len(plans.read_patch()) :]
+    if any(side % stride for side, stride in zip(patch, strides, strict=True)):
+        place = f"configurations.{plans.name}.patch_size"
+        message = f"{patch} voxels are no multiple of the network's strides, {list(strides)} in all"
+        raise DataError(message, path=plans.path, where=place)
 
 
 def _make_spec(plans: Plans, labels: NnunetLabels, checkpoint: NnunetCheckpoint) -> ModelSpec:
-    window, spacing = plans.read_numbers("patch_size"), plans.read_numbers("spacing")
+    window, spacing = plans.read_patch(), plans.read_numbers("spacing")
     if len(window) != len(spacing):
         place = f"configurations.{plans.name}.spacing"
         raise DataError(f"{len(spacing)} numbers for a patch of {len(window)}", path=plans.path, where=place)
@@ -191,7 +208,7 @@ def _make_spec(plans: Plans, labels: NnunetLabels, checkpoint: NnunetCheckpoint)
             "logits": plans.read_resampling("probabilities"),
         }
     )
-    i, j, k = (*(1,) * planes, *(int(side) for side in window))
+    i, j, k = (*(1,) * planes, *window)
     has_several = len(labels.channels) > 1
     return ModelSpec(
         task="segmentation",

@@ -25,6 +25,8 @@ LINEAR = "resample_torch_fornnunet"
 UNUSED = {"is_seg", "num_threads", "memefficient_seg_resampling"}
 BLOCKS = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage",
           "ResidualUNet": "n_blocks_per_stage"}  # fmt: skip
+# nnU-Net's plans have 9 stages and 6 blocks a stage at most, and patches of some hundred voxels.
+MOST_STAGES, MOST_BLOCKS, MOST_VOXELS = 20, 100, 4096
 PLAIN_KEYS = ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage_decoder", "conv_bias")
 NORMS = {"InstanceNorm": "instance", "BatchNorm": "batch"}
 TYPE_NAMES: dict[Any, str] = {dict: "an object", list: "a list", str: "text"}
@@ -70,7 +72,7 @@ class Plans:
     def read_axes(self) -> tuple[int, int, int]:
         """Of each axis of the network's input the axis (i, j, k) of the image: nnU-Net's arrays begin with the last."""
         forward = self.require("transpose_forward", list, top=True)
-        if sorted(map(str, forward)) != ["0", "1", "2"]:
+        if not all(is_whole(axis) for axis in forward) or sorted(forward) != [0, 1, 2]:
             raise DataError(f"a transposition is 0, 1, 2 in some order, received {forward}", path=self.path,
                             where="transpose_forward")  # fmt: skip
         i, j, k = (2 - axis for axis in forward)
@@ -83,6 +85,14 @@ class Plans:
             place = f"configurations.{self.name}.{key}"
             raise DataError(f"needs two or three numbers above 0, received {numbers}", path=self.path, where=place)
         return [float(number) for number in numbers]
+
+    def read_patch(self) -> list[int]:
+        """Two or three whole numbers: the voxels of a window."""
+        sides = self.read_numbers("patch_size")
+        if not all(side.is_integer() and side <= MOST_VOXELS for side in sides):
+            place = f"configurations.{self.name}.patch_size"
+            raise DataError(f"needs whole numbers up to {MOST_VOXELS}, received {sides}", path=self.path, where=place)
+        return [int(side) for side in sides]
 
     def read_normalisation(self, channels: int) -> tuple[NnunetNormalisation, ...]:
         """How each channel is scaled."""
@@ -187,6 +197,11 @@ def require_value(content: dict[str, Any], key: str, expected: type | tuple[type
     return value
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value of JSON is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def is_number(value: Any) -> bool:
     """Whether a value of JSON is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -215,11 +230,18 @@ def _make_component(plans: Plans, full_name: str, arguments: dict[str, Any], pla
     if unknown:
         raise DataError(f"an unknown argument of {name}", path=plans.path, where=f"{place}.arch_kwargs.{unknown[0]}")
     stages = require_value(arguments, "n_stages", int, plans.path, f"{place}.arch_kwargs.n_stages")
+    if not 2 <= stages <= MOST_STAGES:
+        message = f"needs 2 to {MOST_STAGES} stages, received {stages}"
+        raise DataError(message, path=plans.path, where=f"{place}.arch_kwargs.n_stages")
     dimensions = _read_dimensions(plans, arguments, place)
     values = {key: arguments[key] for key in (*PLAIN_KEYS, blocks) if key in arguments}
     for key in ("features_per_stage", blocks):
         values[key] = _repeat(values.get(key), stages)
     values["n_conv_per_stage_decoder"] = _repeat(values.get("n_conv_per_stage_decoder"), stages - 1)
+    for key in (blocks, "n_conv_per_stage_decoder"):
+        if isinstance(values[key], list) and any(is_number(n) and n > MOST_BLOCKS for n in values[key]):
+            message = f"at most {MOST_BLOCKS} a stage are built, received {values[key]}"
+            raise DataError(message, path=plans.path, where=f"{place}.arch_kwargs.{key}")
     for key in ("kernel_sizes", "strides"):
         steps = _repeat(values.get(key), stages)
         values[key] = [_repeat(step, dimensions) for step in steps] if isinstance(steps, list) else steps
@@ -272,7 +294,7 @@ def _convert_old_plans(plans: Plans) -> tuple[str, dict[str, Any]]:
                         where=f"configurations.{plans.name}.UNet_class_name")  # fmt: skip
     counts = plans.require("n_conv_per_stage_encoder", list)
     base, most = plans.require("UNet_base_num_features", int), plans.require("unet_max_num_features", int)
-    dimensions = len(plans.read_numbers("patch_size"))
+    dimensions = len(plans.read_patch())
     return name, {
         "n_stages": len(counts),
         "features_per_stage": [min(base * 2**n, most) for n in range(len(counts))],
