@@ -15,6 +15,7 @@ from tasks.common.bundle import is_bundle
 from tasks.common.cross_validation import pool_radiographs, read_scores, summarise, write_comparison
 from tasks.common.folds import main
 from tasks.common.scores import write_plots, write_scores
+from tasks.common.trust import require_calibratable, write_calibration
 from voxflow.datalist import Datalist
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
@@ -63,6 +64,8 @@ def run(stage: Stage) -> int:
     if is_bundle(stage):
         return bundle_infer.evaluate(stage)
     options = stage.options(EvaluateOptions)
+    if options.calibrate:
+        require_calibratable(stage, options)
     code = _evaluate_trained(stage, list_labelled_cases(stage, options.key), options, part="test")
     write_scores(stage, json.loads(stage.metrics.read_text(encoding="utf-8")))
     write_plots(stage, stage.evaluation / "test")
@@ -77,9 +80,9 @@ def run_fold(stage: FoldStage) -> int:
     """
     if is_bundle(stage):
         return bundle_infer.evaluate(stage, HELD_OUT, "held_out")
-    return _evaluate_trained(
-        stage, list_labelled_cases(stage, HELD_OUT), stage.options(EvaluateOptions), part="held_out"
-    )
+    # These cases have chosen the best epoch, and nobody infers with one fold's model.
+    options = stage.options(EvaluateOptions).model_copy(update={"calibrate": False})
+    return _evaluate_trained(stage, list_labelled_cases(stage, HELD_OUT), options, part="held_out")
 
 
 def run_ensemble(stage: EnsembleStage) -> int:
@@ -89,6 +92,8 @@ def run_ensemble(stage: EnsembleStage) -> int:
         As :func:`run`.
     """
     options = stage.options(EvaluateOptions)
+    if options.calibrate:
+        require_calibratable(stage, options)
     cases = list_labelled_cases(stage, options.key)
     scores = read_scores(stage)
     engine = open_ensemble(stage.engine_folders, options.engine, options.device)
@@ -102,7 +107,7 @@ def run_ensemble(stage: EnsembleStage) -> int:
     ) as tracker:
         write_run_file(stage.evaluation / "run.json", tracker, stage.workspace)
         tracker.adopt(runs)
-        code = evaluate(stage, engine, cases, options, tracker=tracker)
+        code = evaluate(stage, engine, cases, options, tracker=tracker, models=stage.engine_folders)
         unseen = json.loads(stage.metrics.read_text(encoding="utf-8"))
         pooled = {} if stage.task == "segmentation" else pool_radiographs(stage, options.bootstrap)
         summary = summarise(scores) | {f"folds/pooled_{name}": value for name, value in pooled.items()}
@@ -152,7 +157,8 @@ def _read_held_out_masks(stage: EnsembleStage) -> Iterator[tuple[Volume, Volume,
 def _evaluate_trained(stage: Stage, cases: Sequence[InferenceCase], options: EvaluateOptions, *, part: str) -> int:
     engine = open_engine(stage.models / "export", options.engine, options.device)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
-        return evaluate(stage, engine, cases, options, tracker=tracker, part=part)
+        models = [stage.models / "export"]
+        return evaluate(stage, engine, cases, options, tracker=tracker, part=part, models=models)
 
 
 def list_labelled_cases(stage: Stage, key: str) -> list[InferenceCase]:
@@ -176,8 +182,18 @@ def evaluate(
     *,
     tracker: Tracker,
     part: str = "test",
+    models: Sequence[Path] = (),
 ) -> int:
     """Evaluate a model on cases, write what was found to the stage's folder ``part``, and record it.
+
+    Args:
+        stage: whose folder.
+        engine: what runs the model.
+        cases: with labels.
+        options: of the evaluation.
+        tracker: of the training's run.
+        part: name of the folder.
+        models: what the engine was opened from, for a calibration.
 
     Returns:
         The exit code.
@@ -186,6 +202,8 @@ def evaluate(
     with atomic_directory(stage.evaluation / part) as out:
         if is_segmentation:
             evaluation = evaluate_segmentation(engine, cases, out, options)
+            if options.calibrate:
+                write_calibration(stage, engine, options, evaluation, out, models=models)
         else:
             evaluation = evaluate_classification(engine, cases, out, options)
     _record(stage, evaluation, tracker, part)

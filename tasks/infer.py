@@ -28,6 +28,7 @@ from voxflow.inference import (
     find_native_cases,
     infer_cases,
     infer_on_executor,
+    open_reviewer,
 )
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
@@ -104,11 +105,12 @@ def infer(
                 with atomic_directory(target) as out:
                     inference = infer_on_executor(executor, models, cases, out, options)
             elif engine:
-                maker = compute_maker_digest(engine, models.folders, options, code=True)
+                reviewer = open_reviewer(engine, models.folders, options)
+                maker = compute_maker_digest(engine, models.folders, options, code=True, reviewer=reviewer)
                 with _resume_output(stage, target, maker, cases) as (out, ledger):
                     # What lies in that folder is of this very model, of these options: only what is missing is made.
                     missing = options.model_copy(update={"overwrite": False})
-                    inference = infer_cases(engine, cases, out, missing, ledger=ledger)
+                    inference = infer_cases(engine, cases, out, missing, ledger=ledger, reviewer=reviewer)
             _record(stage, inference, tracker)
     if not cases:
         say(f"infer {stage.title}: the datalist has no case under {options.key!r}, nothing to infer → {target}")

@@ -11,7 +11,7 @@ from tasks.ops.incoming import Incoming, read_settings
 from voxflow.dicom import ConvertOptions
 from voxflow.engines import open_engine
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
-from voxflow.inference import InferOptions
+from voxflow.inference import InferOptions, open_reviewer
 from voxflow.locks import hold_workspace
 from voxflow.pacs import AnswerContext, Ledger, answer_new_series, open_archive
 from voxflow.places import load_params
@@ -40,8 +40,9 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
             return EXIT_OK
         infer = stage.options_of("infer", InferOptions)
         path = Path(model or incoming.answer.model or stage.models / "export")
+        engine = open_engine(path, infer.engine, infer.device)
         desk = AnswerContext(
-            engine=open_engine(path, infer.engine, infer.device),
+            engine=engine,
             model=describe_model(path),
             inbox=incoming.inbox,
             out=incoming.out,
@@ -49,6 +50,7 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
             infer=infer,
             archive=stack.enter_context(open_archive(back_to, settings)) if back_to and settings else None,
             channels_wait_s=incoming.answer.channels_wait_s,
+            reviewer=open_reviewer(engine, [path], infer),
         )
         answers = answer_new_series(desk, ledger)
     destination = f"sent {len(answers.sent)} to {back_to}" if back_to else f"kept in {incoming.out}"

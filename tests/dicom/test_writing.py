@@ -83,6 +83,15 @@ def test_it_names_algorithm_segment_and_series(tmp_path: Path, series: list[Path
     assert dataset.PatientID == "MARKER-ID"
 
 
+def test_its_descriptions_say_whether_a_review_is_advised(tmp_path: Path, series: list[Path], mask: Volume) -> None:
+    write_segmentation(tmp_path / "plain.dcm", mask, series, {1: "a", 2: "b"})
+    write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "a", 2: "b"}, description="AI result, review advised")
+    plain, dataset = pydicom.dcmread(tmp_path / "plain.dcm"), pydicom.dcmread(tmp_path / "seg.dcm")
+    assert dataset.SeriesDescription == f"{plain.SeriesDescription}: AI result, review advised"
+    assert dataset.ContentDescription == "AI result, review advised"
+    assert "review" not in str(plain.get("ContentDescription"))
+
+
 def test_segments_whose_labels_would_meet_are_told_apart(tmp_path: Path, series: list[Path], mask: Volume) -> None:
     write_segmentation(tmp_path / "seg.dcm", mask, series, {1: "lobe of liver " * 6 + "left", 2: "lobe of liver " * 6})
     labels = [item.SegmentLabel for item in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence]

@@ -12,14 +12,18 @@ from tests.comparing.test_compare import NEW, OLD, write_side
 from tests.drift.test_check import fingerprint
 from tests.reporting.stages import write_folds, write_segmentation
 from tests.tasks.demo_cases import write_volumes
+from tests.trust.cohorts import calibrate, draw_linear, observe
 from tests.viewing.phantom import HEAD, draw_phantom
 from voxflow.cli.main import main
 from voxflow.drift import MonitorOptions, compare_samples
 from voxflow.drift.report import write_drift
 from voxflow.geometry import Geometry
+from voxflow.inference import Failures
+from voxflow.inference.worklist import write_worklist
 from voxflow.quality import DataCheck, keep_history, run_checks, write_quality_report
 from voxflow.reporting.page import write_report
 from voxflow.synthetic.anatomy import draw_abdomen
+from voxflow.trust import Reviewer
 from voxflow.viewing import ViewerCase, ViewerLayer, write_viewer
 from voxflow.volumes import Volume, write_volume
 
@@ -35,6 +39,7 @@ def write_pages(root: Path) -> dict[str, Path]:
     pages = {"report": evaluation / "report.html", "compare": evaluation / "compare.html"}
     sources = write_segmentation(root)
     write_folds(sources)
+    pages["review"] = write_review(evaluation)
     write_report(sources, pages["report"], evaluation / "model_card.md")
     write_volumes(root / "data/volumes/demo", cases=4, unlabelled=0)
     for shift, (name, dice) in enumerate({"old": OLD, "new": NEW}.items()):
@@ -48,6 +53,22 @@ def write_pages(root: Path) -> dict[str, Path]:
     (root / "params.yaml").write_text(f"workspaces:\n  {WORKSPACE}: {{task: segmentation}}\n  new: {{task: x}}\n")
     assert main(["index"]) == 0
     return pages | quality | {"drift": drift / "drift.html", "index": root / "data/index.html"}
+
+
+def write_review(evaluation: Path) -> Path:
+    """A calibrated model, and the worklist of cases half of which came from another scanner."""
+    rng = np.random.default_rng(5)
+    agreements, dices = draw_linear(rng, 60)
+    calibration = calibrate(observe(agreements, dices, spacing_k_mm=rng.uniform(2, 3, 60)))
+    calibration.write(evaluation / "test/trust.json")
+    reviewer = Reviewer(0.5, 0.9, calibration)
+    trusts = {
+        f"3f9a1c{number:02x}_1": reviewer.assess(agreement, {"spacing_k_mm": 2.5 + 4 * (number % 2)}, is_empty=False)
+        for number, agreement in enumerate(draw_linear(rng, 12)[0])
+    }
+    rows = {case: {"mask": f"{case}/{case}.nii.gz"} for case in trusts}
+    write_worklist(evaluation / "infer", trusts, rows, reviewer, Failures())
+    return evaluation / "infer" / "review.html"
 
 
 def write_viewers(root: Path, pages: dict[str, Path]) -> dict[str, Path]:

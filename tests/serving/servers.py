@@ -29,9 +29,11 @@ SMALL = ServeLimits(upload_mb=1, unpacked_mb=4, files=50, waiting=3)
 
 
 @contextmanager
-def run_service(engine: Engine, limits: ServeLimits = SMALL, token: str | None = None) -> Iterator[tuple[int, Service]]:
+def run_service(
+    engine: Engine, limits: ServeLimits = SMALL, token: str | None = None, **settings: Any
+) -> Iterator[tuple[int, Service]]:
     """Run a service on a free port of this machine; yields the port and the service."""
-    app = make_app(engine, limits=limits, token=token)
+    app = make_app(engine, limits=limits, token=token, **settings)
     server = make_server(app)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # A client that reads nothing is noticed soon.

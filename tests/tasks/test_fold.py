@@ -20,6 +20,7 @@ from tasks.common.folds import main
 from tests.training.conftest import volume_config, write_cube
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
+from voxflow.trust import read_calibration
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, adopted: list[str]) -> I
             "split": {"folds": 2},
             "train": {"threads": 1, "workers": 0, "set": {"epochs": 4}},
             "export": {"engines": ["onnx"]},
+            "evaluate": {"calibrate": True},
+            "infer": {"review_below": 0.0},
         }
         params = {
             "workspaces": {"cubes": block, "zoo": {"task": "segmentation", "kind": "bundle"}},
@@ -175,6 +178,16 @@ def test_cases_without_a_label_get_a_mask_of_all_folds() -> None:
     mask = read_volume(Path("mmars/cubes/eval/ensemble/infer/g/g.nii.gz")).array
     truth = read_volume(Path("data/volumes/cubes/g_label.nii.gz")).array
     assert 2 * np.sum(mask * truth) / (mask.sum() + truth.sum()) > 0.5
+
+
+@pytest.mark.usefixtures("exit_codes")
+def test_the_folds_together_are_calibrated_on_cases_that_none_has_seen() -> None:
+    calibration = read_calibration(Path("mmars/cubes/eval/ensemble/test/trust.json"))
+    assert (calibration.signal, len(calibration.models), len(calibration.dice)) == ("folds", 2, 2)
+    assert not Path("mmars/cubes/eval/folds/1/held_out/trust.json").exists()
+    with Path("mmars/cubes/eval/ensemble/infer/review.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["case"], row["bound_holds"]) == ("g", "0.6667")
 
 
 @pytest.mark.usefixtures("workspace")

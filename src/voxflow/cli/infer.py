@@ -82,7 +82,14 @@ class InferCommand(Command):
         """
         from voxflow.engines import open_engine
         from voxflow.files import temporary_folder
-        from voxflow.inference import InferOptions, ResultLedger, compute_maker_digest, find_cases, infer_cases
+        from voxflow.inference import (
+            InferOptions,
+            ResultLedger,
+            compute_maker_digest,
+            find_cases,
+            infer_cases,
+            open_reviewer,
+        )
         from voxflow.locks import hold_outputs
         from voxflow.mmar import resolve_model
 
@@ -91,11 +98,14 @@ class InferCommand(Command):
         options = parse_options(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
         models = resolve_model(find_mmar(self.model))
         engine = open_engine(models, options.engine, options.device)
-        ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options))
+        reviewer = open_reviewer(engine, [models], options)
+        ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options, reviewer=reviewer))
         # Beside the results: converted DICOM may be large, and /tmp may be small.
         with hold_outputs(self.out, self.name, say), temporary_folder(self.out) as work:
             inputs = find_cases(self.images, work, engine.spec, key=self.key, root=self.root)
-            inference = infer_cases(engine, inputs.cases, self.out, options, refused=inputs.refused, ledger=ledger)
+            inference = infer_cases(
+                engine, inputs.cases, self.out, options, refused=inputs.refused, ledger=ledger, reviewer=reviewer
+            )
         count = int(inference.metrics["cases"])
         total = len(inputs.cases) + len(inputs.refused)
         say(f"infer: {count} of {total} cases ({engine.name}){inference.failures.summary()} → {self.out}")

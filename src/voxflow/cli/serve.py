@@ -32,6 +32,7 @@ class ServeCommand(Command):
         device: "cpu", "cuda", or "cuda:1"; None: the first GPU where there is one.
         swapped_channels: what becomes of a case whose channels look swapped, "refuse" or "warn".
         token_file: holds the token that clients must show; None: VOXFLOW_SERVE_TOKEN does, if anything.
+        review_below: cases whose Dice may be lower are marked for review; None: nobody asks.
         log: the file of the log; None: standard error.
         log_mb: of one file of the log.
         limits: fields of ``ServeLimits`` that were given.
@@ -51,6 +52,7 @@ class ServeCommand(Command):
     swapped_channels: str = "refuse"
     extra_outputs: tuple[str, ...] = ()
     limits: dict[str, Any] = field(default_factory=dict)
+    review_below: float | None = None
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -67,6 +69,8 @@ class ServeCommand(Command):
         parser.add_argument("--swapped-channels", choices=("refuse", "warn"), default="refuse", help=swaps)
         more = "write into the zip that is sent back: rtstruct, sr, stl, glb, statistics, radiomics"
         parser.add_argument("--extra-outputs", nargs="+", default=(), metavar="KIND", help=more)
+        bound = "mark cases whose Dice may be lower for review; needs a calibrated model (docs/trust.md)"
+        parser.add_argument("--review-below", type=float, metavar="DICE", help=bound)
         parser.add_argument("--token-file", type=Path, metavar="FILE", help="clients must show the token in this file")
         parser.add_argument("--log", type=Path, metavar="FILE", help="log of requests (default: standard error)")
         parser.add_argument(
@@ -97,6 +101,7 @@ class ServeCommand(Command):
             arguments.swapped_channels,
             tuple(arguments.extra_outputs),
             limits,
+            arguments.review_below,
         )
 
     def run(self) -> int:
@@ -130,6 +135,7 @@ class ServeCommand(Command):
                 "device": self.device,
                 "swapped_channels": self.swapped_channels,
                 "extra_outputs": self.extra_outputs,
+                "review_below": self.review_below,
             }
             return ServeLimits.model_validate(self.limits), InferOptions.model_validate(options)
         except ValidationError as error:
@@ -137,17 +143,20 @@ class ServeCommand(Command):
 
     def _listen(self, limits: ServeLimits, options: InferOptions, token: str | None) -> int:
         from voxflow.engines import open_engine
+        from voxflow.inference import open_reviewer
         from voxflow.mmar import resolve_model
         from voxflow.serving import VARIABLE, is_loopback, make_app, make_server, open_listeners
 
-        engine = open_engine(resolve_model(self.model), options.engine, options.device)
+        model = resolve_model(self.model)
+        engine = open_engine(model, options.engine, options.device)
+        reviewer = open_reviewer(engine, [model], options)
         if token is None and not is_loopback(self.host):
             say(
                 f"serve: warning: {self.host} is open to other machines, and nobody has to say who he is; "
                 f"set {VARIABLE} or --token-file, or put it behind a proxy with a log-in"
             )
         listeners = open_listeners(self.host, self.port)
-        app = make_app(engine, options, limits, token)
+        app = make_app(engine, options, limits, token, reviewer)
         server = make_server(app)
         port = listeners[0].getsockname()[1]
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -51,6 +51,7 @@ def write_segmentation(
     *,
     regions: Mapping[str, Sequence[int]] | None = None,
     algorithm: SegmentationAlgorithm | None = None,
+    description: str = "",
 ) -> None:
     """Write a binary DICOM SEG that refers to the images it was made from.
 
@@ -65,6 +66,7 @@ def write_segmentation(
         regions: label values by the name of each region; then these become the segments, in their order, and a voxel
             may lie in several.
         algorithm: what made the mask.
+        description: what SeriesDescription (0008,103E) adds to the algorithm, and ContentDescription (0070,0081) says.
 
     Raises:
         DicomError: the files make no volume or are a concatenation, or the mask lies on another grid or has a value
@@ -88,9 +90,11 @@ def write_segmentation(
         dataset = _build_segmentation(images, segments, segment_names, colours, algorithm or SegmentationAlgorithm())
     if source.frames:
         _restore_frame_numbers(dataset, source.frames)
-    if remark:
-        # LO: at most 64 characters (PS3.5 6.2).
-        dataset.ContentDescription = f"Mask {remark}"[:64]
+    # LO: at most 64 characters (PS3.5 6.2).
+    if description:
+        dataset.SeriesDescription = f"{dataset.SeriesDescription}: {description}"[:64]
+    if description or remark:
+        dataset.ContentDescription = (f"Mask {remark}" if remark else description)[:64]
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
 

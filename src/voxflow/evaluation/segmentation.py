@@ -16,11 +16,12 @@ from voxflow.errors import DataError, join_names
 from voxflow.evaluation.overlap import NAN, NOT_LABELLED, TOLERANCE_MM, Overlap, measure_overlap
 from voxflow.evaluation.reports import average_defined, make_failed_rows, write_dice_report, write_summary
 from voxflow.evaluation.scores import Interval, compute_mean_interval
-from voxflow.inference import Failures, read_volumes, segment_cases, write_overlays
+from voxflow.inference import Failures, measure_class_volumes, read_volumes, segment_cases, write_overlays
 from voxflow.naming import name_files
 from voxflow.prediction import PredictOptions, class_values
 from voxflow.progress import say
 from voxflow.tables import write_table
+from voxflow.trust import Observation
 from voxflow.volumes import Volume, read_geometry, read_label, read_volume, resample, write_volume
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class EvaluateOptions(PredictOptions):
         surface_tolerance_mm: how far apart two surfaces may lie for surface Dice.
         specificity: at which a classification's sensitivity is told.
         bootstrap: how many times the cases are drawn anew for the 95 % intervals; 0: no intervals.
+        calibrate: also measure how far the model's answers agree, so that the Dice of new cases has a lower bound.
     """
 
     engine: EngineChoice = "auto"
@@ -64,6 +66,12 @@ class EvaluateOptions(PredictOptions):
     surface_tolerance_mm: PositiveFloat = TOLERANCE_MM
     specificity: float = Field(default=0.9, gt=0, lt=1)
     bootstrap: NonNegativeInt = 1000
+    calibrate: bool = False
+
+    @property
+    def measures_agreement(self) -> bool:
+        """See :class:`voxflow.prediction.PredictOptions`."""
+        return self.calibrate
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,12 @@ class EvaluationResult:
     Attributes:
         metrics: flat numbers; a value that is not defined is left out.
         failures: the cases that could not be used.
+        observations: agreement and Dice by case, where that was asked for.
     """
 
     metrics: Metrics
     failures: Failures
+    observations: tuple[Observation, ...] = ()
 
 
 def evaluate_segmentation(
@@ -100,6 +110,7 @@ def evaluate_segmentation(
     scores: Scores = {}
     ignored: dict[str, int] = {}
     remarks: dict[str, str] = {}
+    observations: list[Observation] = []
     for segmented_case in segment_cases(engine, cases, options, failures):
         overlaps = failures.attempt(
             segmented_case.case,
@@ -107,6 +118,7 @@ def evaluate_segmentation(
         )
         if overlaps is not None:
             scores[segmented_case.case.id] = overlaps
+            observations += _observe(segmented_case, overlaps, engine.spec)
             write_volume(out / "masks" / f"{segmented_case.case.id}.nii.gz", segmented_case.prediction.mask)
     means = _write_scores(scores, list(classes), failures, out, ignored=ignored, remarks=remarks)
     metrics = complete_metrics(means, len(scores), failures)
@@ -118,7 +130,18 @@ def evaluate_segmentation(
     }
     write_summary(out, failures.rows, metrics, intervals, {"surface_tolerance_mm": options.surface_tolerance_mm,
                                                            "per_case": per_case})  # fmt: skip
-    return EvaluationResult(metrics, failures)
+    return EvaluationResult(metrics, failures, tuple(observations))
+
+
+def _observe(segmented_case: SegmentedCase, overlaps: dict[str, Overlap], spec: ModelSpec) -> list[Observation]:
+    """What a case tells of the model's trust; nothing where the agreement was not measured."""
+    prediction = segmented_case.prediction
+    if prediction.agreement is None:
+        return []
+    features = segmented_case.features | measure_class_volumes(prediction.mask, spec)
+    is_empty = not prediction.mask.array.any()
+    score, dice = prediction.agreement.score, _average_dice(overlaps)
+    return [Observation(segmented_case.case.id, score, dice, is_empty, features)]
 
 
 def complete_metrics(metrics: Metrics, cases: int, failures: Failures) -> Metrics:

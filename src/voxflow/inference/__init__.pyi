@@ -12,6 +12,7 @@ from .extra_outputs import list_extra_files as list_extra_files
 from .infer import InferenceResult as InferenceResult
 from .infer import InferOptions as InferOptions
 from .infer import infer_cases as infer_cases
+from .infer import measure_class_volumes as measure_class_volumes
 from .inputs import InputCases as InputCases
 from .inputs import choose_channel_rules as choose_channel_rules
 from .inputs import convert_dicom_cases as convert_dicom_cases
@@ -27,6 +28,10 @@ from .overlays import save_figure as save_figure
 from .overlays import write_overlay as write_overlay
 from .remote import ModelFolders as ModelFolders
 from .remote import infer_on_executor as infer_on_executor
+from .reviewing import describe_settings as describe_settings
+from .reviewing import digest_exported_models as digest_exported_models
+from .reviewing import find_calibration as find_calibration
+from .reviewing import open_reviewer as open_reviewer
 from .run import ROOM as ROOM
 from .run import ClassifiedCase as ClassifiedCase
 from .run import SegmentedCase as SegmentedCase

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from voxflow.engines import Device, EngineChoice  # noqa: TC001 - pydantic reads it
 from voxflow.errors import DataError, InputError
@@ -22,10 +22,12 @@ from voxflow.inference.extra_outputs import (
     check_extra_outputs,
     explain_dicom_error,
 )
+from voxflow.inference.reviewing import NOT_MEASURED, read_measurement, write_measurement
 from voxflow.inference.run import classify_cases, count_helpers, segment_cases, write_masks_behind
 from voxflow.inference.writing import ContactSheet, make_prediction_rows, name_prediction_columns
 from voxflow.prediction import PredictOptions, class_values, label_names
 from voxflow.tables import write_predictions
+from voxflow.trust import CaseTrust, Reviewer
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
 # Classes that are sooner counted one by one.
 FEW_VALUES = 8
+TRUST = "trust"  # of a row, what the reviewer says; no column
 REMARK = "remark"  # a column of preds_outputs.csv where a case has one
 
 OTHER_MASK = (
@@ -64,6 +67,9 @@ class InferOptions(PredictOptions):
         overwrite: make masks anew that are there; else a case whose mask is there is not computed again. A mask that
             another model, other options or another image made is then neither kept as this one's nor replaced: the
             case counts as failed, and says so.
+        review_below: cases are sorted into those to send and those to review, whose Dice may be lower than this; None:
+            they are not. With 0 every case gets its bound, and only what has none is to be reviewed.
+        confidence: the share of cases whose Dice is to be at least their bound.
     """
 
     engine: EngineChoice = "auto"
@@ -73,6 +79,13 @@ class InferOptions(PredictOptions):
     extra_outputs: tuple[ExtraOutput, ...] = ()
     overlays: NonNegativeInt = 8
     overwrite: bool = True
+    review_below: float | None = Field(default=None, ge=0, le=1)
+    confidence: float = Field(default=0.9, gt=0, lt=1)
+
+    @property
+    def measures_agreement(self) -> bool:
+        """See :class:`voxflow.prediction.PredictOptions`."""
+        return self.review_below is not None
 
     @model_validator(mode="after")
     def _check_extra_outputs(self) -> Self:
@@ -108,6 +121,7 @@ def infer_cases(
     *,
     refused: Sequence[dict[str, str]] = (),
     ledger: ResultLedger | None = None,
+    reviewer: Reviewer | None = None,
 ) -> InferenceResult:
     """Run a model over cases and write what it says.
 
@@ -120,6 +134,7 @@ def infer_cases(
         refused: what could not even be read: case and reason; the first of the failures.
         ledger: where it is noted what made each mask of a segmentation; None: nowhere, and a mask that is there is
             taken for this model's.
+        reviewer: who sorts the cases where ``options.review_below`` asks for it; see ``open_reviewer``.
 
     Raises:
         OSError: a result could not be written.
@@ -129,8 +144,9 @@ def infer_cases(
     (out / "overlays").mkdir(exist_ok=True)
     announce_extra_outputs(cases, engine.spec, options.extra_outputs)
     if engine.spec.task == "segmentation":
-        rows = segment_and_write(engine, cases, out, options, failures, ledger=ledger)
-        write_masks_table(rows, cases, engine.spec, out)
+        reviewer = require_reviewer(reviewer, options)
+        rows = segment_and_write(engine, cases, out, options, failures, ledger=ledger, reviewer=reviewer)
+        write_masks_table(rows, cases, engine.spec, out, failures, reviewer=reviewer)
         write_extra_tables(rows, cases, engine.spec, out, options)
         count = len(rows)
     else:
@@ -165,6 +181,7 @@ def segment_and_write(
     failures: Failures,
     *,
     ledger: ResultLedger | None = None,
+    reviewer: Reviewer | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Segment cases and write masks, DICOM SEG and pictures.
 
@@ -175,26 +192,50 @@ def segment_and_write(
         options: of the prediction, and what is written.
         failures: gets the cases that could not be used.
         ledger: where it is noted what made each mask; None: nowhere.
+        reviewer: who sorts the cases; None: nobody.
 
     Returns:
-        The rows of preds_outputs.csv by case: image, mask, and the volume of each class in ml.
+        The rows of preds_outputs.csv by case: image, mask, the volume of each class in ml, and under ``TRUST`` what the
+        reviewer says.
     """
-    return _SegmentationRun(engine.spec, out, options, failures, ledger).run(engine, cases)
+    return _SegmentationRun(engine.spec, out, options, failures, ledger, reviewer).run(engine, cases)
+
+
+def require_reviewer(reviewer: Reviewer | None, options: InferOptions) -> Reviewer | None:
+    """Return who sorts the cases; where that is asked for and nobody can, one that has every case reviewed."""
+    if options.review_below is None or reviewer is not None:
+        return reviewer
+    return Reviewer(options.review_below, options.confidence, absence="nobody knows where the model's calibration is")
 
 
 def write_masks_table(
-    rows: Mapping[str, dict[str, Any]], cases: Sequence[InferenceCase], spec: ModelSpec, out: Path
+    rows: Mapping[str, dict[str, Any]],
+    cases: Sequence[InferenceCase],
+    spec: ModelSpec,
+    out: Path,
+    failures: Failures,
+    *,
+    reviewer: Reviewer | None = None,
 ) -> None:
-    """Write preds_outputs.csv of a segmentation, in the order of the cases.
+    """Write preds_outputs.csv of a segmentation, in the order of the cases, and the worklist of a review.
 
     Args:
         rows: of the cases that went well, by name.
         cases: all.
         spec: of the model, for the columns.
         out: the folder of the results.
+        failures: the cases that could not be used.
+        reviewer: who sorted the cases; None: nobody.
     """
     ordered = [rows[case.id] for case in cases if case.id in rows]
     columns = ["case", "image", "mask", *_name_volume_columns(spec)]
+    if reviewer is not None:
+        from voxflow.inference.worklist import write_worklist
+
+        trusts = {row["case"]: row[TRUST] for row in ordered}
+        ordered = [row | trusts[row["case"]].as_row() for row in ordered]
+        columns += CaseTrust.COLUMNS
+        write_worklist(out, trusts, rows, reviewer, failures)
     if any(REMARK in row for row in ordered):
         ordered = [{REMARK: "", **row} for row in ordered]
         columns.append(REMARK)
@@ -251,6 +292,7 @@ class _SegmentationRun:
     options: InferOptions
     failures: Failures
     ledger: ResultLedger | None
+    reviewer: Reviewer | None = None
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -276,6 +318,11 @@ class _SegmentationRun:
         """Everything of a case beside its mask; the note that it is done comes last."""
         case, mask = segmented_case.case, segmented_case.prediction.mask
         self.rows[case.id] = _make_mask_row(case, mask, self.spec, segmented_case.remark)
+        if self.reviewer is not None:
+            agreement = segmented_case.prediction.agreement
+            score = None if agreement is None else agreement.score
+            write_measurement(_measurement_path(case.id, self.out), score, segmented_case.features)
+            self.rows[case.id][TRUST] = _assess(self.reviewer, mask, self.spec, score, segmented_case.features)
         if self.options.dicom_seg and case.find_source(self.spec):
             self._write_seg(case, mask)
         self._extra.write(case, mask, segmented_case.image)
@@ -304,11 +351,14 @@ class _SegmentationRun:
             mask = read_volume(path)
         except DataError:
             return False
+        self.rows[case.id] = _make_mask_row(case, mask, self.spec, self._find_remark(case))
+        if self.reviewer is not None:
+            agreement, features = read_measurement(_measurement_path(case.id, self.out))
+            self.rows[case.id][TRUST] = _assess(self.reviewer, mask, self.spec, agreement, features)
         if self.options.dicom_seg and case.find_source(self.spec) and not _seg_path(case.id, self.out).is_file():
             self._write_seg(case, mask)
             self._extra.remove(case)  # a report refers to the SEG that was there
         self._extra.write(case, mask, keep=True)
-        self.rows[case.id] = _make_mask_row(case, mask, self.spec, self._find_remark(case))
         return True
 
     def _find_remark(self, case: InferenceCase) -> str:
@@ -321,17 +371,37 @@ class _SegmentationRun:
             return ""  # the image is gone, and its mask is there
 
     def _write_seg(self, case: InferenceCase, mask: Volume) -> None:
-        self.failures.attempt(case, partial(_write_segmentation, case, mask, self.spec, self.out))
+        trust = self.rows[case.id].get(TRUST)
+        description = trust.description if trust is not None else ""
+        self.failures.attempt(case, partial(_write_segmentation, case, mask, self.spec, self.out, description))
+
+
+def _assess(
+    reviewer: Reviewer, mask: Volume, spec: ModelSpec, agreement: float | None, features: Mapping[str, float]
+) -> CaseTrust:
+    if not features:  # of an earlier run that did not measure
+        return CaseTrust("review", (NOT_MEASURED,))
+    volumes = measure_class_volumes(mask, spec)
+    return reviewer.assess(agreement, {**features, **volumes}, is_empty=not mask.array.any())
 
 
 def _make_mask_row(case: InferenceCase, mask: Volume, spec: ModelSpec, remark: str) -> dict[str, Any]:
+    row = {"case": case.id, "image": case.image_name, "mask": mask_path(case.id), **measure_class_volumes(mask, spec)}
+    return row | {REMARK: remark} if remark else row
+
+
+def measure_class_volumes(mask: Volume, spec: ModelSpec) -> dict[str, float]:
+    """Measure the volume of each class in ml, by the names of the columns of preds_outputs.csv.
+
+    Args:
+        mask: label values.
+        spec: of the model that made it.
+    """
     voxel_ml = math.prod(mask.geometry.spacing) / 1000
     names = label_names(spec)
     counts = dict(zip(names, _count_voxels(mask.array, names), strict=True))
     volumes = [float(sum(counts[value] for value in values) * voxel_ml) for values in class_values(spec).values()]
-    files = {"case": case.id, "image": case.image_name, "mask": mask_path(case.id)}
-    row = files | dict(zip(_name_volume_columns(spec), volumes, strict=True))
-    return row | {REMARK: remark} if remark else row
+    return dict(zip(_name_volume_columns(spec), volumes, strict=True))
 
 
 def _count_voxels(labels: NDArray[Any], values: Iterable[int]) -> list[int]:
@@ -348,6 +418,10 @@ def mask_path(case: str) -> str:
     return f"{case}/{case}.nii.gz"
 
 
+def _measurement_path(case: str, out: Path) -> Path:
+    return out / case / f"{case}_trust.json"
+
+
 def _seg_path(case: str, out: Path) -> Path:
     return out / case / f"{case}_seg.dcm"
 
@@ -356,13 +430,14 @@ def _name_volume_columns(spec: ModelSpec) -> list[str]:
     return [f"{name}_ml" for name in class_values(spec)]
 
 
-def _write_segmentation(case: InferenceCase, mask: Volume, spec: ModelSpec, out: Path) -> None:
+def _write_segmentation(case: InferenceCase, mask: Volume, spec: ModelSpec, out: Path, description: str) -> None:
     from voxflow.dicom import write_segmentation
 
     path = _seg_path(case.id, out)
     try:
         regions = class_values(spec) if spec.regions else None
-        write_segmentation(path, mask, case.find_source(spec) or (), label_names(spec), regions=regions)
+        files = case.find_source(spec) or ()
+        write_segmentation(path, mask, files, label_names(spec), regions=regions, description=description)
     except Exception as error:
         # Nothing else can be written either; a source that is gone is this case's alone.
         if isinstance(error, OSError) and error.filename in (None, str(path)):

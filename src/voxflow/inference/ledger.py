@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.infer import InferOptions
+    from voxflow.trust import Reviewer
 
 NOTES = ".made_from"
 PICTURES = "overlays"
@@ -103,7 +104,14 @@ class ResultLedger:
             return None
 
 
-def compute_maker_digest(engine: Engine, models: Sequence[Path], options: InferOptions, *, code: bool = False) -> str:
+def compute_maker_digest(
+    engine: Engine,
+    models: Sequence[Path],
+    options: InferOptions,
+    *,
+    code: bool = False,
+    reviewer: Reviewer | None = None,
+) -> str:
     """Compute a digest of all that decides what a model says of an image.
 
     Args:
@@ -111,6 +119,7 @@ def compute_maker_digest(engine: Engine, models: Sequence[Path], options: InferO
         models: what it was opened from, a model file or a folder of exported ones; several for an ensemble.
         options: of which those count that change a mask.
         code: Voxflow's own source counts too, and not its version alone.
+        reviewer: who sorts the cases, which a DICOM SEG tells; None: nobody.
     """
     from voxflow import __version__
 
@@ -121,6 +130,7 @@ def compute_maker_digest(engine: Engine, models: Sequence[Path], options: InferO
     unnoted = {"swapped_channels"} if options.swapped_channels == "refuse" else set()
     unnoted |= {"gpu_memory_mb"} if options.gpu_memory_mb is None else set()
     settings = options.model_dump_json(include=set(PredictOptions.model_fields) - unnoted)
+    settings += "" if reviewer is None else repr(reviewer)
     custom_folders = {transform.custom for transform in engine.spec.preprocess if transform.custom}
     files = [file for model in models for file in list_model_files(model, engine.name)]
     files += [file for folder in sorted(custom_folders) for file in sorted(folder.rglob("*.py"))]

@@ -18,12 +18,14 @@ from voxflow.inference.extra_outputs import announce_extra_outputs
 from voxflow.inference.infer import (
     mask_path,
     picture_path,
+    require_reviewer,
     segment_and_write,
     summarise_inference,
     write_classes,
     write_extra_tables,
     write_masks_table,
 )
+from voxflow.inference.reviewing import open_reviewer
 from voxflow.inference.run import ClassifiedCase, classify_cases
 from voxflow.inference.writing import SHEET_TILES
 from voxflow.prediction import open_ensemble
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.infer import InferenceResult, InferOptions
     from voxflow.spec import ModelSpec
+    from voxflow.trust import Reviewer
 
 # Stands for the images of cases beyond the first dozen, which no picture shows.
 NO_PICTURE = np.zeros((1, 1), np.uint8)
@@ -103,12 +106,17 @@ def infer_on_executor(
     (out / "overlays").mkdir(exist_ok=True)
     # Workers keep a model open from case to case, and know by this whether it is still the same files.
     model_key = _ModelKey.of(models)
-    name, spec = _describe_on_worker(executor, model_key, out)
+    name, spec, reviewer = _describe_on_worker(executor, model_key, out, options)
     announce_extra_outputs(cases, spec, options.extra_outputs)
     is_volume = spec.task == "segmentation"
-    work = _segment_case if is_volume else _classify_case
+    pinned_key = model_key.pin_engine(name)
+    work = (
+        partial(_segment_case, pinned_key, out, options, reviewer)
+        if is_volume
+        else partial(_classify_case, pinned_key, out, options)
+    )
     items = [(case, number < options.overlays) for number, case in enumerate(cases)]
-    answers = _collect_answers(executor, partial(work, model_key.pin_engine(name), out, options), items, out)
+    answers = _collect_answers(executor, work, items, out)
     failures = Failures([row for answer in answers for row in answer.failures])
     results = {
         case.id: case_answer.result
@@ -117,7 +125,7 @@ def infer_on_executor(
     }
     if is_volume:
         _complete_pictures([case for case in cases if case.id in results][: options.overlays], spec, out)
-        write_masks_table(results, cases, spec, out)
+        write_masks_table(results, cases, spec, out, failures, reviewer=require_reviewer(reviewer, options))
         write_extra_tables(results, cases, spec, out, options)
     else:
         done_cases = [case for case in cases if case.id in results]
@@ -127,9 +135,11 @@ def infer_on_executor(
     return summarise_inference(len(results), failures, out, began, engine=name)
 
 
-def _describe_on_worker(executor: Executor, model_key: _ModelKey, out: Path) -> tuple[str, ModelSpec]:
-    """Which engine and which model a worker has opened."""
-    with closing(executor.run(_describe, [model_key], _raise_lost_model, into=out)) as answers:
+def _describe_on_worker(
+    executor: Executor, model_key: _ModelKey, out: Path, options: InferOptions
+) -> tuple[str, ModelSpec, Reviewer | None]:
+    """Which engine and which model a worker has opened, and who sorts its masks."""
+    with closing(executor.run(partial(_describe, options), [model_key], _raise_lost_model, into=out)) as answers:
         ((_, answer),) = answers
     return answer
 
@@ -149,7 +159,7 @@ def _answer_lost_case(item: tuple[InferenceCase, bool], reason: str) -> _CaseAns
     return _CaseAnswer(None, ({"case": item[0].id, "reason": reason},))
 
 
-def _raise_lost_model(_model_key: _ModelKey, reason: str) -> tuple[str, ModelSpec]:
+def _raise_lost_model(_model_key: _ModelKey, reason: str) -> tuple[str, ModelSpec, Reviewer | None]:
     raise ClusterError(f"the model can't be opened: {reason}")
 
 
@@ -202,19 +212,23 @@ def _open_once(model_key: _ModelKey) -> Engine:
     return _OPEN_MODELS[model_key]
 
 
-def _describe(model_key: _ModelKey) -> tuple[str, ModelSpec]:
+def _describe(options: InferOptions, model_key: _ModelKey) -> tuple[str, ModelSpec, Reviewer | None]:
     engine = _open_once(model_key)
     _OPEN_MODELS[model_key.pin_engine(engine.name)] = engine
-    return engine.name, engine.spec
+    return engine.name, engine.spec, open_reviewer(engine, model_key.models.folders, options)
 
 
 def _segment_case(
-    model_key: _ModelKey, out: Path, options: InferOptions, item: tuple[InferenceCase, bool]
+    model_key: _ModelKey,
+    out: Path,
+    options: InferOptions,
+    reviewer: Reviewer | None,
+    item: tuple[InferenceCase, bool],
 ) -> _CaseAnswer:
     case, with_picture = item
     failures = Failures()
     alone = options.model_copy(update={"overlays": int(with_picture)})
-    rows = segment_and_write(_open_once(model_key), [case], out, alone, failures)
+    rows = segment_and_write(_open_once(model_key), [case], out, alone, failures, reviewer=reviewer)
     return _CaseAnswer(rows.get(case.id), tuple(failures.rows))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ from voxflow.inference.cases import check_channel_order, read_radiographs, read_
 from voxflow.machine import count_cores
 from voxflow.prediction import announce_image, choose_device, predict_prepared, predict_radiograph, prepare_image
 from voxflow.progress import say, track
+from voxflow.trust import measure_images
 from voxflow.volumes import describe_forms, read_geometry, write_volume
 
 if TYPE_CHECKING:
@@ -47,12 +48,14 @@ class SegmentedCase:
         image: its first channel, or the one that gives the grid.
         prediction: the mask, on the grid of ``image``.
         remark: what tables say of the case; empty: nothing.
+        features: what its images are like, where the agreement of the model's answers is measured; else nothing.
     """
 
     case: InferenceCase
     image: Volume
     prediction: Prediction
     remark: str = ""
+    features: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +88,7 @@ def segment_cases(
         failures: gets the cases that could not be used.
     """
 
-    def read(case: InferenceCase) -> tuple[Volume, PreparedImage, str]:
+    def read(case: InferenceCase) -> tuple[Volume, PreparedImage, str, dict[str, float]]:
         with suppress(DataError):  # reading says the same
             file = case.images[min(engine.spec.reference, len(case.images) - 1)]
             announce_image(engine, read_geometry(file, has_channels=True), options)
@@ -94,13 +97,14 @@ def segment_cases(
         image = volumes[min(engine.spec.reference, len(volumes) - 1)]
         for note in filter(None, (describe_forms(image.geometry), remark)):
             say(f"warning: case {case.id}: {note}")
-        return image, prepare_image(volumes, engine.spec, choose_device(engine)), remark
+        features = measure_images(volumes, engine.spec.channels) if options.measures_agreement else {}
+        return image, prepare_image(volumes, engine.spec, choose_device(engine)), remark, features
 
-    def work(case: InferenceCase, content: tuple[Volume, PreparedImage, str]) -> SegmentedCase:
-        image, prepared, remark = content
-        return SegmentedCase(case, image, predict_prepared(engine, prepared, options), remark)
+    def work(case: InferenceCase, content: tuple[Volume, PreparedImage, str, dict[str, float]]) -> SegmentedCase:
+        image, prepared, remark, features = content
+        return SegmentedCase(case, image, predict_prepared(engine, prepared, options), remark, features)
 
-    def leaves_room(content: tuple[Volume, PreparedImage, str]) -> bool:
+    def leaves_room(content: tuple[Volume, PreparedImage, str, dict[str, float]]) -> bool:
         return int(content[0].array.nbytes + content[1].image.nbytes) < ROOM * options.memory_mb * 2**20
 
     ahead = count_helpers(engine)

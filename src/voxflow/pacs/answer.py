@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from voxflow.pacs.archive import Archive
     from voxflow.pacs.ledger import Ledger
     from voxflow.pacs.waiting import AnswerUnit
+    from voxflow.trust import Reviewer
 
 NOTE = "answer.json"
 
@@ -85,6 +86,7 @@ class AnswerContext:
         convert, infer: as the workspace's stages do it.
         archive: where masks go; None: they stay here.
         channels_wait_s: as :class:`AnswerOptions` has it.
+        reviewer: who sorts the cases, where ``infer`` asks for it.
     """
 
     engine: Engine
@@ -95,6 +97,7 @@ class AnswerContext:
     infer: InferOptions
     archive: Archive | None = None
     channels_wait_s: float = 3600
+    reviewer: Reviewer | None = None
 
 
 def answer_new_series(context: AnswerContext, ledger: Ledger) -> AnswerResult:
@@ -187,7 +190,7 @@ def _make_masks(context: AnswerContext, unit: AnswerUnit, folder: Path) -> dict[
 
     with temporary_folder(context.out) as work, atomic_directory(folder) as out:
         cases = _convert_series(context, unit.source, work / "volumes")
-        inference = infer_cases(context.engine, cases, out, context.infer)
+        inference = infer_cases(context.engine, cases, out, context.infer, reviewer=context.reviewer)
         files = sorted(file.relative_to(out).as_posix() for file in out.glob("*/*.dcm"))
         if inference.failures.rows:
             reasons = "; ".join(dict.fromkeys(row["reason"] for row in inference.failures.rows))

@@ -1,3 +1,7 @@
+from .agreement import Agreement as Agreement
+from .agreement import AgreementMeter as AgreementMeter
+from .agreement import Signal as Signal
+from .agreement import choose_signal as choose_signal
 from .blending import extract_window as extract_window
 from .blending import iterate_slabs as iterate_slabs
 from .cleaning import CleaningOptions as CleaningOptions

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.engines import Device, EngineChoice
+    from voxflow.prediction.agreement import AgreementMeter
     from voxflow.prediction.blending import Box, Values
     from voxflow.prediction.mirroring import Axis
     from voxflow.prediction.windows import WindowPlan
@@ -109,6 +110,7 @@ def iterate_logits(
     flips: Sequence[Axis] = (),
     *,
     block: slice | None = None,
+    meter: AgreementMeter | None = None,
 ) -> Iterator[tuple[Box, Values]]:
     """Run one model, or several as one, over an image, and yield the blended logits part by part.
 
@@ -118,19 +120,30 @@ def iterate_logits(
         plan: of windows, for this size.
         flips: axes along which the image is also shown mirrored; each model's logits are averaged over them.
         block: of the axis ``plan.across``, the voxels that are wanted; None: all.
+        meter: measures how far the answers agree; None: nobody asks.
 
     Yields:
         A box of the image and its logits (class, part of i, j, k), as of
         :func:`voxflow.prediction.blending.iterate_slabs`.
     """
-    models = [MirroringEngine(member, flips) if flips else member for member in engine.members]
+    mirrors_meter = meter if meter is not None and meter.signal == "mirrors" else None
+    models = [MirroringEngine(member, flips, mirrors_meter) if flips else member for member in engine.members]
     parts = [iterate_slabs(model, image, plan, block) for model in models]
     if len(parts) == 1:
-        yield from parts[0]
+        for box, logits in parts[0]:
+            if meter is not None and meter.signal == "probabilities":
+                meter.add_probabilities(logits)
+            yield box, logits
+            del logits  # the next part's sums take the memory of these
         return
     # All models have one plan, so their slabs are the same; a slab at a time keeps the memory small.
     for together in zip(*parts, strict=True):
-        yield together[0][0], _average_logits([logits for _, logits in together], engine.spec)
+        answers = [logits for _, logits in together]
+        mean = _average_logits(answers, engine.spec)
+        if meter is not None:
+            meter.add_answers(answers, mean)
+        yield together[0][0], mean
+        del answers, mean
 
 
 def _average_logits(answers: Sequence[Values], spec: ModelSpec) -> Values:

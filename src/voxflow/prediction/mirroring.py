@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from voxflow.prediction.agreement import AgreementMeter
+    from voxflow.prediction.blending import Values
 
 Axis = Literal["i", "j", "k"]
 AXES: tuple[Axis, ...] = ("i", "j", "k")
@@ -26,6 +28,7 @@ class MirroringEngine(Engine):
     Args:
         engine: the model that is asked; one axis asks it twice, two axes four times, three axes eight times.
         axes: "i", "j", "k" of the network's grid; in any order.
+        meter: measures how far the answers agree; None: nobody asks.
 
     Example:
         A network that sees only what lies on one side sees both sides when it is asked twice:
@@ -39,9 +42,9 @@ class MirroringEngine(Engine):
         array([1. , 0.5, 0.5, 0.5], dtype=float32)
     """
 
-    def __init__(self, engine: Engine, axes: Sequence[Axis]) -> None:
+    def __init__(self, engine: Engine, axes: Sequence[Axis], meter: AgreementMeter | None = None) -> None:
         indices = sorted(AXES.index(axis) for axis in set(axes))
-        self._engine = engine
+        self._engine, self._meter = engine, meter
         self.name, self.spec, self.is_local, self.batch = engine.name, engine.spec, engine.is_local, engine.batch
         self.smallest, self.largest, self.device = engine.smallest, engine.largest, engine.device
         # Axes counted from the end, since a batch (batch, channel, i, j, k) has two in front.
@@ -51,17 +54,37 @@ class MirroringEngine(Engine):
     def run_tensor(self, batch: torch.Tensor) -> torch.Tensor:
         """See :class:`voxflow.engines.Engine`."""
         total = self._engine.run_tensor(batch).clone()
+        labels = self._find_labels(total)
         for axes in self._flips:
-            total += self._engine.run_tensor(batch.flip(axes)).flip(axes)
-        return total.div_(len(self._flips) + 1)
+            answer = self._engine.run_tensor(batch.flip(axes)).flip(axes)
+            labels += self._find_labels(answer)
+            total += answer
+        total.div_(len(self._flips) + 1)
+        self._compare(labels, total)
+        return total
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`voxflow.engines.Engine`."""
         total = self._engine.run(batch).copy()  # an engine may hand out the same memory at every call
+        labels = self._find_labels(total)
         for axes in self._flips:
-            total += np.flip(self._engine.run(np.ascontiguousarray(np.flip(batch, axes))), axes)
+            answer = np.flip(self._engine.run(np.ascontiguousarray(np.flip(batch, axes))), axes)
+            labels += self._find_labels(answer)
+            total += answer
         total /= len(self._flips) + 1
+        self._compare(labels, total)
         return total
+
+    def _find_labels(self, logits: Values) -> list[Values]:
+        """The label values of an answer (batch, class, i, j, k); nothing where nobody asks."""
+        return [] if self._meter is None else [[self._meter.find_labels(part) for part in logits]]
+
+    def _compare(self, labels: Sequence[Sequence[Values]], mean: Values) -> None:
+        if self._meter is not None:
+            masks = [self._meter.find_labels(part) for part in mean]
+            for answer in labels:
+                for part, mask in zip(answer, masks, strict=True):
+                    self._meter.add_labels(part, mask)
 
 
 def run_mirrored(engine: Engine, batch: NDArray[np.float32], axes: Sequence[Axis]) -> NDArray[np.float32]:

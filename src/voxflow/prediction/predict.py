@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
 from voxflow.machine import release_gpu_memory
+from voxflow.prediction.agreement import AgreementMeter, choose_signal
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.ensemble import iterate_logits
 from voxflow.prediction.grids import find_nearest, resample_labels, resample_to_network
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from voxflow.engines import Engine
     from voxflow.geometry import Geometry
+    from voxflow.prediction.agreement import Agreement
     from voxflow.prediction.blending import Values
     from voxflow.prediction.windows import WindowPlan
     from voxflow.spec import ModelSpec
@@ -99,6 +101,11 @@ class PredictOptions(BaseModel):
         is_automatic = self.flips == "auto" or (spec.nnunet is not None and "flips" not in self.model_fields_set)
         return spec.mirrored if is_automatic or self.flips == "auto" else self.flips
 
+    @property
+    def measures_agreement(self) -> bool:
+        """Whether it is measured how far the model's answers agree; options of a later stage may ask for it."""
+        return False
+
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
@@ -126,10 +133,12 @@ class Prediction:
     Attributes:
         mask: label values on the grid of the image that came in.
         windows: how many windows it took.
+        agreement: how far the model's answers agree; None where nobody asked.
     """
 
     mask: Volume
     windows: int
+    agreement: Agreement | None = None
 
 
 def predict_volume(
@@ -252,21 +261,23 @@ def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, s
     )
     plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes, share=share)
     segment = _segment_by_labels if options.back == "labels" else _segment_by_scores
-    labels = segment(engine, prepared, plan, options)
+    signal = choose_signal(engine, options.list_flips(spec))
+    meter = AgreementMeter(spec, signal) if options.measures_agreement else None
+    labels = segment(engine, prepared, plan, options, meter)
     if prepared.place is not None:
         labels = prepared.place.insert(labels)
     mask = Volume(labels, prepared.whole or prepared.native)
     clean_mask(mask, classes, options.clean)
-    return Prediction(mask, plan.count)
+    return Prediction(mask, plan.count, None if meter is None else meter.measure())
 
 
 def _segment_by_labels(
-    engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions
+    engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions, meter: AgreementMeter | None
 ) -> NDArray[Any]:
     """The strongest class on the network's grid, brought back by nearest neighbour."""
     spec, image = engine.spec, prepared.image
     labels = _make_mask(image, image.shape[1:], spec)
-    for box, logits in iterate_logits(engine, image, plan, options.list_flips(spec)):
+    for box, logits in iterate_logits(engine, image, plan, options.list_flips(spec), meter=meter):
         labels[box] = pick_labels(logits, spec) if is_tensor(logits) else logits_to_labels(logits, spec)
         del logits  # the next block's sums take the memory of these
     if is_tensor(labels):
@@ -283,7 +294,7 @@ def _make_mask(image: Values, size: Sequence[int], spec: ModelSpec) -> Values:
 
 
 def _segment_by_scores(
-    engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions
+    engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions, meter: AgreementMeter | None
 ) -> NDArray[Any]:
     """The strongest class of the probabilities, or logits, that are brought back linearly, a few planes at a time."""
     on_tensors, flips = is_tensor(prepared.image), options.list_flips(engine.spec)
@@ -297,11 +308,11 @@ def _segment_by_scores(
         of_logits=options.back == "logits",
     )
     if restorer.is_exact:
-        return _segment_by_labels(engine, prepared, plan, options)
+        return _segment_by_labels(engine, prepared, plan, options, meter)
     mask = _make_mask(prepared.image, prepared.native.size, engine.spec)
     for block in plan.block_slices():
         needed, block_restorer = restorer.block(block)
-        for box, logits in iterate_logits(engine, prepared.image, plan, flips, block=needed):
+        for box, logits in iterate_logits(engine, prepared.image, plan, flips, block=needed, meter=meter):
             for target, labels in block_restorer.labels(box[plan.along], logits):
                 mask[target] = labels
             del logits  # the next block's sums take the memory of these

@@ -5,8 +5,8 @@ from .charts import series_colour as series_colour
 from .histograms import draw_histogram as draw_histogram
 from .index import PageLink as PageLink
 from .index import write_index as write_index
-from .page import render_template as render_template
 from .page import write_report as write_report
+from .rendering import render_template as render_template
 from .sections import KeyFigure as KeyFigure
 from .sources import ReportOptions as ReportOptions
 from .sources import ReportSources as ReportSources

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from voxflow.files import read_json_or_none, write_text
 from voxflow.places import LAST_FLOW_RUNS
-from voxflow.reporting.page import render_template
+from voxflow.reporting.rendering import render_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from voxflow.colours import DARK_PAGE, LIGHT_PAGE, LINE_COLOURS, adapt_to_page, pick_class_colour
 from voxflow.files import read_json_or_none, write_text
 from voxflow.reporting import sections
-from voxflow.reporting.charts import MOST_CLASSES
 from voxflow.reporting.folds import tabulate_folds
+from voxflow.reporting.rendering import render_template
 from voxflow.reporting.scores import draw_dice_strips, tabulate_classes
 from voxflow.reporting.sources import ReportOptions, ReportSources, installed_versions
 from voxflow.reporting.tables import make_table, read_pictures
-from voxflow.tables import escape_cell
+from voxflow.reporting.trust import describe_trust
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +60,7 @@ def _collect_facts(sources: ReportSources, options: ReportOptions) -> dict[str, 
         "viewer_count": len(sources.viewer_cases),
         "scores": sections.tabulate_scores(sources),
         "folds": tabulate_folds(sources),
+        "trust": describe_trust(sources),
         "per_case": sections.tabulate_cases(sources),
         "failures": sections.tabulate_failures(sources),
         "test_pictures": read_pictures(sources.evaluation / "test" / "overlays", 4, order=("best", "worst")),
@@ -100,31 +100,3 @@ def _to_words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(str(word) for word in value.values() if word != "background")
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
-
-
-def render_template(template: str, facts: Mapping[str, Any]) -> str:
-    """Fill one of this package's templates.
-
-    Args:
-        template: the file's name below ``templates/``; in ``*.html.j2`` every value is escaped.
-        facts: by the template's names.
-
-    Raises:
-        jinja2.UndefinedError: the template uses a name that ``facts`` lacks.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader("voxflow.reporting"),
-        autoescape=select_autoescape(("html.j2",)),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["cell"] = escape_cell
-    # Each for a light and for a dark page.
-    class_colours = tuple(pick_class_colour(number) for number in range(1, MOST_CLASSES + 1))
-    for name, colours in (("line_colours", LINE_COLOURS), ("class_colours", class_colours)):
-        environment.globals[name] = [tuple(adapt_to_page(c, page) for page in (LIGHT_PAGE, DARK_PAGE)) for c in colours]
-    return environment.get_template(template).render(facts)

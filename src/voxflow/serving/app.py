@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.serving.requestlog import RequestRecord
     from voxflow.spec import ModelSpec
+    from voxflow.trust import Reviewer
 
 RETRY_AFTER = {"Retry-After": "5"}
 
@@ -52,8 +53,11 @@ class Upload:
 class Service:
     """An engine, the requests that wait for it, and what became of those that did."""
 
-    def __init__(self, engine: Engine, options: InferOptions, limits: ServeLimits) -> None:
+    def __init__(
+        self, engine: Engine, options: InferOptions, limits: ServeLimits, reviewer: Reviewer | None = None
+    ) -> None:
         self.engine = engine
+        self.reviewer = reviewer
         self.options = options
         self.limits = limits
         self.began = time.time()
@@ -140,6 +144,7 @@ class Service:
                 response_format,
                 boundary=upload.boundary,
                 record=record,
+                reviewer=self.reviewer,
             )
 
         self.accepted += 1
@@ -217,7 +222,11 @@ class Service:
 
 
 def make_app(
-    engine: Engine, options: InferOptions | None = None, limits: ServeLimits | None = None, token: str | None = None
+    engine: Engine,
+    options: InferOptions | None = None,
+    limits: ServeLimits | None = None,
+    token: str | None = None,
+    reviewer: Reviewer | None = None,
 ) -> Starlette:
     """Build the service.
 
@@ -226,13 +235,14 @@ def make_app(
         options: window plan, way back, cleaning; no pictures are drawn.
         limits: on what is taken.
         token: what clients must show; None: nothing.
+        reviewer: who sorts the cases, where the options ask for it.
 
     Returns:
         An ASGI application with ``POST /predict``, ``GET /health``, ``GET /ready`` and ``GET /metrics``. Limits on
         connections and headers are the server's: :func:`voxflow.serving.make_server`.
     """
     options = (options or InferOptions()).model_copy(update={"overlays": 0})
-    service = Service(engine, options, limits or ServeLimits())
+    service = Service(engine, options, limits or ServeLimits(), reviewer)
 
     @asynccontextmanager
     async def run_service(_: Starlette) -> AsyncIterator[None]:
@@ -282,8 +292,8 @@ class _FileAnswer(FileResponse):
     """Sends a file, and forgets the upload whatever becomes of that."""
 
     def __init__(self, answer: Answer, forget: Callable[[], None]) -> None:
-        failed = {"X-Voxflow-Failed": str(answer.failed)}
-        super().__init__(answer.path, media_type=answer.media_type, filename=answer.name, headers=failed)
+        headers = {"X-Voxflow-Failed": str(answer.failed), **answer.trust}
+        super().__init__(answer.path, media_type=answer.media_type, filename=answer.name, headers=headers)
         self._forget = forget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from voxflow.errors import InputError
@@ -14,6 +14,7 @@ from voxflow.inference import Failures, InferenceCase, InferOptions, InputCases,
 from voxflow.serving.channels import has_nifti, read_form, read_nifti_files
 from voxflow.serving.limits import RefusedError
 from voxflow.serving.uploads import check_nifti, check_voxels, detect_kind, unpack_zip
+from voxflow.tables import read_rows
 from voxflow.volumes import read_geometry
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from voxflow.serving.limits import ServeLimits
     from voxflow.serving.requestlog import RequestRecord
     from voxflow.spec import ModelSpec
+    from voxflow.trust import Reviewer
 
 Format = Literal["auto", "nifti", "seg", "json"]
 
@@ -38,12 +40,14 @@ class Answer:
         media_type: its content type.
         name: what a client may call it.
         failed: how many series or images of the upload could not be used.
+        trust: of a single case, the verdict and the bound of its Dice, as headers; empty where nobody asks.
     """
 
     path: Path
     media_type: str
     name: str
     failed: int = 0
+    trust: dict[str, str] = field(default_factory=dict)
 
 
 def answer_request(
@@ -55,6 +59,7 @@ def answer_request(
     *,
     boundary: bytes | None = None,
     record: RequestRecord | None = None,
+    reviewer: Reviewer | None = None,
 ) -> Answer:
     """Infer on ``folder``/upload; everything is written below ``folder``.
 
@@ -66,6 +71,7 @@ def answer_request(
         response_format: what is sent back.
         boundary: what separates the parts, where the upload is a form.
         record: gets the seconds of inference.
+        reviewer: who sorts the cases, where the options ask for it.
 
     Raises:
         RefusedError: the upload can't be used.
@@ -76,7 +82,7 @@ def answer_request(
         out.mkdir()
         began = time.perf_counter()
         try:
-            result = infer_cases(engine, inputs.cases, out, options, refused=inputs.refused)
+            result = infer_cases(engine, inputs.cases, out, options, refused=inputs.refused, reviewer=reviewer)
         finally:
             if record is not None:
                 record.inference_seconds = time.perf_counter() - began
@@ -87,7 +93,16 @@ def answer_request(
         raise RefusedError(422, _hide_folder(reasons, folder))
     is_segmentation = engine.spec.task == "segmentation"
     answer = _choose_answer(out, response_format, result.failures, is_segmentation=is_segmentation)
-    return replace(answer, failed=len(result.failures.cases))
+    trust = _describe_trust(out) if reviewer is not None else {}
+    return replace(answer, failed=len(result.failures.cases), trust=trust)
+
+
+def _describe_trust(out: Path) -> dict[str, str]:
+    rows = read_rows(out / "preds_outputs.csv") or []
+    if len(rows) != 1:
+        return {}
+    headers = {"X-Voxflow-Verdict": rows[0]["verdict"], "X-Voxflow-Dice-Bound": rows[0]["dice_bound"]}
+    return {name: value for name, value in headers.items() if value}
 
 
 def _choose_answer(out: Path, response_format: Format, failures: Failures, *, is_segmentation: bool) -> Answer:

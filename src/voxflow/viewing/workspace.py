@@ -138,7 +138,10 @@ def _list_judged(converted: ConvertedCases, test: Path) -> Iterator[ViewerCase]:
 
 
 def _list_inferred(converted: ConvertedCases, infer: Path) -> Iterator[ViewerCase]:
-    for folder in sorted(infer.iterdir()) if infer.is_dir() else ():
+    # Where cases were sorted, those that a person should look at come first.
+    order = {row.get("case"): number for number, row in enumerate(read_rows(infer / "review.csv") or [])}
+    folders = sorted(infer.iterdir()) if infer.is_dir() else []
+    for folder in sorted(folders, key=lambda folder: order.get(folder.name, len(order))):
         mask = folder / f"{folder.name}.nii.gz"
         if mask.is_file() and folder.name in converted.rows:
             yield converted.open_case(folder.name, {PREDICTION: mask})

@@ -1,0 +1,106 @@
+"""Writes which cases are to be reviewed, and why: a table, and a page that opens by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from voxflow.files import write_text
+from voxflow.reporting import make_table, render_template
+from voxflow.tables import write_table
+from voxflow.trust import measure_review_share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from voxflow.inference.cases import Failures
+    from voxflow.trust import CaseTrust, Reviewer
+
+TEMPLATE = "review.html.j2"
+TABLE, PAGE = "review.csv", "review.html"
+NAMED = 3  # features that a sentence names
+COLUMNS = ("case", "verdict", "dice_bound", "bound_holds", "estimated_dice", "agreement", "reasons", "mask")
+
+
+def write_worklist(
+    out: Path,
+    trusts: Mapping[str, CaseTrust],
+    rows: Mapping[str, Mapping[str, Any]],
+    reviewer: Reviewer,
+    failures: Failures,
+) -> int:
+    """Write review.csv and review.html, the cases that need a look first.
+
+    Args:
+        out: the folder of the results.
+        trusts: by case.
+        rows: of preds_outputs.csv, by case; for the place of each mask.
+        reviewer: who judged.
+        failures: cases without a mask, which the page counts.
+
+    Returns:
+        How many cases are to be reviewed.
+    """
+    ordered = sorted(trusts, key=lambda case: _rank(trusts[case], case))
+    table = [{"case": case, "mask": rows[case]["mask"], **trusts[case].as_row()} for case in ordered]
+    write_table(out / TABLE, table, COLUMNS)
+    count = sum(trust.verdict == "review" for trust in trusts.values())
+    texts = [{name: "" if value is None else str(value) for name, value in row.items()} for row in table]
+    facts = {
+        "line": f"{count} of {len(trusts)} cases to review" if trusts else "no case was segmented",
+        "alert": bool(count),
+        "basis": reviewer.describe(),
+        "why": _explain_share(trusts, count, reviewer),
+        "review_below": f"{reviewer.review_below:g}",
+        "failed": len(failures.cases),
+        "tiles": _make_tiles(trusts, count, reviewer),
+        "table_": make_table(texts, COLUMNS, missing="No case was segmented."),
+        "unusual": make_table(_count_unusual(trusts), missing="None: every case lies near those of the calibration."),
+    }
+    write_text(out / PAGE, render_template(TEMPLATE, facts))
+    return count
+
+
+def _rank(trust: CaseTrust, case: str) -> tuple[bool, float, str]:
+    return trust.verdict == "send", -1.0 if trust.bound is None else trust.bound, case
+
+
+def _count_unusual(trusts: Mapping[str, CaseTrust]) -> list[dict[str, str]]:
+    """The features that drifted, with the number of cases of each, the most frequent first."""
+    counts = Counter(name for trust in trusts.values() for name in trust.unusual or ())
+    examples = {name: text for trust in trusts.values() for name, text in (trust.unusual or {}).items()}
+    return [
+        {"feature": name, "cases": f"{count} of {len(trusts)}", "for example": examples[name]}
+        for name, count in counts.most_common()
+    ]
+
+
+def _explain_share(trusts: Mapping[str, CaseTrust], count: int, reviewer: Reviewer) -> str:
+    """Why more cases than in the calibration are to be reviewed; empty where there is no more to say."""
+    expected = _measure_expected(reviewer)
+    if expected is None or not trusts or count / len(trusts) <= expected:
+        return ""
+    drifted: Sequence[dict[str, str]] = _count_unusual(trusts)
+    shares = f"{count / len(trusts):.0%} are to be reviewed, and {expected:.0%} of the cases of the calibration"
+    if not drifted:
+        return f"{shares}: the model's answers agree less here, or few cases make the difference"
+    features = ", ".join(f"{row['feature']} is unusual in {row['cases']}" for row in drifted[:NAMED])
+    return f"{shares}: {features}"
+
+
+def _measure_expected(reviewer: Reviewer) -> float | None:
+    if reviewer.calibration is None:
+        return None
+    return measure_review_share(reviewer.calibration, reviewer.review_below, reviewer.confidence)
+
+
+def _make_tiles(trusts: Mapping[str, CaseTrust], count: int, reviewer: Reviewer) -> list[dict[str, str]]:
+    expected = _measure_expected(reviewer)
+    tiles = [
+        {"value": str(count), "label": "to review", "note": f"of {len(trusts)} cases"},
+        {"value": str(len(trusts) - count), "label": "to send", "note": f"bound of at least {reviewer.review_below:g}"},
+    ]
+    if expected is not None:
+        tiles.append({"value": f"{expected:.0%}", "label": "expected to review", "note": "as in the calibration"})
+    return tiles

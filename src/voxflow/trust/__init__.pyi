@@ -1,0 +1,13 @@
+from .calibration import CALIBRATION_FILE as CALIBRATION_FILE
+from .calibration import Calibration as Calibration
+from .calibration import Observation as Observation
+from .calibration import build_calibration as build_calibration
+from .calibration import read_calibration as read_calibration
+from .conformal import DicePredictor as DicePredictor
+from .conformal import choose_rank as choose_rank
+from .conformal import trace_risk as trace_risk
+from .features import find_unusual as find_unusual
+from .features import measure_images as measure_images
+from .review import CaseTrust as CaseTrust
+from .review import Reviewer as Reviewer
+from .review import measure_review_share as measure_review_share

@@ -1,0 +1,190 @@
+"""The calibration of one model: agreement and Dice of cases that it did not learn from, in one JSON file.
+
+It names the model's files by their digests and the settings of the prediction, so that no other model, and no other
+way to run it, is judged by it. It names no case and no patient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from voxflow.errors import DataError
+from voxflow.files import read_text, write_json
+from voxflow.texts import parse_json
+from voxflow.trust.conformal import DicePredictor
+from voxflow.trust.features import Range, find_ranges, find_unusual
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+CALIBRATION_FILE = "trust.json"
+DIGITS = 6
+EMPTY, NO_AGREEMENT, NO_DICE = "empty mask", "no agreement was measured", "no Dice is defined"
+SAME_PATIENT, LEARNED = "a further case of a patient", "the model learned from the case or its patient"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is known of one case that was judged.
+
+    Attributes:
+        case: its name.
+        agreement: of the model's answers; NaN where none was measured.
+        dice: the mean over its classes; NaN where none is defined.
+        is_empty: whether the mask has no voxel of any class.
+        features: of its image and mask.
+        patient: the patient's pseudonym; empty: the case stands for a patient of its own.
+    """
+
+    case: str
+    agreement: float
+    dice: float
+    is_empty: bool
+    features: Mapping[str, float] = field(default_factory=dict)
+    patient: str = ""
+
+
+class Calibration(BaseModel):
+    """What the trust in a model's masks rests on.
+
+    Attributes:
+        format: of the file.
+        signal: what agrees: the models of "folds", the "mirrors" of an image, or the "probabilities" with the mask.
+        models: of each model that answers, the digest of each of its files by name.
+        settings: options of the prediction that change a mask.
+        part: the datalist's key that the cases stand under.
+        cases: how many were judged.
+        left_out: how many of them tell nothing, by the reason.
+        agreement, dice: of the other cases, one a patient.
+        ranges: least and greatest value of each feature; empty where there are too few cases.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    signal: Literal["folds", "mirrors", "probabilities"]
+    models: tuple[dict[str, str], ...]
+    settings: dict[str, Any]
+    part: str
+    cases: int = Field(ge=0)
+    left_out: dict[str, int] = {}
+    agreement: tuple[float, ...]
+    dice: tuple[float, ...]
+    ranges: dict[str, Range] = {}
+
+    @cached_property
+    def predictor(self) -> DicePredictor:
+        """What predicts a new case's Dice."""
+        return DicePredictor.fit(self.agreement, self.dice)
+
+    def explain_mismatch(self, models: Sequence[Mapping[str, str]], settings: Mapping[str, Any], signal: str) -> str:
+        """Say why it does not speak of a prediction; empty where it does.
+
+        Args:
+            models: digests by name of the files that the engine read, of each model.
+            settings: of the prediction.
+            signal: what agrees in it.
+        """
+        if len(models) != len(self.models):
+            return f"the calibration is of {len(self.models)} model(s), not of {len(models)}"
+        remaining = list(self.models)
+        for files in models:
+            match = next((known for known in remaining if files and files.items() <= known.items()), None)
+            if match is None:
+                return "the calibration is of another model"
+            remaining.remove(match)
+        different = [name for name in {**self.settings, **settings} if self.settings.get(name) != settings.get(name)]
+        if different:
+            name = different[0]
+            return f"calibrated with {name}: {self.settings.get(name)!r}, and run with {settings.get(name)!r}"
+        return "" if signal == self.signal else f"calibrated by the agreement of {self.signal}, not of {signal}"
+
+    def find_unusual(self, features: Mapping[str, float]) -> dict[str, str]:
+        """Find what a case has that the cases of the calibration did not; see ``voxflow.trust.find_unusual``."""
+        return find_unusual(features, self.ranges)
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+def build_calibration(
+    observations: Sequence[Observation],
+    *,
+    signal: str,
+    models: Sequence[Mapping[str, str]],
+    settings: Mapping[str, Any],
+    part: str,
+    learned: Collection[str] = (),
+) -> Calibration:
+    """Calibrate a model with the cases that it was judged on.
+
+    Several cases of a patient are alike, and would make the bound too sure: the first one counts. A case with an empty
+    mask is left out, since a new one gets no bound either; nothing else that is left out could be known of a new case.
+
+    Args:
+        observations: of cases that were judged.
+        signal: what agrees.
+        models: digests of the files of each model, by name.
+        settings: of the prediction.
+        part: the datalist's key of the cases.
+        learned: names of cases and patients that the model learned from; such cases are left out.
+    """
+    left_out: Counter[str] = Counter()
+    usable: list[Observation] = []
+    patients: set[str] = set()
+    for observation in sorted(observations, key=lambda observation: observation.case):
+        patient = observation.patient or observation.case
+        reason = LEARNED if {observation.case, patient} & {*learned} else _explain_useless(observation)
+        reason = reason or (SAME_PATIENT if patient in patients else "")
+        if reason:
+            left_out[reason] += 1
+            continue
+        patients.add(patient)
+        usable.append(observation)
+    return Calibration(
+        signal=signal,  # type: ignore[arg-type]
+        models=tuple(dict(files) for files in models),
+        settings=dict(settings),
+        part=part,
+        cases=len(observations),
+        left_out=dict(left_out),
+        agreement=tuple(round(observation.agreement, DIGITS) for observation in usable),
+        dice=tuple(round(observation.dice, DIGITS) for observation in usable),
+        ranges=find_ranges([observation.features for observation in usable]),
+    )
+
+
+def _explain_useless(observation: Observation) -> str:
+    if observation.is_empty:
+        return EMPTY
+    if not math.isfinite(observation.agreement):
+        return NO_AGREEMENT
+    return "" if math.isfinite(observation.dice) else NO_DICE
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read a calibration.
+
+    Raises:
+        DataError: the file is none.
+        FileNotFoundError: there is none.
+    """
+    content = parse_json(read_text(path))
+    try:
+        calibration = Calibration.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"no calibration: {first['msg']}", path=path, where=place) from error
+    values = (*calibration.agreement, *calibration.dice)
+    if len(calibration.agreement) != len(calibration.dice) or not all(map(math.isfinite, values)):
+        raise DataError("no calibration: agreement and dice are to hold as many numbers", path=path)
+    return calibration
