@@ -65,6 +65,8 @@ CHANGES_NOTHING_IN: dict[str, dict[str, str]] = {
 # Files of a package that a module reads, as globs from the folder of the module.
 DATA: dict[str, tuple[str, ...]] = {
     "voxflow.reporting.page": ("templates/*",),
+    # The worklist of the stage infer; a change of the style alone is no reason to infer again.
+    "voxflow.reporting.rendering": ("templates/review.html.j2",),
 }
 
 

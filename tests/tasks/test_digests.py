@@ -170,7 +170,7 @@ def test_every_module_that_imports_or_reads_by_a_name_is_known() -> None:
         "voxflow.components.custom.creating",  # KINDS
         "voxflow.components.networks.base",  # the files of torch modules, for a bundle that takes them along
         "voxflow.inference.ledger",  # the digest of all code, by which inference knows its results again
-        "voxflow.reporting.page",  # DATA
+        "voxflow.reporting.rendering",  # DATA
         "voxflow.training.cache",  # the digest of transforms, by which cached patches are known again
     }
 
