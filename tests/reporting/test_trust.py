@@ -56,6 +56,6 @@ def test_a_calibration_without_a_case_leaves_the_page_whole(sources: ReportSourc
 
 def test_risk_falls_where_agreement_finds_the_bad_masks() -> None:
     dices = np.linspace(0.2, 0.95, 50)
-    risks = [risk for _, risk in trace_risk(dices, dices)]
+    risks = [risk for _, risk in trace_risk(dices.tolist(), dices.tolist())]
     assert risks == sorted(risks)
     assert risks[-1] == pytest.approx(1 - dices.mean())

@@ -35,7 +35,7 @@ def ask(content: bytes, query: str = "", **settings: Any) -> httpx.Response:
 
 def test_a_case_comes_with_its_bound(tmp_path: Path) -> None:
     reviewer = Reviewer(0.99, 0.9, calibrate(observe([0.5] * 20, [0.5] * 20)))
-    settings = {"options": InferOptions(review_below=0.99), "reviewer": reviewer}
+    settings: dict[str, Any] = {"options": InferOptions(review_below=0.99), "reviewer": reviewer}
     row = ask(pack(tmp_path), "?format=json", **settings).json()["cases"][0]
     mask = ask(pack(tmp_path), **settings)
     assert row["verdict"] == "review"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,9 +11,7 @@ from voxflow.trust import Calibration, Observation, build_calibration
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
-    Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
+    Pairs = tuple[Any, Any]  # arrays of agreements and of Dice
 
 MODELS = ({"model.onnx": "1f"},)
 SETTINGS = {"plan": "auto", "flips": []}
@@ -40,7 +38,7 @@ def draw_skewed(rng: np.random.Generator, count: int) -> Pairs:
 COHORTS: Sequence[Callable[[np.random.Generator, int], Pairs]] = (draw_linear, draw_unrelated, draw_skewed)
 
 
-def observe(agreements: Sequence[float], dices: Sequence[float], **features: Sequence[float]) -> list[Observation]:
+def observe(agreements: Any, dices: Any, **features: Any) -> list[Observation]:
     """Cases of as many patients."""
     return [
         Observation(f"p{n:04d}_1", float(a), float(d), False, {name: float(v[n]) for name, v in features.items()})

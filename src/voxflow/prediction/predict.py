@@ -268,7 +268,7 @@ def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, s
         labels = prepared.place.insert(labels)
     mask = Volume(labels, prepared.whole or prepared.native)
     clean_mask(mask, classes, options.clean)
-    return Prediction(mask, plan.count, None if meter is None else meter.measure())
+    return Prediction(mask, plan.count, meter.measure() if meter else None)
 
 
 def _segment_by_labels(
