@@ -15,10 +15,11 @@ import pytest
 from pydantic import ValidationError
 
 from tests.dicom.test_channel_cases import make_study
-from tests.inference.models import ThresholdEngine
+from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
 from tests.inference.test_dicom_channels import PetCtEngine, pet_ct_spec
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, InferOptions, ResultLedger, find_cases, infer_cases
+from voxflow.inference import Failures, InferenceCase, InferOptions, ResultLedger, find_cases, infer_cases
+from voxflow.inference.extra_outputs import ExtraOutput, ExtraOutputs
 from voxflow.inference.statistics import MeasuredChannel, measure_classes
 from voxflow.volumes import Volume, read_volume, write_volume
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from voxflow.inference import InferenceResult
-    from voxflow.inference.extra_outputs import ExtraOutput
 
 ALL: tuple[ExtraOutput, ...] = ("rtstruct", "sr", "stl", "glb", "statistics")
 GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
@@ -208,3 +208,35 @@ def test_a_report_needs_the_seg_that_it_refers_to() -> None:
     with pytest.raises(ValidationError, match="sr refers to the DICOM SEG"):
         InferOptions(extra_outputs=("sr",), dicom_seg=False)
     assert InferOptions(extra_outputs=("rtstruct",), dicom_seg=False).needs_sources
+
+
+@pytest.mark.parametrize(
+    ("units", "selection", "expected"),
+    [
+        (("HU",), (), ["HU", "HU"]),
+        (("HU", "SUVbw g/ml"), (), ["HU", "SUVbw g/ml"]),
+        (("HU", "SUVbw g/ml"), (1, 0), ["SUVbw g/ml", "HU"]),
+        (("HU", "", "SUVbw g/ml"), (2, 0), ["SUVbw g/ml", "HU"]),
+        (("HU", "", "SUVbw g/ml"), (), ["", ""]),
+        ((), (), ["", ""]),
+    ],
+)
+def test_each_channel_has_its_own_unit_or_none(
+    tmp_path: Path, units: tuple[str, ...], selection: tuple[int, ...], expected: list[str]
+) -> None:
+    count = max(2, len(units))
+    paths = tuple(tmp_path / f"{n}.nii.gz" for n in range(count))
+    for n, path in enumerate(paths):
+        write_volume(path, Volume(np.random.default_rng(n).random(GRID.size).astype(np.float32), GRID))
+    paths = paths if selection or count == 2 else paths[:2]
+    case = InferenceCase("a", paths, units=units, selection=selection)
+    spec = volume_spec(in_channels=2, channels=("first", "second"))
+    extra = ExtraOutputs(("statistics",), spec, tmp_path, Failures())
+    extra.write(case, Volume(np.ones(GRID.size, np.uint8), GRID))
+    extra.write_tables([case])
+    assert [row["unit"] for row in read_rows(tmp_path)] == expected
+
+
+def test_a_model_without_masks_says_that_it_adds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    infer_cases(BrightnessEngine(), [], tmp_path, InferOptions(extra_outputs=("stl",), overlays=0))
+    assert "extra_outputs (stl) are made of masks, and the model makes none" in capsys.readouterr().err

@@ -146,10 +146,9 @@ class ExtraOutputs:
             read_volumes(case, spec) if image is None or len(spec.channels) > 1 or spec.in_channels > 1 else [image]
         )
         names = spec.channels or (("",) if len(images) == 1 else tuple(f"channel_{n}" for n in range(len(images))))
-        units = case.units if len(case.units) == len(images) else case.units[:1] * len(images)
+        units = _pick_units(case, len(images))
         channels = [
-            MeasuredChannel(name, volume, unit)
-            for name, volume, unit in zip(names, images, units or ("",) * len(images), strict=True)
+            MeasuredChannel(name, volume, unit) for name, volume, unit in zip(names, images, units, strict=True)
         ]
         radiomics = "radiomics" in self.kinds and has_radiomics()
         rows = measure_classes(mask, class_values(spec), channels, radiomics=radiomics)
@@ -237,6 +236,14 @@ def list_extra_files(out: Path) -> list[Path]:
     endings = ("_rtstruct.dcm", "_sr.dcm", ".stl", ".glb")
     files = [path for path in sorted(out.glob("*/*")) if path.name.endswith(endings)]
     return [*files, *(out / name for name in TABLES if (out / name).is_file())]
+
+
+def _pick_units(case: InferenceCase, count: int) -> tuple[str, ...]:
+    """The unit of each image that the model takes; empty texts where the table does not say it for each."""
+    units = case.units * count if len(case.units) == 1 else case.units
+    if len(case.units) > 1 and case.selection:
+        units = tuple(case.units[n] for n in case.selection if n < len(case.units))
+    return units if len(units) == count else ("",) * count
 
 
 def _pick_intensities(row: dict[str, Any]) -> dict[str, float]:
