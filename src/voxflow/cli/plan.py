@@ -97,6 +97,8 @@ def _make_rows(study: Study, trial: Trial | None) -> dict[str, str]:
         rows["variation"] = (
             f"strength {budget.strength:g} of 1, turned by up to {budget.rotation_degree:g}°, "
             f"magnified by up to {budget.scale_factor:.0%}"
+            f"{f', bent by {budget.bend_mm:g} mm' if budget.bend_mm else ''}"
+            f"{'; estimated, no training of this length was compared' if budget.is_estimate else ''}"
         )
         rows["mirrored"] = proposal.mirror.line
     return rows | _describe_costs(trial, data.gigabytes)

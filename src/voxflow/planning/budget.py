@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from voxflow.planning.layout import TrainingLayout
     from voxflow.volumes import Fingerprint
 
-# Voxels of patches a second: measured on two cores with 16 filters in bfloat16; on a GPU with 32 an estimate.
-VOXELS_A_CORE, VOXELS_A_GPU = 0.6e6, 40e6
-# Passes through the cases up to which images are varied least, and from which on they are varied most. After 125 the
-# most was measured to be worse (docs/accuracy.md); the two ends themselves are not measured.
+# Voxels of patches a second: measured on two idle cores with 16 filters in bfloat16 (7597 steps of two patches of
+# 40 x 56 x 40 in 900 s); on a GPU with 32 an estimate.
+VOXELS_A_CORE, VOXELS_A_GPU = 0.75e6, 40e6
+LEARNT_SHARE = 0.7  # of the labelled cases: the template's split keeps a fifth and a tenth from learning
+# Passes through the cases up to which images are varied least, and from which on they are varied most. Measured
+# (docs/accuracy.md): 1 is worse than 0 after 125, 0.3 neither better nor worse after 212; the rest is an estimate.
 FEW_PASSES, MANY_PASSES = 300.0, 1500.0
+# Passes up to which patches are not bent, and from which on they are bent in full, by a share of the distance between
+# the crop's control points: measured at 212, where it made validation end at its best. Between the two an estimate.
+UNBENT_PASSES, BENT_PASSES = 100.0, 200.0
+BEND, CONTROL_INTERVALS = 0.1, 4
+MEASURED_PASSES = 250.0  # beyond, no training was compared
 DEGREES, SCALE = (10.0, 30.0), (0.1, 0.3)
 
 
@@ -31,6 +38,7 @@ class BudgetPlan(BaseModel):
         minutes: that the training takes.
         passes: how often it will have seen each case, about.
         strength: of the random changes of images, from 0 to 1.
+        bend_mm: standard deviation of the bending at the crop's control points; 0: patches are not bent.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +46,12 @@ class BudgetPlan(BaseModel):
     minutes: float
     passes: float
     strength: float
+    bend_mm: float = 0.0
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether no measurement stands behind it: no training was compared that saw its cases so often."""
+        return self.passes > MEASURED_PASSES
 
     @property
     def rotation_degree(self) -> float:
@@ -56,12 +70,20 @@ def plan_budget(minutes: float, layout: TrainingLayout, fingerprint: Fingerprint
     Args:
         minutes: that it takes.
         layout: patch and batch.
-        fingerprint: number and size of the cases.
+        fingerprint: number and size of the cases, of which the usual share is learnt from.
         machine: that trains.
     """
     rate = VOXELS_A_GPU if machine.gpu else VOXELS_A_CORE * machine.cores
     # A patch that covers a part of the image sees a part of the case.
     share_of_case = min(1.0, prod(layout.patch) / fingerprint.voxels)
-    passes = rate * 60 * minutes / prod(layout.patch) / max(1, fingerprint.labelled) * share_of_case
+    cases = max(1.0, LEARNT_SHARE * fingerprint.labelled)
+    passes = rate * 60 * minutes / prod(layout.patch) / cases * share_of_case
     share = log(max(passes, FEW_PASSES) / FEW_PASSES) / log(MANY_PASSES / FEW_PASSES)
-    return BudgetPlan(minutes=minutes, passes=float(f"{passes:.3g}"), strength=round(min(1.0, share), 2))
+    shortest_mm = min(n * mm for n, mm in zip(layout.patch, fingerprint.spacing_mm.median, strict=True))
+    bent = min(1.0, max(0.0, (passes - UNBENT_PASSES) / (BENT_PASSES - UNBENT_PASSES)))
+    return BudgetPlan(
+        minutes=minutes,
+        passes=float(f"{passes:.3g}"),
+        strength=round(min(1.0, share), 2),
+        bend_mm=float(f"{bent * BEND * shortest_mm / CONTROL_INTERVALS:.3g}"),
+    )

@@ -121,6 +121,9 @@ def place_recipe(
     if TURNING_CROP in by_name:
         values[f"{by_name[TURNING_CROP]}.rotation_degree"] = budget.rotation_degree
         values[f"{by_name[TURNING_CROP]}.scale_factor"] = budget.scale_factor
+        if budget.bend_mm:
+            values[f"{by_name[TURNING_CROP]}.deform"] = True
+            values[f"{by_name[TURNING_CROP]}.deform_magnitude"] = budget.bend_mm
     if FLIP in by_name:
         values[f"{by_name[FLIP]}.axes"] = list(mirror.axes)
         if not mirror.axes:
