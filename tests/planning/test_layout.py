@@ -49,6 +49,16 @@ def test_a_large_volume_gets_a_cube_that_the_machine_can_take() -> None:
     assert (layout.patch, layout.whole, layout.filters[0]) == ((128, 128, 128), False, 32)
 
 
+def test_a_gpu_takes_a_sixth_level_where_the_patch_stays_as_large() -> None:
+    layout = plan_layout(fingerprint((240, 240, 155)), SERVER)
+    assert (layout.patch, layout.filters) == ((128, 128, 128), (32, 64, 128, 256, 320, 320))
+    assert layout.strides == ((2, 2, 2),) * 5
+    assert len(plan_layout(fingerprint((240, 240, 155)), LAPTOP).filters) == 5
+    # Of 48 slices a multiple of 32 would make 64.
+    thin = plan_layout(fingerprint((400, 400, 40)), SERVER)
+    assert (thin.patch[2], len(thin.filters)) == (48, 5)
+
+
 def test_thick_slices_are_halved_later_and_convolved_in_plane() -> None:
     layout = plan_layout(fingerprint((490, 490, 100), (0.8, 0.8, 5.0)), LAPTOP)
     assert layout.strides == ((2, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 2))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
-from tests.planning.test_layout import LAPTOP, fingerprint
+from tests.planning.test_layout import LAPTOP, SERVER, fingerprint
+from voxflow.components import Component, build_network
 from voxflow.config import load_workflow, read_json
 from voxflow.config.source import set_nested
 from voxflow.errors import ConfigError
@@ -15,6 +17,9 @@ from voxflow.files import write_json
 from voxflow.planning import plan_layout
 from voxflow.planning.places import place_evaluation, place_plan, place_regions, place_sizes
 from voxflow.workspace.create import TEMPLATES
+
+if TYPE_CHECKING:
+    from voxflow.machine import Machine
 
 CONFIG = TEMPLATES / "auto" / "config" / "config_train.json"
 HERE = Path("config_train.json")
@@ -39,6 +44,23 @@ def test_the_templates_configuration_takes_a_whole_plan(tmp_path: Path) -> None:
     assert workflow.train.image_pipeline.args["output_batch_size"] == 2
     # 80 cases in batches of 2: 40 steps an epoch, and about 250 between two validations.
     assert workflow.globals.num_training_epoch_per_valid == 7
+
+
+@pytest.mark.parametrize("machine", [LAPTOP, SERVER])
+def test_a_residual_encoder_is_laid_out_as_nnunets_presets_are(machine: Machine) -> None:
+    content = read_json(CONFIG)
+    content["train"]["model"] = {"name": "ResidualEncoderUNet", "args": {"final_activation": "softmax"}}
+    data = fingerprint((240, 240, 155))
+    for place, value in place_plan(content, plan_layout(data, machine), data, path=CONFIG).items():
+        assert set_nested(content, place, value) is None
+    model = Component.model_validate(content["train"]["model"])
+    expected = [1, 3, 4, 6, 6, 6] if machine.gpu else [1, 3, 4, 6, 6]
+    assert model.args["n_blocks_per_stage"] == expected
+    assert model.args["final_activation"] == "softmax"
+    small = {"features_per_stage": [2] * len(expected), "in_channels": 1, "num_classes": 2}
+    network = build_network(model.model_copy(update={"args": {**model.args, **small}})).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 1, 64, 64, 64)).shape == (1, 2, 64, 64, 64)
 
 
 def test_hounsfield_units_are_scaled_alike_in_training_validation_and_evaluation() -> None:

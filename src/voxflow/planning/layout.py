@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 Triple = tuple[int, int, int]
 
 SMALLEST_EDGE = 4  # voxels that an axis keeps in the deepest level
-DEEPEST = 5  # levels; a patch is a multiple of the total stride, and 16 voxels still fit thick slices
+# Levels; a patch is a multiple of the total stride, and 16 voxels still fit thick slices. A GPU takes one more, as
+# nnU-Net does, where the patch stays about as large along every axis.
+DEEPEST, GPU_DEEPEST = 5, 6
+SPARE = 1.1
 SAME = 2.0  # axes whose voxels differ by less are treated alike
 # Voxels of a patch that a machine trains in good time, and voxels of a step beyond which more patches don't pay.
 CPU_PATCH, CPU_STEP = 96**3, 4 * 96**3
@@ -59,10 +62,7 @@ def plan_layout(fingerprint: Fingerprint, machine: Machine) -> TrainingLayout:
     spacing = fingerprint.spacing_mm.median
     image: Triple = _to_triple([ceil(n) for n in fingerprint.size.median])
     patch = _fit_proportions(image, spacing, voxels)
-    strides = _choose_strides(patch, spacing)
-    multiple = max(prod(step[axis] for step in strides) for axis in range(3))
-    patch = _to_triple([max(multiple, multiple * ceil(n / multiple)) for n in patch])
-    patch = _shrink_patch(patch, multiple, voxels)
+    strides, patch = _choose_levels(patch, spacing, voxels, has_gpu=has_gpu)
     first = GPU_FILTERS if has_gpu else CPU_FILTERS
     most = MOST_FILTERS[first]
     return TrainingLayout(
@@ -96,10 +96,24 @@ def _fit_proportions(image: Triple, spacing: tuple[float, ...], voxels: int) -> 
     return image
 
 
-def _choose_strides(patch: Triple, spacing: tuple[float, ...]) -> tuple[Triple, ...]:
+def _choose_levels(
+    patch: Triple, spacing: tuple[float, ...], voxels: int, *, has_gpu: bool
+) -> tuple[tuple[Triple, ...], Triple]:
+    """The strides, and the patch as these need it."""
+    strides = _choose_strides(patch, spacing, DEEPEST)
+    rounded = _round_patch(patch, strides, voxels)
+    if has_gpu:
+        deeper = _choose_strides(patch, spacing, GPU_DEEPEST)
+        deeper_patch = _round_patch(patch, deeper, voxels)
+        if all(n / SPARE <= m <= SPARE * n for n, m in zip(rounded, deeper_patch, strict=True)):
+            return deeper, deeper_patch
+    return strides, rounded
+
+
+def _choose_strides(patch: Triple, spacing: tuple[float, ...], deepest: int) -> tuple[Triple, ...]:
     size, mm = list(patch), list(spacing)
     steps: list[Triple] = []
-    while len(steps) < DEEPEST - 1:
+    while len(steps) < deepest - 1:
         able = [axis for axis in range(3) if size[axis] >= 2 * SMALLEST_EDGE]
         if not able:
             break
@@ -112,9 +126,10 @@ def _choose_strides(patch: Triple, spacing: tuple[float, ...]) -> tuple[Triple, 
     return tuple(steps) or ((1, 1, 1),)
 
 
-def _shrink_patch(patch: Triple, multiple: int, voxels: int) -> Triple:
-    """Rounding up may have gone too far: the longest axis gives way."""
-    sizes = list(patch)
+def _round_patch(patch: Triple, strides: tuple[Triple, ...], voxels: int) -> Triple:
+    """Up to a multiple of the total stride; where that goes too far, the longest axis gives way."""
+    multiple = max(prod(step[axis] for step in strides) for axis in range(3))
+    sizes = [max(multiple, multiple * ceil(n / multiple)) for n in patch]
     while prod(sizes) > 1.3 * voxels and max(sizes) > multiple:
         sizes[sizes.index(max(sizes))] -= multiple
     return _to_triple(sizes)

@@ -24,6 +24,7 @@ MONAI_CONVERTER = "ConvertToMultiChannelBasedOnBratsClasses"
 STEPS_A_VALIDATION = 250
 APPEARANCE, TURNING_CROP, FLIP = "RandomAppearance", "FastPosNegRatioCropROI", "RandomSpatialFlip"
 CROP, LEVELS = "train.pre_transforms", "train.model.args"
+RESIDUAL, RESIDUAL_BLOCKS = "ResidualEncoderUNet", (1, 3, 4, 6, 6, 6)
 # Hounsfield units mean the same in every image, so that all are scaled alike: by what lies inside the labels.
 COMPARABLE = ("CT",)
 
@@ -80,11 +81,9 @@ def place_plan(
         ConfigError: the configuration has no crop or no image pipeline.
     """
     values = place_sizes(config, layout, None, path=path)
-    values |= {
-        f"{LEVELS}.nf_enc": list(layout.filters),
-        f"{LEVELS}.strides": [list(step) for step in layout.strides],
-        f"{LEVELS}.kernels": [list(size) for size in layout.kernels],
-    }
+    network = _value_at(config, "train.model", path).get("name")
+    arguments = _describe_residual_encoder(layout) if network == RESIDUAL else _describe_plain_unet(layout)
+    values |= {f"{LEVELS}.{name}": value for name, value in arguments.items()}
     steps = ceil(max(1, fingerprint.labelled) / layout.batch)
     values["num_training_epoch_per_valid"] = ceil(STEPS_A_VALIDATION / steps)
     scaling = _choose_scaling(fingerprint)
@@ -97,6 +96,31 @@ def place_plan(
                     f"{json_path}[{number}].args": scaling["args"],
                 }
     return values
+
+
+def _describe_plain_unet(layout: TrainingLayout) -> dict[str, Any]:
+    return {
+        "nf_enc": list(layout.filters),
+        "strides": [list(step) for step in layout.strides],
+        "kernels": [list(size) for size in layout.kernels],
+    }
+
+
+def _describe_residual_encoder(layout: TrainingLayout) -> dict[str, Any]:
+    """The layout's levels with the blocks, the norm and the activation of nnU-Net's presets ResEncM and ResEncL."""
+    levels = len(layout.filters)
+    return {
+        "features_per_stage": list(layout.filters),
+        "strides": [[1, 1, 1], *(list(step) for step in layout.strides)],
+        "kernel_sizes": [list(size) for size in layout.kernels],
+        "n_blocks_per_stage": [*RESIDUAL_BLOCKS, *(RESIDUAL_BLOCKS[-1],) * levels][:levels],
+        "n_conv_per_stage_decoder": [1] * (levels - 1),
+        "conv_bias": True,
+        "norm": "instance",
+        "norm_args": {"eps": 1e-5, "affine": True},
+        "activation": "LeakyReLU",
+        "activation_args": {"inplace": True},
+    }
 
 
 def place_recipe(

@@ -290,8 +290,9 @@ class DynamicUnet(nn.Module):
             transposed(filters[n + 1], filters[n], step, step, bias=style.bias)
             for n, step in zip(coarse, steps, strict=True)
         )
-        # Those of the coarser stages answered while it was trained.
+        # Those of the coarser stages answered while nnU-Net trained it; a training here does not wait for them.
         self.decoder.seg_layers = nn.ModuleList(convolution(filters[n], classes, 1) for n in coarse)
+        self.decoder.seg_layers[:-1].requires_grad_(requires_grad=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits.
