@@ -26,6 +26,7 @@ from voxflow.cli.index import IndexCommand
 from voxflow.cli.infer import InferCommand
 from voxflow.cli.migrate import MigrateCommand
 from voxflow.cli.new import NewCommand
+from voxflow.cli.package import PackageCommand
 from voxflow.cli.plan import PlanCommand
 from voxflow.cli.profile import ProfileCommand
 from voxflow.cli.promote import PromoteCommand, RollbackCommand
@@ -59,7 +60,7 @@ GROUPS: dict[str, tuple[Any, ...]] = {
         *(ConvertCommand, ExportDatasetCommand),
     ),
     "models": (
-        *(TrainCommand, ExportCommand, EvaluateCommand, InferCommand, ViewCommand, ServeCommand),
+        *(TrainCommand, ExportCommand, EvaluateCommand, InferCommand, ViewCommand, ServeCommand, PackageCommand),
         *(AdoptCommand, MigrateCommand),
     ),
     "after the first model": (CompareCommand, PromoteCommand, RollbackCommand, DriftCommand, IndexCommand),
