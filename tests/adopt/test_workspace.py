@@ -25,6 +25,7 @@ from voxflow.files import write_json
 from voxflow.inference import InferenceCase
 from voxflow.places import read_workspaces
 from voxflow.prediction import predict_volume
+from voxflow.reporting import ReportOptions, ReportSources, write_report
 from voxflow.tracking import NullTracker
 from voxflow.volumes import read_volume, write_volume
 
@@ -137,6 +138,12 @@ def test_the_stage_train_copies_the_model(house: Path, monkeypatch: pytest.Monke
     models = house / "mmars/liver/models"
     assert open_engine(models / "train/model.pt", "torch").spec.class_names == ("background", "liver", "tumour")
     assert (models / "curves.csv").read_text() == "epoch,train_loss\n"
+    write_report(
+        ReportSources.of(Stage("liver", "report", block)), house / "r.html", house / "card.md", ReportOptions()
+    )
+    card = (house / "card.md").read_text()
+    assert "| trained elsewhere | nnU-Net v2, 3d_fullres, nnUNetTrainer |" in card
+    assert "unknown; none by this workspace" in card
     with pytest.raises(ConfigError, match="no fold can hold out cases"):
         train_stage.run(FoldStage("liver", "train", block, 1))
     with pytest.raises(ConfigError, match="not trained here"):

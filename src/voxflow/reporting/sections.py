@@ -14,6 +14,7 @@ from urllib.parse import quote
 from voxflow.config import set_nested
 from voxflow.errors import join_names
 from voxflow.files import read_json_or_none
+from voxflow.places import ADOPTED, ADOPTED_MODEL
 from voxflow.reporting.charts import Chart, class_colour, draw_lines, series_colour
 from voxflow.reporting.scores import FEW_CASES, is_class_score, list_class_names
 from voxflow.reporting.tables import Table, make_table, parse_number, spell_name
@@ -335,7 +336,7 @@ def tabulate_training(sources: ReportSources) -> Table:
     planned = read_json_or_none(sources.models / "train" / "plan.json") or {}
     for json_path, value in (planned.get("set") or {}).items() if isinstance(config, dict) else ():
         set_nested(config, json_path, value)
-    rows = []
+    rows = _describe_adopted(sources) if sources.settings.get("kind") == ADOPTED else []
     if isinstance(config, dict) and isinstance(config.get("train"), dict):
         parts = {"network": "model", "loss": "loss", "optimizer": "optimizer", "learning rate policy": "lr_policy"}
         for title, key in parts.items():
@@ -353,6 +354,19 @@ def tabulate_training(sources: ReportSources) -> Table:
         {"what": spell_name(name), "value": f"{value:g}"} for name, value in _read_numbers(sources, "train").items()
     ]
     return make_table(rows, missing=_explain_absence(sources.config, "the workspace"), rounded=True)
+
+
+def _describe_adopted(sources: ReportSources) -> list[dict[str, str]]:
+    """Tell where a model that was not trained here comes from, and that none of the cases here taught it."""
+    record = read_json_or_none(sources.config.with_name(ADOPTED_MODEL.name).with_suffix(".json"))
+    origin = record if isinstance(record, dict) else {}
+    facts = [str(origin[name]) for name in ("from", "configuration", "trainer") if origin.get(name)]
+    compared = f"{origin['compared_cases']} cases" if origin.get("compared_cases") else "not compared"
+    return [
+        {"what": "trained elsewhere", "value": ", ".join(facts) or "adopted"},
+        {"what": "cases of this workspace that it was trained on", "value": "unknown; none by this workspace"},
+        {"what": "compared with the original's masks", "value": compared},
+    ]
 
 
 def _read_numbers(sources: ReportSources, stage: str) -> dict[str, float]:
