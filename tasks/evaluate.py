@@ -63,9 +63,7 @@ def run(stage: Stage) -> int:
     """
     if is_bundle(stage):
         return bundle_infer.evaluate(stage)
-    options = stage.options(EvaluateOptions)
-    if options.calibrate:
-        require_calibratable(stage, options)
+    options = _read_options(stage)
     code = _evaluate_trained(stage, list_labelled_cases(stage, options.key), options, part="test")
     write_scores(stage, json.loads(stage.metrics.read_text(encoding="utf-8")))
     write_plots(stage, stage.evaluation / "test")
@@ -91,9 +89,7 @@ def run_ensemble(stage: EnsembleStage) -> int:
     Returns:
         As :func:`run`.
     """
-    options = stage.options(EvaluateOptions)
-    if options.calibrate:
-        require_calibratable(stage, options)
+    options = _read_options(stage)
     cases = list_labelled_cases(stage, options.key)
     scores = read_scores(stage)
     engine = open_ensemble(stage.engine_folders, options.engine, options.device)
@@ -152,6 +148,13 @@ def _read_held_out_masks(stage: EnsembleStage) -> Iterator[tuple[Volume, Volume,
             if path.is_file() and case.labelled is None:
                 mask = read_volume(path)
                 yield mask, read_reference(case, mask.geometry), case.ignore
+
+
+def _read_options(stage: Stage) -> EvaluateOptions:
+    options = stage.options(EvaluateOptions)
+    if options.calibrate:
+        require_calibratable(stage, options)
+    return options
 
 
 def _evaluate_trained(stage: Stage, cases: Sequence[InferenceCase], options: EvaluateOptions, *, part: str) -> int:

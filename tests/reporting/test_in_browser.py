@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     *("report", "compare", "drift", "index", "data docs", "expectations", "data docs index", "checks"),
-    *("viewer", "compare viewer"),
+    *("viewer", "compare viewer", "review"),
 )
 ROOT = Path(__file__).parents[2]
 PHONE, LAPTOP, SCREEN = 390, 1280, 1920

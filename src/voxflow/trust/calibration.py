@@ -96,7 +96,7 @@ class Calibration(BaseModel):
             return f"the calibration is of {len(self.models)} model(s), not of {len(models)}"
         remaining = list(self.models)
         for files in models:
-            match = next((known for known in remaining if files and files.items() <= known.items()), None)
+            match = next((model for model in remaining if files and files.items() <= model.items()), None)
             if match is None:
                 return "the calibration is of another model"
             remaining.remove(match)
@@ -127,7 +127,7 @@ def build_calibration(
     """Calibrate a model with the cases that it was judged on.
 
     Several cases of a patient are alike, and would make the bound too sure: the first one counts. A case with an empty
-    mask is left out, since a new one gets no bound either; nothing else that is left out could be known of a new case.
+    mask or without an agreement is left out, since a new one gets no bound either; so is one without a defined Dice.
 
     Args:
         observations: of cases that were judged.
@@ -137,6 +137,24 @@ def build_calibration(
         part: the datalist's key of the cases.
         learned: names of cases and patients that the model learned from; such cases are left out.
     """
+    usable, left_out = _select_usable(observations, learned)
+    return Calibration(
+        signal=signal,  # type: ignore[arg-type]
+        models=tuple(dict(files) for files in models),
+        settings=dict(settings),
+        part=part,
+        cases=len(observations),
+        left_out=dict(left_out),
+        agreement=tuple(round(observation.agreement, DIGITS) for observation in usable),
+        dice=tuple(round(observation.dice, DIGITS) for observation in usable),
+        ranges=find_ranges([observation.features for observation in usable]),
+    )
+
+
+def _select_usable(
+    observations: Sequence[Observation], learned: Collection[str]
+) -> tuple[list[Observation], Counter[str]]:
+    """The cases to calibrate with, one a patient, and how many of the others there are by the reason."""
     left_out: Counter[str] = Counter()
     usable: list[Observation] = []
     patients: set[str] = set()
@@ -149,17 +167,7 @@ def build_calibration(
             continue
         patients.add(patient)
         usable.append(observation)
-    return Calibration(
-        signal=signal,  # type: ignore[arg-type]
-        models=tuple(dict(files) for files in models),
-        settings=dict(settings),
-        part=part,
-        cases=len(observations),
-        left_out=dict(left_out),
-        agreement=tuple(round(observation.agreement, DIGITS) for observation in usable),
-        dice=tuple(round(observation.dice, DIGITS) for observation in usable),
-        ranges=find_ranges([observation.features for observation in usable]),
-    )
+    return usable, left_out
 
 
 def _explain_useless(observation: Observation) -> str:

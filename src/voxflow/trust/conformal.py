@@ -96,11 +96,12 @@ class DicePredictor:
         """Measure the share of the cases of calibration whose Dice is at least the bound that the others give."""
         if len(self.errors) < 2:
             return math.nan
-        held = 0
+        covered = 0
         for number, error in enumerate(self.errors):
-            others = self.errors[:number] + self.errors[number + 1 :]
-            held += error <= others[max(1, choose_rank(len(others), confidence)[0]) - 1] + ROUNDING
-        return held / len(self.errors)
+            remaining = self.errors[:number] + self.errors[number + 1 :]
+            rank, _ = choose_rank(len(remaining), confidence)
+            covered += error <= remaining[max(1, rank) - 1] + ROUNDING
+        return covered / len(self.errors)
 
     def _expect(self, agreement: float) -> float:
         return self.intercept + self.slope * agreement
@@ -119,11 +120,11 @@ def trace_risk(agreements: Sequence[float], dices: Sequence[float]) -> list[tupl
     """
     ordered = sorted(zip(agreements, dices, strict=True), key=lambda pair: -pair[0])
     curve: list[tuple[float, float]] = []
-    kept, total = 0, 0.0
+    count, total = 0, 0.0
     for _, group in groupby(ordered, key=lambda pair: pair[0]):
         same = [dice for _, dice in group]
-        kept, total = kept + len(same), total + sum(same)
-        curve.append((kept / len(ordered), 1 - total / kept))
+        count, total = count + len(same), total + sum(same)
+        curve.append((count / len(ordered), 1 - total / count))
     return curve
 
 
