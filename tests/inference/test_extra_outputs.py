@@ -89,6 +89,7 @@ def test_an_empty_class_has_a_row_and_no_surface(case: InferenceCase, tmp_path: 
 
 def test_what_an_older_mask_had_goes_with_it(case: InferenceCase, tmp_path: Path) -> None:
     infer([case], tmp_path / "out")
+    (tmp_path / "out/a/a_seg.dcm").write_bytes(b"of the older mask")
     write_volume(case.images[0], Volume(np.zeros(GRID.size, np.float32), GRID))
     infer([case], tmp_path / "out", ())
     assert list_files(tmp_path / "out") == {"a/a.nii.gz", "failures.json", "preds.csv", "preds_outputs.csv"}

@@ -312,6 +312,7 @@ class _SegmentationRun:
         if self.ledger is not None:
             self.ledger.forget(segmented_case.case)
         self._extra.remove(segmented_case.case)
+        _seg_path(segmented_case.case.id, self.out).unlink(missing_ok=True)
         return self.out / mask_path(segmented_case.case.id)
 
     def _finish(self, segmented_case: SegmentedCase) -> None:
