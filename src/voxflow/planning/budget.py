@@ -22,7 +22,7 @@ VOXELS_A_CORE, VOXELS_A_GPU = 0.75e6, 40e6
 LEARNT_SHARE = 0.7  # of the labelled cases: the template's split keeps a fifth and a tenth from learning
 # Passes through the cases up to which images are varied least, and from which on they are varied most. Measured
 # (docs/accuracy.md): 1 is worse than 0 after 125, 0.3 neither better nor worse after 212; the rest is an estimate.
-FEW_PASSES, MANY_PASSES = 300.0, 1500.0
+FEW_PASSES, MANY_PASSES = 500.0, 2500.0
 # Passes up to which patches are not bent, and from which on they are bent in full, by a share of the distance between
 # the crop's control points: measured at 212, where it made validation end at its best. Between the two an estimate.
 UNBENT_PASSES, BENT_PASSES = 100.0, 200.0
