@@ -243,6 +243,12 @@ def test_tritons_warmup_is_an_input_that_the_model_takes(repository: Path) -> No
     assert onnx.load(place / "1" / "model.onnx").graph.input[0].name == "image"
 
 
+def test_a_name_with_blanks_and_umlauts_becomes_one_that_all_tools_take(workspace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["package", str(workspace), "--format", "triton", "--out", str(out), "--model_name", "Größe 1/x"]) == 0
+    assert [path.name for path in (out / "models").iterdir()] == ["Groe-1-x"]
+
+
 def test_the_start_program_needs_no_installed_voxflow(package: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(package / 'app')!r}); import voxflow; print(voxflow.__file__)"
     shown = subprocess.run([sys.executable, "-c", code], env={"PATH": ""}, capture_output=True, text=True, check=True)

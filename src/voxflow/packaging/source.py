@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,6 @@ from voxflow.engines import find_kind_of_file, list_exported_kinds
 from voxflow.errors import DataError, ParityError
 from voxflow.files import read_json_or_none
 from voxflow.mmar import ExportNames, resolve_model
-from voxflow.naming import make_case_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,8 +58,19 @@ def find_packaged_model(path: Path, name: str = "") -> PackagedModel:
     parity = _read_parity(model)
     _require_parity(files, parity, model)
     root = next((parent.parent for parent in model.absolute().parents if parent.name == "models"), None)
-    name = make_case_name(name or (root.name if root else model.name.partition(".")[0]))
+    name = make_model_name(name or (root.name if root else model.name.partition(".")[0]))
     return PackagedModel(name, {kind.name: file for kind, file in files.items()}, _read_spec(files), parity, root)
+
+
+def make_model_name(text: str) -> str:
+    """Make a name that a folder, an address, Triton and a MONAI Application Package take: no blanks, at most 128 bytes.
+
+    Example:
+        >>> make_model_name("Leber Größe 1"), make_model_name("spleen_ct"), make_model_name("../肝")
+        ('Leber-Groe-1', 'spleen_ct', 'model')
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", plain).strip("-.")[:128] or "model"
 
 
 def _list_files(path: Path, model: Path) -> dict[EngineKind, Path]:
