@@ -134,6 +134,11 @@ class WorkspaceLayout:
         return self.mmar / "eval"
 
     @property
+    def corrections(self) -> Path:
+        """What people corrected of our masks; no stage of the graph owns it."""
+        return Path("data/corrections") / self.workspace
+
+    @property
     def drift(self) -> Path:
         """What ``voxflow drift`` makes; no stage of the graph owns it."""
         return Path("data/drift") / self.workspace

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxflow.corrections import OwnResult, list_results
 from voxflow.errors import ConfigError
 from voxflow.pacs import AnswerOptions, IngestOptions, parse_settings
 from voxflow.places import PARAMS, read_params
@@ -48,6 +49,18 @@ class Incoming:
     def back_to(self) -> str | None:
         """The PACS that masks are sent to; None: they stay here."""
         return (self.answer.pacs or self.ingest.pacs) if self.answer.send else None
+
+
+def list_own_results(stage: Stage) -> tuple[list[OwnResult], Path]:
+    """List the masks that a workspace has made, of which people may send corrections.
+
+    Returns:
+        The masks, and the inbox that incoming series land in.
+    """
+    ingest = stage.options_of("ingest", IngestOptions) if stage.block.get("ingest") else None
+    inbox = (ingest and ingest.into) or Path("data/inbox") / stage.workspace
+    answers = stage.options_of("answer", AnswerOptions).out or Path("data/answers") / stage.workspace
+    return list_results(stage, answers, inbox), inbox
 
 
 def read_settings(name: str) -> PacsSettings:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tasks.common.stage import Stage, main
-from tasks.ops.incoming import Incoming, read_settings
+from tasks.ops.incoming import Incoming, list_own_results, read_settings
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
 from voxflow.pacs import DropFolder, IngestOptions, IngestResult, Ledger, ingest, open_archive
 from voxflow.progress import say
@@ -26,7 +26,7 @@ def run(stage: Stage) -> int:
     """
     incoming = Incoming.of(stage)
     with Ledger.of(stage.workspace) as ledger, _archive(incoming) as archive:
-        series = ingest(archive, incoming.inbox, ledger, incoming.ingest)
+        series = ingest(archive, incoming.inbox, ledger, incoming.ingest, leave=_list_answered_studies(stage))
     counts = f"{len(series.arrived)} series new, {series.known_count} known, {len(series.waiting)} still growing"
     failed = f", {len(series.failed)} failed (tried again next time)" if series.failed else ""
     say(f"ingest {stage.workspace}: {counts}{failed} → {incoming.inbox}")
@@ -35,6 +35,11 @@ def run(stage: Stage) -> int:
     if series.failed and not (series.arrived or series.known_count):
         return EXIT_FAILURE
     return EXIT_SOME_FAILED if series.failed else EXIT_OK
+
+
+def _list_answered_studies(stage: Stage) -> set[str]:
+    """The studies whose SEG and RTSTRUCT are left to the program for corrections; none where there is no such key."""
+    return {result.study_uid for result in list_own_results(stage)[0]} if "corrections" in stage.block else set()
 
 
 def _explain_waiting(archive: Archive, series: IngestResult, options: IngestOptions) -> list[str]:

@@ -70,12 +70,14 @@ class CheckCommand(Command):
 
         report = self._check()
         if self.config is None:
+            from voxflow.corrections import CorrectionOptions
             from voxflow.drift import MonitorOptions
             from voxflow.pacs import AnswerOptions, IngestOptions
 
             models: dict[str, type[BaseModel]] = {
                 "ingest": IngestOptions,
                 "answer": AnswerOptions,
+                "corrections": CorrectionOptions,
                 "monitor": MonitorOptions,
             }
             check_params(self.workspace, report, models)

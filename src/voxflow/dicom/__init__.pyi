@@ -6,9 +6,13 @@ from .convert import convert_folder as convert_folder
 from .files import count_inflated_bytes as count_inflated_bytes
 from .group import SeriesPart as SeriesPart
 from .group import group_headers as group_headers
+from .headers import LABEL_CLASSES as LABEL_CLASSES
 from .headers import PARSE_ERRORS as PARSE_ERRORS
 from .headers import DicomHeader as DicomHeader
+from .headers import explain_parse_error as explain_parse_error
 from .headers import read_dataset as read_dataset
+from .label_masks import ImageMasks as ImageMasks
+from .label_masks import ObjectMasks as ObjectMasks
 from .measurement_report import SegmentMeasurements as SegmentMeasurements
 from .measurement_report import write_measurement_report as write_measurement_report
 from .options import ConvertOptions as ConvertOptions

@@ -22,7 +22,20 @@ if TYPE_CHECKING:
 # The keys of params.yaml, and of a workspace's block; other programs of the user's may not put theirs between them.
 TOP_KEYS = ("samples", "pacs", "dask", "limits", "workspaces", "folds", "ensembles")
 BLOCK_KEYS = (
-    *("task", "source", "kind", "trust", "ingest", "answer", "monitor", "convert", "validate", "resample", "split"),
+    *(
+        "task",
+        "source",
+        "kind",
+        "trust",
+        "ingest",
+        "answer",
+        "corrections",
+        "monitor",
+        "convert",
+        "validate",
+        "resample",
+        "split",
+    ),
     *("train", "export", "evaluate", "infer", "promote", "report"),
 )
 

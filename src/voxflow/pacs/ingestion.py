@@ -22,11 +22,14 @@ from voxflow.pacs.archive import Query
 from voxflow.progress import say
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from voxflow.pacs.archive import Archive, RemoteSeries
     from voxflow.pacs.ledger import Ledger
 
 # Left alone by git, by DVC and by every scan of the folder.
 PARTIAL = ".partial-ingest"
+LABEL_MODALITIES = ("SEG", "RTSTRUCT")
 # Nobody goes on with what lay there for so long; another workspace may fetch into the same inbox.
 ABANDONED_S = 3600
 
@@ -83,7 +86,9 @@ class IngestResult:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions) -> IngestResult:
+def ingest(
+    archive: Archive, into: Path, ledger: Ledger, options: IngestOptions, *, leave: Collection[str] = ()
+) -> IngestResult:
     """Take every new series that has stopped growing.
 
     Args:
@@ -91,6 +96,7 @@ def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions)
         into: where to.
         ledger: of the workspace.
         options: which.
+        leave: studies whose SEG and RTSTRUCT are not taken, since they may be corrections of our masks.
 
     Raises:
         PacsError: the archive is away; what was taken stays taken, and the next call goes on from there.
@@ -100,6 +106,8 @@ def ingest(archive: Archive, into: Path, ledger: Ledger, options: IngestOptions)
     visit = _ArchiveVisit(archive, into, ledger, options, result)
     for series in list(archive.find(Query(options.modalities or (), options.days))):
         if not _is_requested(series, options) or ledger.is_own_mask(series.series_uid):
+            continue
+        if series.modality in LABEL_MODALITIES and series.study_uid in leave:
             continue
         try:
             visit.take_if_settled(series)

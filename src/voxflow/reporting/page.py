@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.files import read_json_or_none, write_text
 from voxflow.reporting import sections
+from voxflow.reporting.corrections import tabulate_corrections
 from voxflow.reporting.folds import tabulate_folds
 from voxflow.reporting.rendering import render_template
 from voxflow.reporting.scores import draw_dice_strips, tabulate_classes
@@ -61,6 +62,7 @@ def _collect_facts(sources: ReportSources, options: ReportOptions) -> dict[str, 
         "scores": sections.tabulate_scores(sources),
         "folds": tabulate_folds(sources),
         "trust": describe_trust(sources),
+        "corrections": tabulate_corrections(sources),
         "per_case": sections.tabulate_cases(sources),
         "failures": sections.tabulate_failures(sources),
         "test_pictures": read_pictures(sources.evaluation / "test" / "overlays", 4, order=("best", "worst")),

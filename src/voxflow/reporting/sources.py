@@ -61,6 +61,7 @@ class ReportSources:
         metrics: holds one flat JSON file a stage.
         settings: the workspace's block of params.yaml.
         resampled: holds failures.json where cases could not be resampled; None: there is no such stage.
+        corrections: holds corrections.csv and classes.csv where people sent corrections back; None: nobody could.
         provenance: the git commit, digests of dvc.lock and the datalist, and the like, by name.
     """
 
@@ -76,6 +77,7 @@ class ReportSources:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     resampled: Path | None = None
+    corrections: Path | None = None
 
     @cached_property
     def viewer_cases(self) -> tuple[str, ...]:
@@ -105,6 +107,7 @@ class ReportSources:
             settings=_drop_secrets(block),
             provenance=read_provenance(datalist),
             resampled=places.resampled,
+            corrections=places.corrections,
         )
 
 

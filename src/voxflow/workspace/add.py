@@ -125,7 +125,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
         if test_patients:
             # Listed by name, no addition changes it; a share of more patients would be another choice.
             write_text(PARAMS, set_value(params, ("workspaces", places.workspace, "split", TESTING), test_patients))
-        _dvc_add(source)
+        dvc_add(source)
     except BaseException:  # Ctrl-C, too: half of the patients would be a data set that nobody meant
         _undo(new_files, source, {PARAMS: params} | {path: text[0] for path, text in tables.items()})
         raise
@@ -270,7 +270,12 @@ def _require_new_names(header: list[str], rows: list[list[str]], new_rows: list[
         raise DataError(f"names cases that the workspace has already: {join_names(repeated)}", path=path, where="case")
 
 
-def _dvc_add(source: Path) -> None:
+def dvc_add(source: Path) -> None:
+    """Version a folder with DVC.
+
+    Raises:
+        VoxflowError: DVC could not take it in.
+    """
     result = subprocess.run(
         [sys.executable, "-m", "dvc", "add", "--quiet", str(source)], capture_output=True, text=True, check=False
     )

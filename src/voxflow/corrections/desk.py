@@ -1,0 +1,192 @@
+"""Takes corrections in, one object after the other: recognise, compare, keep, and let it become a label.
+
+Nothing is decided about training data here but for one place: the folder ``corrections`` of the workspace's source has
+at most one label for each image, that of the latest version. What conversion, split and training make of it is theirs.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from voxflow.corrections.facts import ObjectFacts, digest_file, read_facts
+from voxflow.corrections.placing import LabelPlace, explain_no_place
+from voxflow.corrections.recognise import SAME_OBJECT, Recognition, explain_no_person, recognise
+from voxflow.corrections.table import Correction, CorrectionTable
+from voxflow.corrections.versions import VersionComparison, compare_version
+from voxflow.dicom import PARSE_ERRORS, ConvertOptions, explain_parse_error
+from voxflow.errors import InputError
+from voxflow.files import atomic_path
+from voxflow.images import PseudonymBook, load_pseudonym_key
+from voxflow.naming import shorten_pseudonym
+from voxflow.progress import say
+from voxflow.tables import is_labelled, read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from voxflow.corrections.results import OwnResult
+    from voxflow.places import WorkspaceLayout
+    from voxflow.tables import Row
+
+TESTING = "testing"
+
+
+@dataclass
+class CorrectionDesk:
+    """Takes label objects in and decides about each.
+
+    Attributes:
+        places: of the workspace.
+        results: our masks.
+        table: of what came before; it is written after each object.
+        role: of the people who correct.
+        source_is_sample: the stage sample makes the workspace's source.
+        taken: the rows that were added.
+    """
+
+    places: WorkspaceLayout
+    results: Sequence[OwnResult]
+    table: CorrectionTable
+    role: str = "person"
+    source_is_sample: bool = False
+    taken: list[Correction] = field(default_factory=list)
+
+    @cached_property
+    def convert(self) -> ConvertOptions:
+        """How the workspace converts; one image after another, without files that lead to patients."""
+        options = self.places.options_of("convert", ConvertOptions)
+        return options.model_copy(update={"mapping": False, "workers": 1})
+
+    def take(self, path: Path) -> Correction | None:
+        """Take one label object in; a bad one never stops the others.
+
+        Args:
+            path: a DICOM SEG or RTSTRUCT, which is copied.
+
+        Returns:
+            Its row; None where it was looked at before, or is our own mask as we sent it.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        row = Correction(_now(), "quarantined", digest=digest_file(path))
+        changes = {}
+        try:
+            facts = read_facts(path)
+            if self.table.has(facts.sop_uid, row.digest):
+                return None
+            _describe_object(row, facts)
+            recognition = recognise(facts, self.results)
+            if recognition.link == SAME_OBJECT and row.digest == recognition.result.facts.digest:
+                return None
+            self._describe_recognition(row, recognition)
+            comparison = self._judge(row, recognition)
+            changes = comparison.changes if comparison else {}
+        except InputError as error:
+            row.state, row.reason = "quarantined", error.message.splitlines()[0]
+        except PARSE_ERRORS as error:
+            row.state, row.reason = "quarantined", explain_parse_error(error)
+        if not row.sop_uid and any(known.digest == row.digest for known in self.table.rows):
+            return None
+        self._keep(row, path)
+        self.table.add(row, changes)
+        self.table.write()
+        self.taken.append(row)
+        say(f"{row.kind or 'object'} {row.sop_uid}: {row.state}{f': {row.reason}' if row.reason else ''}")
+        return row
+
+    def _describe_recognition(self, row: Correction, recognition: Recognition) -> None:
+        facts, result = recognition.facts, recognition.result
+        row.link, row.unit, row.number = recognition.link, result.unit, str(result.number)
+        row.model, row.mask_uid, row.role = result.model, result.facts.sop_uid, self.role
+        if facts.person:
+            book = PseudonymBook(load_pseudonym_key(self.convert.pseudonym_key))
+            # Apart from those of patients: a radiologist may be one.
+            row.author = book.digest_patient(f"author {facts.person}")[:8]
+
+    def _judge(self, row: Correction, recognition: Recognition) -> VersionComparison | None:
+        """Decide what becomes of a recognised object; None where there is nothing to compare."""
+        if recognition.facts.is_rejected:
+            row.reason = "(300E,0002): it was rejected by who reviewed it"
+            return None
+        reason = explain_no_person(recognition)
+        if reason:
+            row.state, row.reason = "other", reason
+            return None
+        place = LabelPlace(self.places.source, recognition.result)
+        comparison = compare_version(recognition, place.label, self.places, self.convert)
+        row.patient = comparison.patient
+        row.reason = "; ".join(comparison.remarks)
+        if comparison.is_unchanged:
+            row.state = "unchanged"
+            return comparison
+        self._find_case(row, recognition.result)
+        row.version = str(len(self.table.list_versions(row.unit, int(row.number))) + 1)
+        self._decide_about_label(row, recognition, place, comparison)
+        return comparison
+
+    def _find_case(self, row: Correction, result: OwnResult) -> None:
+        """Note which case the image is, and the part of its patient."""
+        case = self._find_case_row(result)
+        split = read_rows(self.places.datalists / "split.csv") or []
+        row.case = case["case"] if case else ""
+        names = {row.patient, shorten_pseudonym(row.patient), *([case["patient"]] if case else [])}
+        parts = {entry["part"] for entry in split if entry["patient"] in names}
+        row.part = next((part for part in (TESTING, "validation", "training", "inference") if part in parts), "")
+
+    def _find_case_row(self, result: OwnResult) -> Row | None:
+        rows = read_rows(self.places.volumes / "cases.csv") or []
+        return next((row for row in rows if result.image_series & set((row.get("series_uid") or "").split(";"))), None)
+
+    def _decide_about_label(
+        self, row: Correction, recognition: Recognition, place: LabelPlace, comparison: VersionComparison
+    ) -> None:
+        """Let a correction become the label of its image, or say why it does not."""
+        case = self._find_case_row(recognition.result)
+        held = ""
+        if row.part == TESTING:
+            held = "its patient is in the test part, whose labels stay as they are"
+        elif case and is_labelled(case) and not place.label.is_file():
+            held = "its case has a label of its own, which stays"
+        else:
+            held = explain_no_place(self.places, self.convert, is_sample=self.source_is_sample)
+        if held:
+            row.state = "held"
+            row.reason = "; ".join(text for text in (held, row.reason) if text)
+            return
+        current = next((r for r in self.table.list_versions(row.unit, int(row.number)) if r.state == "label"), None)
+        if current and self._is_older(recognition.facts, current):
+            row.state = "superseded"
+            row.reason = "; ".join(text for text in ("made before the version that is the label", row.reason) if text)
+            return
+        place.put(comparison, self.places, self.convert)
+        row.state = "label"
+        if current:
+            current.state = "superseded"
+
+    def _is_older(self, facts: ObjectFacts, current: Correction) -> bool:
+        try:
+            moment = read_facts(self.table.find_object(current)).moment
+        except (InputError, OSError, *PARSE_ERRORS):
+            return False
+        return bool(facts.moment and moment and facts.moment < moment)
+
+    def _keep(self, row: Correction, path: Path) -> None:
+        """Keep the object as it came; it may name the patient, as everything in the inbox does."""
+        kept = self.table.find_object(row)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(kept) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+def _describe_object(row: Correction, facts: ObjectFacts) -> None:
+    row.kind, row.sop_uid, row.series_uid, row.study_uid = facts.kind, facts.sop_uid, facts.series_uid, facts.study_uid
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
