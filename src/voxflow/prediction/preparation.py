@@ -1,0 +1,189 @@
+"""Prepares images for a network: checks them, resamples volumes to its grid, and runs its preprocessing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxflow.errors import DataError
+from voxflow.machine import release_gpu_memory
+from voxflow.prediction.grids import resample_to_network
+from voxflow.prediction.nnunet import prepare_nnunet
+from voxflow.prediction.tensors import prepare_on_device, upload
+from voxflow.progress import say
+from voxflow.volumes import Volume, require_finite, resize_radiograph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from voxflow.engines import Engine
+    from voxflow.geometry import Geometry
+    from voxflow.prediction.blending import Values
+    from voxflow.prediction.nnunet import CroppedPlace
+    from voxflow.prediction.tensors import DeviceImage
+    from voxflow.spec import ModelSpec
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image as a network takes it.
+
+    Attributes:
+        image: (channel, i, j, k), float32: an array, or a tensor of the device that the network computes on.
+        grid: where its voxels lie.
+        native: the grid of the image that came in; of an adopted nnU-Net of the part that it is shown, turned.
+        place: where that part lies in the image; None: it is all of it.
+        whole: the grid of the image then.
+    """
+
+    image: Values
+    grid: Geometry
+    native: Geometry
+    place: CroppedPlace | None = None
+    whole: Geometry | None = None
+
+
+def choose_device(engine: Engine) -> str | None:
+    """Tell where an engine's images are best prepared: on its GPU; None: on the processor, as NumPy arrays."""
+    return engine.device if engine.device not in (None, "cpu") else None
+
+
+def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None = None) -> PreparedImage:
+    """Bring an image to the network's grid and values; the part that needs no network.
+
+    Args:
+        volumes: the channels, in the network's order.
+        spec: of the model.
+        device: where to, as :func:`choose_device` says.
+
+    Raises:
+        DataError: the wrong number of channels, or a model that does not segment.
+    """
+    if spec.task != "segmentation":
+        raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
+    if spec.nnunet:
+        return _prepare_adopted(volumes, spec, device)
+    on_device = _try_device(volumes, spec, device) if device is not None else None
+    if on_device is not None:
+        require_channels(on_device.image, spec)
+        return PreparedImage(on_device.image, on_device.grid, volumes[spec.reference].geometry)
+    image, reference = prepare_volume(volumes, spec)
+    return PreparedImage(image, reference.geometry, volumes[spec.reference].geometry)
+
+
+def _prepare_adopted(volumes: Sequence[Volume], spec: ModelSpec, device: str | None) -> PreparedImage:
+    """The image as nnU-Net prepares it: on the processor, and then brought to the device where there is memory."""
+    _require_images(len(volumes), spec)
+    prepared = prepare_nnunet(volumes, spec)
+    image: Values = prepared.image
+    if device is not None:
+        try:
+            image = upload(prepared.image, device)
+        except RuntimeError as error:
+            if not release_gpu_memory(error):
+                raise
+    whole = volumes[spec.reference].geometry
+    return PreparedImage(image, prepared.grid, prepared.cropped, prepared.place, whole)
+
+
+def _require_images(count: int, spec: ModelSpec) -> None:
+    """Refuse a case of another number of images than the model takes, before they are prepared."""
+    if spec.channels:
+        require_named_channels(count, spec)
+    elif count != spec.in_channels:
+        raise DataError(f"the network takes {spec.in_channels} channel(s), the image has {count}")
+
+
+def _try_device(volumes: Sequence[Volume], spec: ModelSpec, device: str) -> DeviceImage | None:
+    """The image on a device; None where there is too little memory: its windows then go there one by one."""
+    if spec.channels:
+        require_named_channels(len(volumes), spec)
+    try:
+        return prepare_on_device(volumes, spec, device)
+    except RuntimeError as error:
+        if not release_gpu_memory(error):
+            raise
+    say("the GPU has too little free memory for an image: it is prepared on the processor")
+    return None
+
+
+def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[np.float32], Volume]:
+    """The network's input (channel, i, j, k), and the volume that gives the grid on the network's grid.
+
+    Raises:
+        DataError: values that are no numbers, or the wrong number of channels.
+    """
+    if spec.nnunet:
+        adopted = prepare_nnunet(volumes, spec)
+        return adopted.image, Volume(adopted.image[spec.reference], adopted.grid)
+    for volume in volumes:
+        require_finite(volume.array)
+    if spec.channels:
+        require_named_channels(len(volumes), spec)
+    reference = resample_to_network(volumes[spec.reference], spec)
+    if len(volumes) == 1:
+        return _run_preprocessing(reference.array[None], spec), reference
+    # Whatever grid the other channels came on: voxels of all channels must lie in one place.
+    image = np.stack(
+        [
+            reference.array
+            if number == spec.reference
+            else resample_to_network(channel, spec, reference.geometry).array
+            for number, channel in enumerate(volumes)
+        ]
+    )
+    return _run_preprocessing(image, spec), reference
+
+
+def require_named_channels(count: int, spec: ModelSpec) -> None:
+    """Refuse a case of another number of images than the model has names for.
+
+    Raises:
+        DataError: the numbers differ.
+    """
+    if count != len(spec.channels):
+        raise DataError(
+            f"the model takes {len(spec.channels)} channels, {', '.join(spec.channels)}; the case has {count}"
+        )
+
+
+def require_channels(image: Values, spec: ModelSpec) -> None:
+    """Refuse an input (channel, ...) of another number of channels than the network takes.
+
+    Raises:
+        DataError: the numbers differ.
+    """
+    if len(image) != spec.in_channels:
+        raise DataError(f"the network takes {spec.in_channels} channel(s), the image has {len(image)}")
+
+
+def prepare_radiograph(images: Sequence[NDArray[Any]], spec: ModelSpec) -> NDArray[np.float32]:
+    """Prepare a radiograph for a network.
+
+    Args:
+        images: one array (rows, columns) a channel, in the network's order, values as stored.
+        spec: the size that the network takes, and its preprocessing.
+
+    Returns:
+        The network's input (channel, rows, columns), float32.
+
+    Raises:
+        DataError: the wrong number of channels.
+    """
+    resized = [image if spec.size is None else resize_radiograph(image, spec.size) for image in images]
+    return _run_preprocessing(np.stack(resized), spec)
+
+
+def _run_preprocessing(image: NDArray[Any], spec: ModelSpec) -> NDArray[np.float32]:
+    from voxflow.components import build_transform
+
+    sample: dict[str, Any] = {"image": image.astype(np.float32)}
+    for transform in spec.preprocess:
+        sample = build_transform(transform)(sample)
+    prepared = np.ascontiguousarray(sample["image"], dtype=np.float32)
+    require_channels(prepared, spec)
+    return prepared
