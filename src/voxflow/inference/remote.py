@@ -33,7 +33,7 @@ from voxflow.progress import track
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from voxflow.engines import Device, Engine, EngineChoice
@@ -118,21 +118,28 @@ def infer_on_executor(
     items = [(case, number < options.overlays) for number, case in enumerate(cases)]
     answers = _collect_answers(executor, work, items, out)
     failures = Failures([row for answer in answers for row in answer.failures])
-    results = {
-        case.id: case_answer.result
-        for case, case_answer in zip(cases, answers, strict=True)
-        if case_answer.result is not None
-    }
+    results = {case.id: answer.result for case, answer in zip(cases, answers, strict=True) if answer.result is not None}
+    answered_cases = [case for case in cases if case.id in results]
     if is_volume:
-        _complete_pictures([case for case in cases if case.id in results][: options.overlays], spec, out)
+        _complete_pictures(answered_cases[: options.overlays], spec, out)
         write_masks_table(results, cases, spec, out, failures, reviewer=require_reviewer(reviewer, options))
         write_extra_tables(results, cases, spec, out, options)
     else:
-        done_cases = [case for case in cases if case.id in results]
-        images = {case.id: read_radiographs(case)[0] for case in done_cases[:SHEET_TILES] if options.overlays}
-        classes = [ClassifiedCase(case, images.get(case.id, NO_PICTURE), results[case.id]) for case in done_cases]
-        write_classes(classes, spec, out, options)
+        _write_radiographs(answered_cases, results, spec, out, options)
     return summarise_inference(len(results), failures, out, began, engine=name)
+
+
+def _write_radiographs(
+    cases: Sequence[InferenceCase],
+    probabilities: Mapping[str, dict[str, Any]],
+    spec: ModelSpec,
+    out: Path,
+    options: InferOptions,
+) -> None:
+    """Write the tables of classified cases, and the sheet of the first ones, whose images are read again."""
+    images = {case.id: read_radiographs(case)[0] for case in cases[:SHEET_TILES] if options.overlays}
+    classes = [ClassifiedCase(case, images.get(case.id, NO_PICTURE), probabilities[case.id]) for case in cases]
+    write_classes(classes, spec, out, options)
 
 
 def _describe_on_worker(
