@@ -150,6 +150,26 @@ def test_two_channels_of_a_study_on_grids_of_their_own(tmp_path: Path) -> None:
     assert count > 0
 
 
+@pytest.mark.parametrize(("below", "words"), [(None, ""), (0.9, ": AI result, review advised")])
+def test_contours_and_report_say_what_the_seg_says_of_the_mask(tmp_path: Path, below: float | None, words: str) -> None:
+    make_study(tmp_path / "in", 1)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "out").mkdir()
+    spec = pet_ct_spec()
+    inputs = find_cases(tmp_path / "in", tmp_path / "scratch", spec)
+    options = InferOptions(
+        overlays=0, plan="whole", back="labels", extra_outputs=("rtstruct", "sr"), review_below=below
+    )
+    assert not infer_cases(PetCtEngine(spec), inputs.cases, tmp_path / "out", options).failures.rows
+    kinds = {"seg": "", "rtstruct": " contours", "sr": " measurements"}
+    objects = {kind: pydicom.dcmread(next((tmp_path / "out").glob(f"*/*_{kind}.dcm"))) for kind in kinds}
+    for kind, title in kinds.items():
+        name, _, description = objects[kind].SeriesDescription.partition(": ")
+        assert description == words.removeprefix(": ")
+        assert name.endswith(title)
+    assert words.removeprefix(": ") in objects["rtstruct"].get("StructureSetDescription", "")
+
+
 def test_statistics_are_numpys_and_suv_only_where_the_unit_says_so() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, GRID.size).astype(np.uint8)

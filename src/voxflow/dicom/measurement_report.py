@@ -44,6 +44,8 @@ def write_measurement_report(
     segmentation: Path,
     source: Sequence[Path] | SourceFiles,
     measurements: Sequence[SegmentMeasurements],
+    *,
+    description: str = "",
 ) -> None:
     """Write a report that refers to a SEG, segment by segment, and to the images that it was made from.
 
@@ -54,6 +56,7 @@ def write_measurement_report(
         segmentation: the DICOM SEG.
         source: the DICOM files of the volume, as they were given to the SEG.
         measurements: of each segment, in their order.
+        description: what SeriesDescription (0008,103E) says of the mask beside.
 
     Raises:
         DicomError: the SEG has another number of segments, or the images are none that it refers to.
@@ -68,9 +71,12 @@ def write_measurement_report(
         )
     for dataset in (*images, seg):
         use_utf8(dataset)
-    digest = hashlib.sha256(repr((voxflow.__version__, str(seg.SOPInstanceUID), measurements)).encode()).hexdigest()
+    words = (voxflow.__version__, str(seg.SOPInstanceUID), measurements, *([description] if description else []))
+    digest = hashlib.sha256(repr(words).encode()).hexdigest()
     with silence_highdicom():
         report = _build_report(images, seg, measurements, digest)
+    if description:
+        report.SeriesDescription = f"{report.SeriesDescription}: {description}"[:64]
     report.InstanceCreationDate = report.ContentDate = seg.ContentDate
     report.InstanceCreationTime = report.ContentTime = seg.ContentTime
     for equipment in report.get("ContributingEquipmentSequence") or []:  # highdicom itself

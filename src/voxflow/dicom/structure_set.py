@@ -60,6 +60,7 @@ def write_structure_set(
     names: Mapping[int, str],
     *,
     regions: Mapping[str, Sequence[int]] | None = None,
+    description: str = "",
 ) -> None:
     """Write an RTSTRUCT with one ROI a class, in the patient's coordinates (mm, LPS).
 
@@ -71,6 +72,7 @@ def write_structure_set(
         source: the DICOM files of the volume, in any order; or one multi-frame file, with the frames that are its.
         names: name by label value; every name becomes a ROI, numbered from 1 in the order of the values.
         regions: label values by the name of each region; then these become the ROIs, in their order, and may overlap.
+        description: what SeriesDescription (0008,103E) and StructureSetDescription (3006,0006) say of the mask.
 
     Raises:
         DicomError: the images state no frame of reference, make no volume or are a concatenation, or the mask lies on
@@ -85,8 +87,9 @@ def write_structure_set(
     members = regions or {names[value]: (value,) for value in label_values}
     colours = [pick_class_colour(n) for n in (range(1, len(members) + 1) if regions else label_values)]
     references = _refer_to_slices(images, source.frames)
-    digest = _digest_mask(values, references, repr((list(members.items()), colours)))
-    dataset = _make_header(images[0], remark, digest)
+    words = (list(members.items()), colours, *([description] if description else []))
+    digest = _digest_mask(values, references, repr(words))
+    dataset = _make_header(images[0], remark, digest, description)
     dataset.ReferencedFrameOfReferenceSequence = [_refer_to_frame(images, references)]
     dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
     dataset.RTROIObservationsSequence = []
@@ -177,7 +180,7 @@ def _refer_to_frame(images: Sequence[Dataset], references: Sequence[Dataset]) ->
     return frame
 
 
-def _make_header(image: Dataset, remark: str, digest: str) -> Dataset:
+def _make_header(image: Dataset, remark: str, digest: str, description: str) -> Dataset:
     """Everything of an RTSTRUCT but its ROIs."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ImplicitVRLittleEndian, generate_uid
@@ -191,13 +194,13 @@ def _make_header(image: Dataset, remark: str, digest: str) -> Dataset:
     dataset.SOPInstanceUID = generate_uid(entropy_srcs=["rtstruct", digest])
     dataset.SeriesInstanceUID = generate_uid(entropy_srcs=["rtstruct series", digest])
     dataset.Modality, dataset.SeriesNumber, dataset.InstanceNumber = "RTSTRUCT", SERIES_NUMBER, 1
-    dataset.SeriesDescription = f"Voxflow {voxflow.__version__} contours"[:64]
+    dataset.SeriesDescription = ": ".join(filter(None, (f"Voxflow {voxflow.__version__} contours", description)))[:64]
     dataset.OperatorsName = dataset.StructureSetDate = dataset.StructureSetTime = ""
     dataset.Manufacturer = dataset.ManufacturerModelName = "Voxflow"
     dataset.SoftwareVersions, dataset.DeviceSerialNumber = voxflow.__version__, "0"
     dataset.StructureSetLabel = "SEGMENTATION"
-    if remark:
-        dataset.StructureSetDescription = f"Mask {remark}"
+    if remark or description:
+        dataset.StructureSetDescription = "; ".join(filter(None, (remark and f"Mask {remark}", description)))
     dataset.ApprovalStatus = "UNAPPROVED"
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID

@@ -74,7 +74,15 @@ class ExtraOutputs:
     out: Path
     failures: Failures
 
-    def write(self, case: InferenceCase, mask: Volume, image: Volume | None = None, *, keep: bool = False) -> None:
+    def write(
+        self,
+        case: InferenceCase,
+        mask: Volume,
+        image: Volume | None = None,
+        *,
+        keep: bool = False,
+        description: str = "",
+    ) -> None:
         """Write everything of one case that is asked for.
 
         Args:
@@ -82,6 +90,7 @@ class ExtraOutputs:
             mask: its mask.
             image: its one image, where it is read already.
             keep: leave what is there as it is.
+            description: what RTSTRUCT and Structured Report say of the mask.
 
         Raises:
             OSError: a file could not be written.
@@ -96,9 +105,9 @@ class ExtraOutputs:
         if not case.find_source(self.spec):
             return
         if "rtstruct" in self.kinds:
-            self._attempt_dicom(case, "rtstruct", lambda path: self._write_structure_set(case, mask, path))
+            self._attempt_dicom(case, "rtstruct", lambda path: self._write_structure_set(case, mask, path, description))
         if "sr" in self.kinds and rows:
-            self._attempt_dicom(case, "sr", lambda path: self._write_report(case, rows, path))
+            self._attempt_dicom(case, "sr", lambda path: self._write_report(case, rows, path, description))
 
     def remove(self, case: InferenceCase) -> None:
         """Remove what an earlier mask of a case had, before another mask takes its place."""
@@ -189,13 +198,14 @@ class ExtraOutputs:
 
         self.failures.attempt(case, attempt)
 
-    def _write_structure_set(self, case: InferenceCase, mask: Volume, path: Path) -> None:
+    def _write_structure_set(self, case: InferenceCase, mask: Volume, path: Path, description: str) -> None:
         from voxflow.dicom import write_structure_set
 
         regions = class_values(self.spec) if self.spec.regions else None
-        write_structure_set(path, mask, case.find_source(self.spec) or (), label_names(self.spec), regions=regions)
+        files = case.find_source(self.spec) or ()
+        write_structure_set(path, mask, files, label_names(self.spec), regions=regions, description=description)
 
-    def _write_report(self, case: InferenceCase, rows: list[dict[str, Any]], path: Path) -> None:
+    def _write_report(self, case: InferenceCase, rows: list[dict[str, Any]], path: Path, description: str) -> None:
         from voxflow.dicom import SegmentMeasurements, write_measurement_report
 
         segmentation = self._path(case, "_seg.dcm")
@@ -209,7 +219,8 @@ class ExtraOutputs:
             measured = [row for row in own if row["channel"] == reference or row["unit"].startswith("SUV")]
             intensities = {row["unit"]: _pick_intensities(row) for row in measured if "mean" in row}
             measurements.append(SegmentMeasurements(name, own[0]["volume_ml"], intensities))
-        write_measurement_report(path, segmentation, case.find_source(self.spec) or (), measurements)
+        files = case.find_source(self.spec) or ()
+        write_measurement_report(path, segmentation, files, measurements, description=description)
 
 
 def explain_dicom_error(error: Exception) -> str:

@@ -132,8 +132,7 @@ def infer_cases(
             segmentation CASE/CASE.nii.gz and CASE/CASE_seg.dcm.
         options: window plan, way back, what to write.
         refused: what could not even be read: case and reason; the first of the failures.
-        ledger: where it is noted what made each mask of a segmentation; None: nowhere, and a mask that is there is
-            taken for this model's.
+        ledger: where it is noted what made each mask; None: nowhere, and a mask that is there is this model's.
         reviewer: who sorts the cases where ``options.review_below`` asks for it; see ``open_reviewer``.
 
     Raises:
@@ -326,7 +325,7 @@ class _SegmentationRun:
             self.rows[case.id][TRUST] = _assess(self.reviewer, mask, self.spec, score, segmented_case.features)
         if self.options.dicom_seg and case.find_source(self.spec):
             self._write_seg(case, mask)
-        self._extra.write(case, mask, segmented_case.image)
+        self._extra.write(case, mask, segmented_case.image, description=self._describe(case))
         if len(self.rows) <= self.options.overlays:
             # The other channels are read again: to keep them for a few pictures would take their memory for all cases.
             images = read_volumes(case, self.spec) if len(self.spec.channels) > 1 else [segmented_case.image]
@@ -359,7 +358,7 @@ class _SegmentationRun:
         if self.options.dicom_seg and case.find_source(self.spec) and not _seg_path(case.id, self.out).is_file():
             self._write_seg(case, mask)
             self._extra.remove(case)  # a report refers to the SEG that was there
-        self._extra.write(case, mask, keep=True)
+        self._extra.write(case, mask, keep=True, description=self._describe(case))
         return True
 
     def _find_remark(self, case: InferenceCase) -> str:
@@ -372,9 +371,13 @@ class _SegmentationRun:
             return ""  # the image is gone, and its mask is there
 
     def _write_seg(self, case: InferenceCase, mask: Volume) -> None:
-        trust = self.rows[case.id].get(TRUST)
-        description = trust.description if trust is not None else ""
+        description = self._describe(case)
         self.failures.attempt(case, partial(_write_segmentation, case, mask, self.spec, self.out, description))
+
+    def _describe(self, case: InferenceCase) -> str:
+        """What the DICOM files of a case say of its mask; empty where nobody sorts the cases."""
+        trust = self.rows[case.id].get(TRUST)
+        return trust.description if trust is not None else ""
 
 
 def _assess(

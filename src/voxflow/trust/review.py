@@ -44,7 +44,7 @@ class CaseTrust:
 
     @property
     def description(self) -> str:
-        """What a DICOM SEG says of the mask."""
+        """What DICOM SEG, RTSTRUCT and Structured Report say of the mask."""
         return "AI result, review advised" if self.verdict == "review" else "AI result"
 
     def as_row(self) -> dict[str, Any]:
