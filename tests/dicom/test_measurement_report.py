@@ -97,5 +97,9 @@ def test_the_same_seg_gives_the_same_bytes(written: tuple[Path, Path, list[Path]
     for name in ("a", "b"):
         write_measurement_report(tmp_path / name, segmentation, series, rows)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    write_measurement_report(tmp_path / "d", segmentation, series, rows, description="AI result")
+    plain, described = (pydicom.dcmread(tmp_path / name) for name in ("a", "d"))
+    assert described.SeriesDescription == f"{plain.SeriesDescription}: AI result"
+    assert described.SOPInstanceUID != plain.SOPInstanceUID
     with pytest.raises(DicomError, match="2 classes were measured, the SEG has 3"):
         write_measurement_report(tmp_path / "c", segmentation, series, rows[:2])

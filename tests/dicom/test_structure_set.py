@@ -187,6 +187,10 @@ def test_the_same_mask_gives_the_same_bytes_and_another_one_another_object(tmp_p
     first, second = (pydicom.dcmread(tmp_path / name) for name in ("a", "c"))
     assert first.SOPInstanceUID != second.SOPInstanceUID
     assert first.SeriesInstanceUID != second.SeriesInstanceUID
+    write_structure_set(tmp_path / "d", mask, series, NAMES, description="AI result")
+    described = pydicom.dcmread(tmp_path / "d")
+    assert described.SOPInstanceUID != second.SOPInstanceUID
+    assert described.StructureSetDescription == "AI result"
 
 
 def test_regions_may_overlap(tmp_path: Path) -> None:

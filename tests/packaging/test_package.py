@@ -19,11 +19,14 @@ import pytest
 from tests.inference.models import save_densenet, save_unet
 from tests.serving.servers import ServiceProcess
 from voxflow.cli.main import main, make_parser
+from voxflow.engines import open_engine
 from voxflow.errors import DataError
 from voxflow.export import ExportOptions, export_model
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
+from voxflow.inference import InferOptions, digest_exported_models, open_reviewer
 from voxflow.packaging import check_triton_config
+from voxflow.trust import Observation, build_calibration
 from voxflow.volumes import Volume, read_volume, write_volume
 
 # Only what requirements.txt pins can be imported, as in the container.
@@ -142,6 +145,57 @@ def test_two_packages_of_one_model_are_equal(workspace: Path, package: Path, tmp
     (tmp_path / "empty").mkdir()
     assert main(["package", str(workspace), "--out", str(tmp_path / "empty")]) == 0
     assert digest_files(tmp_path / "empty") == digest_files(package)
+
+
+def calibrate(root: Path) -> Path:
+    """Calibrate an exported workspace, as its stage evaluate does."""
+    settings = {"plan": "auto", "blend": "gaussian", "skip_empty": False, "back": "probabilities", "flips": []}
+    settings["clean"] = InferOptions().clean.model_dump(mode="json")
+    observations = [Observation(f"p{n}", 0.7, 0.9, False) for n in range(20)]
+    models = digest_exported_models([root / "models" / "export"])
+    calibration = build_calibration(
+        observations, signal="probabilities", models=models, settings=settings, part="testing"
+    )
+    path = root / "eval" / "test" / "trust.json"
+    calibration.write(path)
+    return path
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "torchscript"])
+def test_a_packaged_model_sorts_cases_by_its_calibration(workspace: Path, tmp_path: Path, engine: str) -> None:
+    root = shutil.copytree(workspace, tmp_path / "organ")
+    path = calibrate(root)
+    assert main(["package", str(root), "--out", str(tmp_path / "out")]) == 0
+    model = tmp_path / "out" / "models" / "organ"
+    assert (model / "trust.json").read_bytes() == path.read_bytes()
+    assert "models/organ/trust.json" in (tmp_path / "out" / "SHA256SUMS").read_text()
+    opened = open_engine(model, engine)
+    reviewer = open_reviewer(opened, [model], InferOptions(review_below=0.8))
+    assert reviewer is not None
+    assert (reviewer.absence, reviewer.calibration is not None) == ("", True)
+    # A package of the packaged model has it, too: it lies beside the files there.
+    assert main(["package", str(model), "--out", str(tmp_path / "again"), "--model_name", "organ"]) == 0
+    assert (tmp_path / "again" / "models" / "organ" / "trust.json").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [("of another model", "the calibration is of another model"), ("damaged", "it can't be used")],
+)
+def test_a_calibration_of_other_files_stays_behind_with_a_warning(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, reason: str
+) -> None:
+    root = shutil.copytree(workspace, tmp_path / "organ")
+    path = calibrate(root)
+    if change == "damaged":
+        path.write_text("{}")
+    else:
+        content = json.loads(path.read_text())
+        content["models"][0]["model.onnx"] = "0" * 64
+        path.write_text(json.dumps(content))
+    assert main(["package", str(root), "--out", str(tmp_path / "out")]) == 0
+    assert f"trust.json is left out: {reason}" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("trust.json"))
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

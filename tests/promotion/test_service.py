@@ -68,6 +68,24 @@ def test_a_better_challenger_is_promoted_and_a_worse_one_is_not(root: Path) -> N
     assert record["numbers"]["p_value"] == float(version.tags["p_value"])
 
 
+def test_the_champion_comes_with_its_calibration_and_with_a_later_one(root: Path) -> None:
+    places = write_workspace(root, OLD, model="one")
+    target = root / "served"
+    judge_candidate(read_candidate(places), PromoteOptions(), moves_alias=True)
+    materialise_champion("demo", target)
+    assert not (target / "trust.json").exists()
+    assert "trust_sha256" not in (target / "version.json").read_text()
+    for text in ("of the evaluation", "of a later evaluation"):
+        put(places.evaluation / "test/trust.json", text)
+        judge_candidate(read_candidate(places), PromoteOptions(), moves_alias=True)
+        version = materialise_champion("demo", target)
+        assert (version.number, (target / "trust.json").read_text()) == ("1", text)
+        assert (target / "model.onnx").read_text() == "one"
+    (target / "trust.json").write_text("kept")
+    materialise_champion("demo", target)
+    assert (target / "trust.json").read_text() == "kept"  # nothing is fetched where the version is there already
+
+
 def test_a_roll_back_is_one_command_and_is_not_undone_by_itself(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put_forward(root, OLD, "one")
     put_forward(root, BETTER, "two")

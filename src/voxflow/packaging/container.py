@@ -14,7 +14,10 @@ import voxflow
 from voxflow.engines import get_engine_kind
 from voxflow.errors import DataError, MissingDependencyError, VoxflowError
 from voxflow.files import write_json, write_text
+from voxflow.inference import digest_exported_models
 from voxflow.packaging.folder import fill_template, new_folder
+from voxflow.progress import say
+from voxflow.trust import CALIBRATION_FILE, read_calibration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -136,6 +139,20 @@ def _copy_model(model: PackagedModel, folder: Path) -> None:
             if source.is_file():
                 shutil.copyfile(source, sidecar)
     write_json(folder / "parity.json", model.parity)
+    if model.calibration is not None:
+        _copy_calibration(model.calibration, folder)
+
+
+def _copy_calibration(file: Path, folder: Path) -> None:
+    """Copy a calibration beside the model's files, unless it is of others, or is none: the service would not use it."""
+    try:
+        absence = read_calibration(file).explain_other_model(digest_exported_models([folder]))
+    except DataError as error:
+        absence = f"it can't be used: {error.message}"
+    if absence:
+        say(f"package: warning: {CALIBRATION_FILE} is left out: {absence}")
+    else:
+        shutil.copyfile(file, folder / CALIBRATION_FILE)
 
 
 def _copy_texts(model: PackagedModel, folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from voxflow.engines import find_kind_of_file, list_exported_kinds
 from voxflow.errors import DataError, ParityError
 from voxflow.files import read_json_or_none
+from voxflow.inference import find_calibration
 from voxflow.mmar import ExportNames, resolve_model
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class PackagedModel:
         spec: what all of the files say of the model.
         parity: how near each engine is to torch, as parity.json has it.
         root: the MMAR; None where the model lies in none.
+        calibration: trust.json, beside the model or in its MMAR; None where there is none.
     """
 
     name: str
@@ -36,6 +38,7 @@ class PackagedModel:
     spec: ModelSpec
     parity: dict[str, Any]
     root: Path | None
+    calibration: Path | None = None
 
 
 def find_packaged_model(path: Path, name: str = "") -> PackagedModel:
@@ -59,7 +62,8 @@ def find_packaged_model(path: Path, name: str = "") -> PackagedModel:
     _require_parity(files, parity, model)
     root = next((parent.parent for parent in model.absolute().parents if parent.name == "models"), None)
     name = make_model_name(name or (root.name if root else model.name.partition(".")[0]))
-    return PackagedModel(name, {kind.name: file for kind, file in files.items()}, _read_spec(files), parity, root)
+    named_files = {kind.name: file for kind, file in files.items()}
+    return PackagedModel(name, named_files, _read_spec(files), parity, root, find_calibration([model]))
 
 
 def make_model_name(text: str) -> str:

@@ -14,6 +14,7 @@ from voxflow.promotion.decision import JudgedModel, find_parity_fault
 from voxflow.promotion.scores import read_scores
 from voxflow.promotion.testpart import digest_test_part
 from voxflow.tracking import read_run_file
+from voxflow.trust import CALIBRATION_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,7 @@ class Candidate:
         per_case: per_case.csv of the evaluation; may be missing.
         digest: SHA-256 of its exported files, which tells this model from every other.
         judged: the model as the decision sees it.
+        calibration: trust.json of the evaluation; may be missing.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Candidate:
     per_case: Path
     digest: str
     judged: JudgedModel
+    calibration: Path
 
 
 def read_candidate(places: Places) -> Candidate:
@@ -64,7 +67,14 @@ def read_candidate(places: Places) -> Candidate:
     export = places.models / "export"
     run_id = read_run_file(places.models / "train" / "run.json")
     return Candidate(
-        places.workspace, run_id, export, places.models / PARITY, per_case, digest=digest_export(export), judged=model
+        places.workspace,
+        run_id,
+        export,
+        places.models / PARITY,
+        per_case,
+        digest=digest_export(export),
+        judged=model,
+        calibration=per_case.with_name(CALIBRATION_FILE),
     )
 
 

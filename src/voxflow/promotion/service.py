@@ -19,6 +19,7 @@ from voxflow.tracking import (
     CHALLENGER,
     CHAMPION,
     RegisteredVersion,
+    attach_calibration,
     attach_file,
     fetch_folder,
     find_version,
@@ -171,6 +172,8 @@ def _register_candidate(candidate: Candidate) -> RegisteredVersion:
     )
     if candidate.per_case.is_file():
         attach_scores(version, candidate.per_case, model.test_part)
+    if candidate.calibration.is_file():
+        attach_calibration(version, candidate.calibration)
     return version
 
 

@@ -30,6 +30,7 @@ from .tracker import write_run_file as write_run_file
 from .versions import CHALLENGER as CHALLENGER
 from .versions import CHAMPION as CHAMPION
 from .versions import RegisteredVersion as RegisteredVersion
+from .versions import attach_calibration as attach_calibration
 from .versions import attach_file as attach_file
 from .versions import describe_model as describe_model
 from .versions import fetch_folder as fetch_folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 FOLDER = "registered"  # of a run's artifacts: what its model versions are made of, a folder each
 MARK = "version.json"
-_FILES, _DIGEST = "voxflow_files", "voxflow_sha256"  # tags of versions: registries hold them, so they stay
+# Tags of versions: registries hold them, so they stay.
+_FILES, _DIGEST, _CALIBRATION = "voxflow_files", "voxflow_sha256", "voxflow_trust_sha256"
+CALIBRATION_FOLDER = "trust"  # of a version's files; beside export/, which a digest tells from other models
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,22 @@ def attach_file(version: RegisteredVersion, path: Path, folder: str) -> None:
     query_store(lambda: _client().log_artifact(version.run_id, str(path), place))
 
 
+def attach_calibration(version: RegisteredVersion, path: Path) -> None:
+    """Keep the calibration of a version's model with it; :func:`materialise_champion` puts it beside the model.
+
+    Args:
+        version: one that :func:`register_version` made.
+        path: trust.json; a later one takes the place of the first.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if version.tags.get(_CALIBRATION) != digest and version.tags.get(_FILES):
+        attach_file(version, path, CALIBRATION_FOLDER)
+        tag_version(version, {_CALIBRATION: digest})
+
+
 def fetch_folder(version: RegisteredVersion, part: str, target: Path) -> Path:
     """Bring one of a version's folders here.
 
@@ -167,7 +186,8 @@ def fetch_folder(version: RegisteredVersion, part: str, target: Path) -> Path:
 def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> RegisteredVersion:
     """Bring the exported files of a workspace's champion here, for ``voxflow.engines.open_engine``.
 
-    Nothing is fetched where ``target`` holds this version already, so that a flow may ask each time.
+    Its calibration, trust.json, comes with them where there is one. Nothing is fetched where ``target`` holds this
+    version already, so that a flow may ask each time.
 
     Args:
         name: the workspace.
@@ -182,10 +202,15 @@ def materialise_champion(name: str, target: Path, alias: str = CHAMPION) -> Regi
     if version is None:
         raise DataError(f"no version of {name} is called {alias!r}; `voxflow promote {name}` chooses the champion")
     mark = {"model": name, "version": version.number, "sha256": version.tags.get(_DIGEST, "")}
+    calibration = version.tags.get(_CALIBRATION)
+    if calibration:
+        mark["trust_sha256"] = calibration
     if read_json_or_none(target / MARK) == mark:
         return version
     with atomic_directory(target) as out:
         query_store(lambda: _download_folder(version, "export", out))
+        if calibration:
+            query_store(lambda: _download_folder(version, CALIBRATION_FOLDER, out))
         write_json(out / MARK, mark)
     return version
 

@@ -92,6 +92,21 @@ class Calibration(BaseModel):
             settings: of the prediction.
             signal: what agrees in it.
         """
+        other_model = self.explain_other_model(models)
+        if other_model:
+            return other_model
+        different = [name for name in {**self.settings, **settings} if self.settings.get(name) != settings.get(name)]
+        if different:
+            name = different[0]
+            return f"calibrated with {name}: {self.settings.get(name)!r}, and run with {settings.get(name)!r}"
+        return "" if signal == self.signal else f"calibrated by the agreement of {self.signal}, not of {signal}"
+
+    def explain_other_model(self, models: Sequence[Mapping[str, str]]) -> str:
+        """Say why it is not of these models; empty where it is.
+
+        Args:
+            models: digests by name of files of each model.
+        """
         if len(models) != len(self.models):
             return f"the calibration is of {len(self.models)} model(s), not of {len(models)}"
         remaining = list(self.models)
@@ -100,11 +115,7 @@ class Calibration(BaseModel):
             if match is None:
                 return "the calibration is of another model"
             remaining.remove(match)
-        different = [name for name in {**self.settings, **settings} if self.settings.get(name) != settings.get(name)]
-        if different:
-            name = different[0]
-            return f"calibrated with {name}: {self.settings.get(name)!r}, and run with {settings.get(name)!r}"
-        return "" if signal == self.signal else f"calibrated by the agreement of {self.signal}, not of {signal}"
+        return ""
 
     def find_unusual(self, features: Mapping[str, float]) -> dict[str, str]:
         """Find what a case has that the cases of the calibration did not; see ``voxflow.trust.find_unusual``."""
