@@ -175,7 +175,7 @@ class FindingCollector:
             elif fault["type"] == "literal_error":
                 known = re.findall(r"'([^']+)'", fault["ctx"]["expected"])
             near = suggest(name, known)
-            path = ".".join([place, *map(str, keys)])
+            path = ".".join(filter(None, [place, *map(str, keys)]))
             advice = near if near.nearest or (code == "unknown-key" and known) else ""
             self.error(code, path, f"{fault['msg']}, got {fault['input']!r}", advice)
 

@@ -22,6 +22,7 @@ _LATER_KEYS = (
     "mirrored",
     "region_values",
     "nnunet",
+    "fixed_window",
 )
 
 
@@ -154,6 +155,9 @@ class ModelSpec(BaseModel):
         convert: options of the conversion that differ from the defaults, and that decide which images a study gives and
             their values, as ``convert`` in params.yaml has them; the rule of a single channel is among them.
         mirrored: axes along which the training mirrored images, where its configuration lets inference do so, too.
+        region_values: the value that each region writes, one after the other; empty: the regions' own rules.
+        nnunet: how an adopted nnU-Net prepares images, and brings its answer back.
+        fixed_window: the network is shown windows of this one size, as an adopted program of another tool is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -183,6 +187,7 @@ class ModelSpec(BaseModel):
     mirrored: tuple[Literal["i", "j", "k"], ...] = ()
     region_values: tuple[int, ...] = ()
     nnunet: NnunetSteps | None = None
+    fixed_window: bool = False
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -195,6 +200,8 @@ class ModelSpec(BaseModel):
             raise ValueError(f"{len(self.region_values)} region_values need as many regions")
         if self.nnunet and (self.window is None or len(self.nnunet.normalisation) != self.in_channels):
             raise ValueError("an adopted nnU-Net has a window, and a normalisation for each channel")
+        if self.fixed_window and self.window is None:
+            raise ValueError("fixed_window needs a window")
         if len(set(self.channels)) < len(self.channels):
             raise ValueError(f"two channels have one name: {', '.join(self.channels)}")
         if self.rules and len(self.rules) != len(self.channels):
@@ -245,6 +252,11 @@ class ModelSpec(BaseModel):
     def has_several_images(self) -> bool:
         """Whether a case is several volumes."""
         return self.task == "segmentation" and self.image_count > 1
+
+    @property
+    def keeps_window(self) -> bool:
+        """Whether the network is only ever shown windows of ``window``'s size."""
+        return self.fixed_window or self.nnunet is not None
 
     @property
     def takes_own_grids(self) -> bool:

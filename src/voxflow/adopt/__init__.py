@@ -1,4 +1,4 @@
-"""Adopts models that were trained elsewhere: nnU-Net v2's result folders become model files of Voxflow."""
+"""Adopts models that were trained elsewhere: nnU-Net v2's result folders, files of weights, TorchScript, ONNX."""
 
 import lazy_loader
 

@@ -1,10 +1,11 @@
 from .check import check_adopted as check_adopted
-from .nnunet import AdoptedModel as AdoptedModel
+from .model import AdoptedModel as AdoptedModel
+from .model import write_adopted as write_adopted
 from .nnunet import read_nnunet as read_nnunet
-from .nnunet import write_adopted as write_adopted
 from .parity import CaseParity as CaseParity
 from .parity import compare_with_original as compare_with_original
 from .parity import require_parity as require_parity
+from .plain import read_plain as read_plain
 from .postprocessing import read_largest as read_largest
 from .postprocessing import read_postprocessing as read_postprocessing
 from .workspace import check_adoption as check_adoption

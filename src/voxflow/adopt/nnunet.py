@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from voxflow.adopt.checkpoint import NnunetCheckpoint, read_nnunet_checkpoint
 from voxflow.adopt.labels import NnunetLabels, read_labels
+from voxflow.adopt.model import AdoptedModel
 from voxflow.adopt.plans import PREPROCESSOR, READERS, Plans
 from voxflow.components import Component, build_network, complete_network, read_network
 from voxflow.errors import ConfigError, DataError
 from voxflow.spec import ModelSpec, NnunetSteps
 from voxflow.texts import escape
-from voxflow.training import save_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,31 +24,6 @@ CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 # nnU-Net's predictor lays windows half a window apart.
 OVERLAP = 0.5
 AXES: tuple[Literal["i", "j", "k"], ...] = ("i", "j", "k")
-
-
-@dataclass(frozen=True, eq=False)
-class AdoptedModel:
-    """A model of nnU-Net as Voxflow runs it.
-
-    Attributes:
-        network: in evaluation mode, on the CPU; of several folds the mean of their logits.
-        component: it as a configuration names it.
-        spec: how it is fed, and read.
-        folds: names of the folds' folders.
-        epochs: how many the first fold was trained.
-        file_ending: of the images that it was trained with.
-        trainer: nnU-Net's class that trained it.
-        configuration: of nnU-Net's plans.
-    """
-
-    network: torch.nn.Module
-    component: Component
-    spec: ModelSpec
-    folds: tuple[str, ...]
-    epochs: int
-    file_ending: str
-    trainer: str
-    configuration: str
 
 
 def read_nnunet(folder: Path, folds: Sequence[str] = (), checkpoint: str | None = None) -> AdoptedModel:
@@ -90,15 +63,6 @@ def read_nnunet(folder: Path, folds: Sequence[str] = (), checkpoint: str | None 
         trainer=first.trainer,
         configuration=first.configuration,
     )
-
-
-def write_adopted(model: AdoptedModel, path: Path) -> None:
-    """Write a model file, whole or not at all.
-
-    Raises:
-        OSError: the disk is full, say; an older file stays.
-    """
-    save_model(path, model.network, model.component, spec=model.spec, epoch=model.epochs, metric=math.nan)
 
 
 def find_result_folder(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.adopt.nnunet import AdoptedModel, write_adopted
+from voxflow.adopt.model import AdoptedModel, write_adopted
 from voxflow.files import atomic_directory, read_text, write_json, write_text
 from voxflow.places import ADOPTED, ADOPTED_MODEL, PARAMS
 from voxflow.workspace import check_request, set_value
@@ -34,13 +34,14 @@ def describe_adoption(model: AdoptedModel, cases: Sequence[CaseParity]) -> dict[
         model: what is adopted.
         cases: that were compared with the original's masks.
     """
-    record: dict[str, Any] = {
-        "from": "nnU-Net v2",
-        "configuration": model.configuration,
-        "trainer": model.trainer,
-        "folds": list(model.folds),
-        "epochs": model.epochs,
-    }
+    record: dict[str, Any] = {"from": model.origin}
+    if model.folds:
+        record |= {
+            "configuration": model.configuration,
+            "trainer": model.trainer,
+            "folds": list(model.folds),
+            "epochs": model.epochs,
+        }
     if cases:
         record["compared_cases"] = len(cases)
         record["least_equal_share"] = min(case.equal for case in cases)

@@ -1,4 +1,4 @@
-"""Runs ``voxflow adopt``: makes a workspace of a model that nnU-Net trained."""
+"""Runs ``voxflow adopt``: makes a workspace of a model that was trained elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AdoptCommand(Command):
     """Adopt a model that was trained elsewhere.
 
     Attributes:
-        path: a result folder of nnU-Net v2.
+        path: a result folder of nnU-Net v2, or a YAML file that describes a model.
         name: of the new workspace.
         source: the folder of images that the workspace converts.
         folds: names of the folds; empty: all that are there.
@@ -34,7 +34,7 @@ class AdoptCommand(Command):
     """
 
     name: ClassVar[str] = "adopt"
-    help: ClassVar[str] = "make a workspace of a model that nnU-Net v2 trained"
+    help: ClassVar[str] = "make a workspace of a model that was trained elsewhere"
 
     path: Path
     workspace: str
@@ -49,7 +49,8 @@ class AdoptCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        parser.add_argument("path", type=Path, help="nnU-Net's result folder, which holds plans.json and fold_0")
+        path = "nnU-Net's result folder, which holds plans.json and fold_0; or a YAML file that describes a model"
+        parser.add_argument("path", type=Path, help=path)
         parser.add_argument("--name", dest="workspace", required=True, help="name of the new workspace")
         parser.add_argument("--source", help="the folder of images for its stages (default: data/raw/NAME)")
         parser.add_argument("--folds", nargs="+", default=[], metavar="FOLD", help="such as 0 1 (default: all of them)")
@@ -92,22 +93,35 @@ class AdoptCommand(Command):
             DataError: the folder holds no model that can be adopted.
             ParityError: the masks are not those of the original; nothing is made.
         """
-        from voxflow.adopt import check_adoption, create_adopted, describe_adoption, read_largest, read_nnunet
+        from voxflow.adopt import check_adoption, create_adopted, describe_adoption, read_largest
         from voxflow.locks import hold_file
         from voxflow.places import PARAMS
 
         root = Path()
         check_adoption(self.workspace, root)
-        model = read_nnunet(self.path, self.folds, self.checkpoint)
+        model = self._read()
         largest = read_largest(self.postprocessing, model.spec) if self.postprocessing else []
         cases = self._compare(model) if self.masks and self.images else []
         record = describe_adoption(model, cases)
         source = self.source or f"data/raw/{self.workspace}"
         with hold_file(PARAMS, say) if PARAMS.is_file() else nullcontext():
             folder = create_adopted(self.workspace, model, source=source, root=root, record=record, largest=largest)
-        compared = f"the same masks in {len(cases)} cases" if cases else "not compared with nnU-Net's masks"
-        say(f"adopt {self.workspace}: {', '.join(model.folds)} of {self.path.name}; {compared} → {folder}")
+        compared = f"the same masks in {len(cases)} cases" if cases else "not compared with the original's masks"
+        parts = ", ".join(model.folds) or model.origin
+        say(f"adopt {self.workspace}: {parts} of {self.path.name}; {compared} → {folder}")
         return EXIT_OK
+
+    def _read(self) -> AdoptedModel:
+        from voxflow.adopt import read_nnunet, read_plain
+
+        if not self.path.is_file():
+            return read_nnunet(self.path, self.folds, self.checkpoint)
+        if self.folds or self.checkpoint:
+            raise ConfigError("--folds and --checkpoint are of nnU-Net's result folders", path=self.path)
+        if self.path.suffix.lower() not in (".yaml", ".yml"):
+            message = "a model is described by a YAML file that names it by the key file; docs/adopt.md shows such"
+            raise ConfigError(message, path=self.path)
+        return read_plain(self.path)
 
     def _compare(self, model: AdoptedModel) -> list[CaseParity]:
         from voxflow.adopt import compare_with_original, require_parity

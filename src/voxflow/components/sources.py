@@ -32,6 +32,7 @@ MODULES: Mapping[Dialect | Literal["custom"], Mapping[Kind, tuple[str, ...]]] = 
             "voxflow.components.networks.unets",
             "voxflow.components.networks.plain_unet",
             "voxflow.components.networks.dynamic_unet",
+            "voxflow.components.networks.programs",
             "voxflow.components.networks.radiographs",
             "voxflow.components.networks.ahnet",
         ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
+from voxflow.components import get_onnx_program, unwrap_program
 from voxflow.engines.files import get_fixed_size, is_local, list_onnx_operators, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, make_example_input
@@ -99,10 +100,15 @@ def write_onnx(module: torch.nn.Module, spec: ModelSpec, path: Path, opset: int)
     Raises:
         VoxflowError: the network can't be expressed in ONNX.
     """
+    program = get_onnx_program(module)
     with atomic_path(path) as temporary:
-        _export_onnx(module, spec, temporary, opset, is_open=True)
-        is_open = _matches_at_second_size(module, spec, temporary)
-        if not is_open:
+        if program is not None:
+            temporary.write_bytes(program)
+        is_open = program is None and not spec.fixed_window
+        if is_open:
+            _export_onnx(module, spec, temporary, opset, is_open=True)
+            is_open = _matches_at_second_size(module, spec, temporary)
+        if not is_open and program is None:
             _export_onnx(module, spec, temporary, opset, is_open=False)
         _add_spec(temporary, spec)
     return is_open
@@ -136,7 +142,7 @@ def _export_onnx(module: torch.nn.Module, spec: ModelSpec, path: Path, opset: in
         warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
-                module,
+                unwrap_program(module),
                 (example,),
                 str(path),
                 input_names=[INPUT_NAME],

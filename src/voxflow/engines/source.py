@@ -58,8 +58,8 @@ def make_example_input(spec: ModelSpec, *, larger: int = 0) -> torch.Tensor:
 
     Args:
         spec: gives channels, window or size, and the divisor that each side is rounded up to.
-        larger: how many strides of the network, of eight voxels at least, each axis is longer; an adopted nnU-Net is
-            only ever shown its own window.
+        larger: how many strides of the network, of eight voxels at least, each axis is longer; some models
+            are only ever shown their own window.
 
     Example:
         >>> from voxflow.spec import ModelSpec
@@ -71,7 +71,7 @@ def make_example_input(spec: ModelSpec, *, larger: int = 0) -> torch.Tensor:
     import torch
 
     sides = spec.window or spec.size or (DEFAULT_SIDE,) * (3 if spec.task == "segmentation" else 2)
-    larger = 0 if spec.nnunet else larger
+    larger = 0 if spec.keeps_window else larger
     size = [-(-side // spec.divisor) * spec.divisor + larger * max(spec.divisor, 8) for side in sides]
     generator = torch.Generator().manual_seed(0)
     return torch.randn((1, spec.in_channels, *size), generator=generator)

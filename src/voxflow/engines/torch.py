@@ -97,7 +97,7 @@ class TorchEngine(Engine):
 
     def _hold(self, module: torch.nn.Module, spec: ModelSpec) -> None:
         self.spec = spec
-        self.is_local = is_local(type(part).__name__ for part in module.modules())
+        self.is_local = not spec.keeps_window and is_local(type(part).__name__ for part in module.modules())
         self.module, self.device = place_module(module)
         self.batch = choose_batch(self.device)
         self._compiled = CompiledModule(self.module)

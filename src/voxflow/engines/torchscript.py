@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from voxflow.components import get_onnx_program, unwrap_program
 from voxflow.engines.files import is_local, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import make_example_input
@@ -22,7 +23,7 @@ from voxflow.engines.torch import (
     run_on_arrays,
     take_variant,
 )
-from voxflow.errors import DataError
+from voxflow.errors import DataError, VoxflowError
 from voxflow.machine import has_gpu
 from voxflow.torch_files import open_torch_file
 
@@ -192,10 +193,12 @@ def write_torchscript(module: torch.nn.Module, spec: ModelSpec, path: Path) -> N
     """
     import torch
 
+    if get_onnx_program(module) is not None:
+        raise VoxflowError("the network was adopted as an ONNX file, and can be written as no TorchScript")
     with warnings.catch_warnings(), _order_constants():
         warnings.filterwarnings("ignore", _DEPRECATION, DeprecationWarning)
         try:
-            scripted: Any = torch.jit.script(module)
+            scripted: Any = torch.jit.script(unwrap_program(module))
         except Exception:  # noqa: BLE001 - the compiler raises whatever the network's code leads it to
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
             scripted = torch.jit.trace(module, make_example_input(spec))  # type: ignore[no-untyped-call]

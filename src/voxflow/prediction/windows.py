@@ -129,8 +129,8 @@ def plan_windows(
         (112, 64, 32)
     """
     limits = _MemoryLimits(engine, spec or engine.spec, memory_mb * 2**20, bytes_per_voxel)
-    if limits.spec.nnunet:
-        plan = "windows"  # of the size that nnU-Net shows them, or its masks would not be equal
+    if limits.spec.keeps_window:
+        plan = "windows"  # of the size that the original shows them, or its masks would not be equal
     image = _make_size(size)
     window = _fit_size(limits.spec.window or image, engine)
     whole = _fit_size(_take_larger_sides(image, window), engine)

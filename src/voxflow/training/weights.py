@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SHOWN_NAMES = 4  # of each kind, in the line for a person
 # Where files keep their weights: Voxflow's model.pt and state.pt, then what other tools' training scripts write.
 _NESTED = ("state_dict", "network", "model", "model_state_dict", "net")
+_PROGRAM = "_extra_state"  # the only weight of a network that was adopted as TorchScript or ONNX
 # What wrappers (several GPUs, torch.compile) put before every name.
 _WRAPPERS = ("module.", "_orig_mod.", "network.")
 
@@ -64,6 +65,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise DataError("file of start weights not found", path=path)
     weights = _find_weights(read_torch(path, "file of weights"))
+    if list(weights) == [_PROGRAM]:
+        raise DataError("was adopted as TorchScript or ONNX, and such a model can't be trained further", path=path)
     if not weights:
         raise DataError(f"no weights in it: expected names with tensors, at the top or under {_NESTED[0]!r}", path=path)
     return weights

@@ -1,0 +1,43 @@
+"""An adopted model in DVC: every stage runs, and none of them trains."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.adopt.folders import make_dataset
+from tests.adopt.test_nnunet import write_model
+from tests.dag.repository import SPLEEN, Repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+NAME = "adopted_spleen"
+STAGES = ("convert", "validate", "resample", "split", "train", "export", "evaluate", "infer", "promote", "report")
+
+
+def test_every_stage_runs_on_an_adopted_model_and_none_again(tmp_path: Path) -> None:
+    repository = Repository.copy_to(tmp_path / "repository")
+    params = repository.params
+    params["samples"] = {SPLEEN: params["samples"][SPLEEN] | {"patients": 6}}
+    params["workspaces"] = {}
+    repository.set_params(params)
+    write_model(tmp_path / "results", dataset=make_dataset({"background": 0, "spleen": 1}))
+    adopt = ("adopt", str(tmp_path / "results"), "--name", NAME, "--source", f"data/raw/{SPLEEN}")
+    repository.run(sys.executable, "-m", "voxflow.cli.main", *adopt)
+    output = repository.run("dvc", "repro").stdout
+    assert set(re.findall(r"Running stage '([^']+)'", output)) == {
+        f"sample@{SPLEEN}",
+        *(f"{stage}@{NAME}" for stage in STAGES),
+    }
+    folder = repository.root / "mmars" / NAME
+    assert json.loads((folder / "eval/decision.json").read_text())
+    assert "trained elsewhere" in (folder / "eval/model_card.md").read_text()
+    assert list((folder / "eval/infer").rglob("*.nii.gz"))
+    assert "Running stage" not in repository.run("dvc", "repro").stdout
