@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from html.parser import HTMLParser
@@ -172,6 +173,184 @@ def test_every_side_of_the_phantom_is_drawn_where_radiologists_look_for_it(
     assert up < 0.5
     assert up_sagittal < 0.5
     assert back < 0.5
+
+
+def locate(browser: Browser, plane: str, across: float, down: float) -> tuple[float, float]:
+    """Where voxel edge (across, down) of a plane, counted from its left upper corner, lies in the window."""
+    script = f"""(() => {{
+      const {{ canvas, plane, ratio, scale, left, top }} = layOut("{plane}"), box = canvas.getBoundingClientRect();
+      return [box.x + (left + {across} * current.spacing[plane.across] * scale) / ratio,
+              box.y + (top + {down} * current.spacing[plane.down] * scale) / ratio];
+    }})()"""
+    x, y = browser.run(script)
+    return x, y
+
+
+def drag(browser: Browser, start: tuple[float, float], end: tuple[float, float]) -> None:
+    for kind, (x, y) in (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)):
+        browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+    browser.settle()
+
+
+def read_distance(browser: Browser) -> str:
+    return str(browser.run("document.getElementById('distance').textContent"))
+
+
+@pytest.mark.parametrize("plane", ["axial", "sagittal", "coronal"])
+def test_distances_are_in_mm_in_every_plane_of_an_anisotropic_image(
+    browser: Browser, pages: dict[str, Path], plane: str
+) -> None:
+    browser.open(pages["phantom"], width=LAPTOP, part="#PIL")
+    browser.wait(f"{READY} === 'PIL'")
+    spacing = {"axial": (1.5, 1.0), "sagittal": (1.0, 2.0), "coronal": (1.5, 2.0)}[plane]
+    before, cross = read_canvas(browser, plane), browser.run("state.cross.join()")
+    browser.press("m")
+    drag(browser, locate(browser, plane, 10, 5), locate(browser, plane, 30, 20))
+    expected = math.hypot(20 * spacing[0], 15 * spacing[1])
+    text = read_distance(browser)
+    length, unit = re.search(r"Distance: ([\d.]+) (\w+), " + plane + r" slice \d+$", text).groups()  # type: ignore[union-attr]
+    assert unit == "mm"
+    assert float(length) == pytest.approx(expected, abs=0.4)  # a pointer's place is a whole pixel
+    assert read_canvas(browser, plane) != before
+    assert browser.run("state.cross.join()") == cross
+    browser.run(f"moveSlice('{plane}', 1)")
+    browser.settle()
+    browser.run(f"moveSlice('{plane}', -1)")
+    assert read_distance(browser) == text
+    browser.press("Escape")
+    assert read_distance(browser) == "Distances cleared."
+    browser.press("m")
+    browser.settle()
+    assert read_canvas(browser, plane) == before
+    assert browser.errors == []
+
+
+def test_distances_are_measured_by_keys_alone(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["phantom"], width=LAPTOP, part="#RAS")
+    browser.wait(f"{READY} === 'RAS'")
+    browser.run("document.getElementById('measure').focus(); document.getElementById('measure').click()")
+    assert browser.run("document.getElementById('measure').getAttribute('aria-pressed')") == "true"
+    browser.run("document.getElementById('coronal').focus()")
+    browser.press("Enter")
+    for key in ["ArrowRight"] * 4 + ["ArrowDown"] * 3:
+        browser.press(key)
+    browser.press("Enter")
+    assert read_distance(browser).startswith(f"Distance: {math.hypot(4 * 1.5, 3 * 2.0):.1f} mm, coronal slice ")
+    assert browser.run("document.getElementById('distance').getAttribute('role')") == "status"
+    browser.press("Enter")
+    browser.press("PageUp")  # another slice: the line that was begun is given up
+    browser.press("Enter")
+    browser.press("ArrowLeft")
+    browser.press("Enter")
+    assert read_distance(browser).startswith("Distance: 1.5 mm, coronal slice ")
+    browser.press("n")
+    browser.wait(f"{READY} === 'PIL'")
+    assert read_distance(browser) == ""
+
+
+def test_a_finger_measures_on_a_phone_and_two_still_zoom(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["phantom"], width=PHONE, part="#LPS")
+    browser.wait(f"{READY} === 'LPS'")
+    browser.press("m")
+    slice_before = read_slice(browser, "axial")
+    ends = [locate(browser, "axial", *place) for place in ((8, 10), (28, 10))]
+    touch(browser, "touchStart", ends[:1])
+    touch(browser, "touchMove", ends[1:])
+    touch(browser, "touchEnd", [])
+    length = re.search(r"Distance: ([\d.]+) mm", read_distance(browser))
+    assert length
+    assert float(length[1]) == pytest.approx(30, abs=0.5)
+    assert read_slice(browser, "axial") == slice_before
+    touch(browser, "touchStart", ends[:1])
+    touch(browser, "touchStart", ends)
+    (x0, y0), (x1, y1) = ends
+    for apart in (10, 30, 50):
+        touch(browser, "touchMove", [(x0 - apart, y0), (x1 + apart, y1)])
+    touch(browser, "touchEnd", [])
+    assert browser.run("state.zoom") > 1
+    assert browser.run("ruler.lines.length") == 1
+
+
+def touch(browser: Browser, kind: str, places: list[tuple[float, float]]) -> None:
+    points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+    browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    browser.settle()
+
+
+def test_a_pet_is_laid_over_its_ct_in_colours(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["viewer"], width=LAPTOP, part="#3f9a1c2b_1")
+    browser.wait(f"{READY} === '3f9a1c2b_1'")
+    assert browser.run("document.querySelector('.fusion').hidden")
+    browser.press("n")
+    browser.wait(f"{READY} === 'pet_1'")
+    browser.press("1")
+    browser.press("2")
+    plain = read_canvas(browser, "axial")
+    assert not browser.run("document.querySelector('.fusion').hidden")
+    assert browser.run("document.querySelector('.fused').hidden")
+    browser.press("o")
+    browser.wait("fusion.channel === 1")
+    browser.settle()
+    assert not browser.run("document.querySelector('.fused').hidden")
+    assert browser.run("document.getElementById('overlay-window').selectedOptions[0].textContent") == "SUV 0 to 10"
+    assert re.search(r"CT ≈ -?\d+ HU · PET ≈ [\d.]+ SUV", browser.run("byId('readout').textContent"))
+    # Amid the spleen, SUV 8.5 of 10: hot iron is yellow there, which no grey is.
+    red, _, blue = read_colour(browser)
+    assert red - blue > 80
+    fused = read_canvas(browser, "axial")
+    choose(browser, "overlay-map", "Grey")
+    assert max(read_colour(browser)) - min(read_colour(browser)) <= 1
+    choose(browser, "overlay-window", "2")
+    assert browser.run("[fusion.low, fusion.high]") == [0, 20]
+    choose(browser, "overlay-map", "Hot iron")
+    choose(browser, "overlay-window", "0")
+    assert read_canvas(browser, "axial") == fused
+    browser.run("Object.assign(byId('overlay-opacity'), {value: 0}).dispatchEvent(new Event('input'))")
+    browser.settle()
+    assert max(read_colour(browser)) - min(read_colour(browser)) <= 1
+    browser.press("c")  # the PET becomes the background, and is no overlay of itself
+    browser.wait("state.channel === 1")
+    assert browser.run("[fusion.channel, byId('overlay').value]") == [-1, "-1"]
+    assert browser.run("[...byId('overlay').options].map((option) => option.textContent)") == ["none", "CT"]
+    browser.press("c")
+    browser.wait("state.channel === 0")
+    browser.settle()
+    assert read_canvas(browser, "axial") == plain
+    assert browser.errors == []
+
+
+def choose(browser: Browser, control: str, value: str) -> None:
+    browser.run(f"Object.assign(byId('{control}'), {{value: '{value}'}}).dispatchEvent(new Event('change'))")
+    browser.settle()
+
+
+def read_colour(browser: Browser) -> list[int]:
+    """The colour at the cross of the axial plane."""
+    script = """(() => {
+      const { canvas, left, top, scale } = layOut("axial"), [x, y] = locateCross("axial");
+      const place = [left + x * scale, top + y * scale].map(Math.round);
+      return [...canvas.getContext("2d").getImageData(...place, 1, 1).data].slice(0, 3);
+    })()"""
+    colour: list[int] = browser.run(script)
+    return colour
+
+
+@pytest.mark.parametrize(("width", "is_dark"), [(PHONE, True), (LAPTOP, False), (SCREEN, True)])
+def test_the_page_stays_good_with_an_overlay_and_a_distance(
+    browser: Browser, pages: dict[str, Path], width: int, is_dark: bool, tmp_path: Path
+) -> None:
+    browser.open(pages["viewer"], width=width, is_dark=is_dark, part="#pet_1")
+    browser.wait(f"{READY} === 'pet_1'")
+    browser.press("o")
+    browser.wait("fusion.channel === 1")
+    browser.press("m")
+    drag(browser, locate(browser, "axial", 20, 30), locate(browser, "axial", 60, 50))
+    assert "mm, axial slice" in read_distance(browser)
+    assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert browser.run(CONTRAST) == []
+    assert browser.errors == []
+    if width == LAPTOP:
+        browser.take_picture(ROOT / (os.environ.get("VOXFLOW_PICTURES") or tmp_path) / "viewer-fusion.png")
 
 
 def find_brightest(browser: Browser, plane: str) -> list[float]:

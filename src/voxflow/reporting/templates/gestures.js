@@ -53,7 +53,9 @@ function listenToPlane(name) {
     canvas.setPointerCapture(event.pointerId);
     touches.set(event.pointerId, event);
     travelled = pinch = 0;
-    if (event.pointerType === "mouse" && event.button === 0 && !event.shiftKey) placeCross(name, event);
+    const isMain = event.button === 0 && !event.shiftKey;
+    if (ruler.isOn && isMain) touches.size === 1 ? startLine(name, locatePointer(name, event)) : (ruler.pending = null);
+    else if (event.pointerType === "mouse" && isMain) placeCross(name, event);
   });
   canvas.addEventListener("pointermove", (event) => {
     const before = touches.get(event.pointerId);
@@ -63,13 +65,14 @@ function listenToPlane(name) {
     if (event.pointerType === "mouse") {
       if (event.buttons & 2) changeWindow(dx, dy);
       else if (event.shiftKey || event.buttons & 4) panBy(name, dx, dy);
-      else placeCross(name, event);
+      else ruler.isOn ? moveLine(name, locatePointer(name, event)) : placeCross(name, event);
     } else if (touches.size > 1) {
       const [a, b] = [...touches.values()], apart = Math.hypot(a.offsetX - b.offsetX, a.offsetY - b.offsetY);
       if (pinch) zoomBy(apart / pinch);
       pinch = apart;
       panBy(name, dx / 2, dy / 2);
-    } else {
+    } else if (ruler.isOn) moveLine(name, locatePointer(name, event));
+    else {
       travelled += dy;
       const slices = Math.trunc(travelled / 7);
       if (slices) { moveSlice(name, -slices); travelled -= 7 * slices; canvas.dataset.hasMoved = 1; }
@@ -78,13 +81,15 @@ function listenToPlane(name) {
   const release = (event) => {
     const isTap = event.type === "pointerup" && event.pointerType !== "mouse" && touches.size === 1 && !canvas.dataset.hasMoved && !pinch;
     touches.delete(event.pointerId);
-    if (isTap) placeCross(name, event);
+    if (ruler.isOn) event.type === "pointerup" ? endLine() : (ruler.pending = null);
+    else if (isTap) placeCross(name, event);
     if (!touches.size) delete canvas.dataset.hasMoved;
   };
   canvas.addEventListener("pointerup", release);
   canvas.addEventListener("pointercancel", release);
   canvas.addEventListener("keydown", (event) => {
     const steps = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity };
+    if (ruler.isOn && handleRulerKey(name, event)) return event.preventDefault();
     if (!(event.key in steps)) return;
     event.preventDefault();
     moveSlice(name, steps[event.key]);
@@ -118,6 +123,9 @@ const KEYS = {
   b: () => openCase(state.number - 1),
   w: () => chooseWindow(+byId("window").value + 1),
   c: () => chooseChannel(state.channel + 1),
+  m: switchRuler,
+  escape: clearLines,
+  o: cycleOverlay,
   x: () => { state.hasCross = !state.hasCross; draw(); },
   0: fit,
   "+": () => zoomBy(1.25),
@@ -127,7 +135,7 @@ const KEYS = {
 
 function listenToPage() {
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || !current || event.target.matches("select, input[type=range]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || !current || (event.key !== "Escape" && event.target.matches("select, input[type=range]"))) return;
     const box = document.querySelector(`[data-layer="${+event.key - 1}"]`);
     if (box && /^[1-9]$/.test(event.key)) box.click();
     else KEYS[event.key.toLowerCase()]?.();
@@ -138,6 +146,10 @@ function listenToPage() {
   byId("next").onclick = KEYS.n;
   byId("channel").onchange = (event) => chooseChannel(+event.target.value);
   byId("window").onchange = (event) => chooseWindow(+event.target.value);
+  byId("measure").onclick = switchRuler;
+  byId("overlay").onchange = (event) => chooseOverlay(+event.target.value);
+  byId("overlay-window").onchange = (event) => chooseOverlayWindow(+event.target.value);
+  byId("overlay-map").onchange = byId("overlay-opacity").oninput = draw;
   byId("opacity").oninput = draw;
   byId("reset").onclick = fit;
   byId("colours").onchange = () => { byId("layer-switches").replaceChildren(...current.layers.map(makeSwitch)); draw(); };

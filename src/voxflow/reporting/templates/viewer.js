@@ -37,8 +37,12 @@ async function openCase(number) {
   state.pan = {};
   state.zoom = 1;
   state.cross = findStart();
+  Object.assign(ruler, { lines: [], pending: null });
+  byId("distance").textContent = "";
   fillControls();
   chooseWindow(current.channels[channel].window);
+  await chooseOverlay(fusion.channel);
+  if (serial !== state.serial) return;
   byId("status").textContent = `${entry.id}, case ${state.number + 1} of ${content.cases.length}`;
   history.replaceState(null, "", `#${encodeURIComponent(entry.id)}`);
   document.body.dataset.ready = entry.id;
@@ -50,6 +54,8 @@ async function chooseChannel(number) {
   if (entry !== current) return;
   state.channel = index;
   byId("channel").value = index;
+  if (fusion.channel === index) fusion.channel = -1;
+  fillOverlay();
   fillWindows();
   chooseWindow(current.channels[index].window);
 }
@@ -190,6 +196,7 @@ function drawPlane(name) {
     return (255 << 24) | (grey << 16) | (grey << 8) | grey;
   });
   paint(context, readSlice(plane, current.images[state.channel], greys), plane, layout, true);
+  if (hasOverlay()) paintOverlay(context, plane, layout);
   current.layers.forEach((layer, n) => {
     if (!state.layers[n]) return;
     const identity = Uint8Array.from({ length: 256 }, (_, value) => value), slice = readSlice(plane, current.masks[n], identity);
@@ -198,6 +205,8 @@ function drawPlane(name) {
   });
   context.setLineDash([]);
   drawAnnotations(context, name, layout);
+  if (hasOverlay()) drawColourBar(context, layout);
+  drawLines(context, name, layout);
   byId(`${name}-slice`).value = state.cross[plane.axis];
   const text = `${plane.title}, slice ${state.cross[plane.axis] + 1} of ${current.size[plane.axis]}`;
   canvas.setAttribute("aria-label", current.flat ? "Image" : text);
@@ -324,16 +333,19 @@ function drawGreyBar(context, { ratio, width, height }) {
   if (unit) writeText(context, unit, x - 5 * ratio, y + high / 2, ratio, "right", 11);
 }
 
-const formatValue = (value) => (current.channels[state.channel].unit === "HU" || Math.abs(value) >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toPrecision(3));
+const formatValue = (value, unit = current.channels[state.channel].unit) => (unit === "HU" || Math.abs(value) >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toPrecision(3));
 
 function describeCross() {
-  const [nx, ny] = current.size, [i, j, k] = state.cross, n = (k * ny + j) * nx + i, channel = current.channels[state.channel];
+  const [nx, ny] = current.size, [i, j, k] = state.cross, n = (k * ny + j) * nx + i;
   const names = current.layers.map((layer, l) => {
     const value = current.masks[l][n], parts = current.classes.filter((_, c) => current.members[l][c][value]);
     return `${layer.name}: ${parts.map((part) => part.name).join(", ") || "–"}`;
   });
-  const value = `${channel.name} ≈ ${formatValue(channel.steps[current.images[state.channel][n]])} ${channel.unit}`.trim();
-  byId("readout").textContent = [value, ...names].join(" · ");
+  const values = [state.channel, ...(hasOverlay() ? [fusion.channel] : [])].map((number) => {
+    const { name, steps, unit } = current.channels[number];
+    return `${name} ≈ ${formatValue(steps[current.images[number][n]], unit)} ${unit}`.trim();
+  });
+  byId("readout").textContent = [...values, ...names].join(" · ");
 }
 
 function drawSurface() {
