@@ -14,7 +14,7 @@ from tasks.common import bundle_infer
 from tasks.common.bundle import is_bundle
 from tasks.common.cross_validation import pool_radiographs, read_scores, summarise, write_comparison
 from tasks.common.folds import main
-from tasks.common.scores import write_plots, write_scores
+from tasks.common.scores import is_without_test, leave_unjudged, write_plots, write_scores
 from tasks.common.trust import require_calibratable, write_calibration
 from voxflow.datalist import Datalist
 from voxflow.engines import open_engine
@@ -35,6 +35,7 @@ from voxflow.prediction import class_values, open_ensemble
 from voxflow.progress import say
 from voxflow.tables import write_table
 from voxflow.tracking import begin_run, continue_run, find_common_parent, read_run_file, write_run_file
+from voxflow.trust import leave_uncalibrated
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ HELD_OUT = "validation"
 def run(stage: Stage) -> int:
     """Judge the workspace's model on the datalist's unseen cases, and record the scores.
 
-    A bad case is reported and the others go on.
+    A bad case is reported and the others go on. Where no case was set aside for the test, nothing is judged.
 
     Returns:
         3 where some cases failed, 1 where all did.
@@ -64,6 +65,8 @@ def run(stage: Stage) -> int:
     if is_bundle(stage):
         return bundle_infer.evaluate(stage)
     options = _read_options(stage)
+    if is_without_test(stage, options.key) and not options.calibrate:
+        return leave_unjudged(stage)
     code = _evaluate_trained(stage, list_labelled_cases(stage, options.key), options, part="test")
     write_scores(stage, json.loads(stage.metrics.read_text(encoding="utf-8")))
     write_plots(stage, stage.evaluation / "test")
@@ -207,8 +210,11 @@ def evaluate(
             evaluation = evaluate_segmentation(engine, cases, out, options)
             if options.calibrate:
                 write_calibration(stage, engine, options, evaluation, out, models=models)
+            else:
+                leave_uncalibrated(out)
         else:
             evaluation = evaluate_classification(engine, cases, out, options)
+            leave_uncalibrated(out)
     _record(stage, evaluation, tracker, part)
     metrics = evaluation.metrics
     title, key = ("mean Dice", "mean_dice") if is_segmentation else ("mean AUC", "mean_auc")

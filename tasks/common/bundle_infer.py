@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.common.bundle import bundle_folder, list_labelled_items, read_bundle_options
-from tasks.common.scores import write_plots, write_scores
+from tasks.common.scores import TEST_KEY, is_without_test, leave_unjudged, write_plots, write_scores
 from voxflow.bundle import evaluate_bundle, infer_bundle
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
@@ -13,6 +13,7 @@ from voxflow.files import atomic_directory, write_json
 from voxflow.inference import find_native_cases
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
+from voxflow.trust import leave_uncalibrated
 
 if TYPE_CHECKING:
     from tasks.common.stage import Stage
@@ -32,12 +33,14 @@ def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
         DataError: that part has no labelled case.
     """
     options = read_bundle_options(stage)
-    data = (
-        {options.validate_data: _list_items(stage, key or options.key or "testing")} if options.data == "split" else {}
-    )
+    key = key or options.key or TEST_KEY
+    if options.data == "split" and is_without_test(stage, key):
+        return leave_unjudged(stage)
+    data = {options.validate_data: _list_items(stage, key)} if options.data == "split" else {}
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
         with atomic_directory(stage.evaluation / part) as out:
             result = evaluate_bundle(bundle_folder(stage), stage.models / "train", out, options, data=data)
+            leave_uncalibrated(out)
         _record(stage, result, tracker, part)
     if part == "test":
         write_scores(stage, result.numbers)

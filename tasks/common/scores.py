@@ -8,8 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxflow.files import write_json
+from voxflow.datalist import Datalist
+from voxflow.errors import EXIT_OK
+from voxflow.files import atomic_directory, write_json
+from voxflow.progress import say
 from voxflow.tables import read_rows, write_table
+from voxflow.trust import leave_uncalibrated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 CHOSEN = {"mean_dice": "dice", "mean_auc": "auc"}
 FAILED = "failed_cases"
 DICE, PROBABILITY = "dice_", "probability_"
+TEST_KEY = "testing"
 PER_CASE, ROC = ("case", "class", "score"), ("class", "fpr", "tpr")
 
 
@@ -51,6 +56,31 @@ def write_plots(stage: Stage, folder: Path) -> None:
     rows = [row for case in read_rows(folder / "per_case.csv") or [] for row in _list_scores(case)]
     write_table(plots / "per_case.csv", rows, PER_CASE)
     write_table(plots / "roc.csv", read_rows(folder / "roc.csv") or [], ROC)
+
+
+def is_without_test(stage: Stage, key: str) -> bool:
+    """Whether no labelled case was set aside for the test; another key that has no case is a mistake.
+
+    Args:
+        stage: whose datalist is read.
+        key: of the cases to evaluate on.
+    """
+    return key == TEST_KEY and not Datalist.read(stage.datalist, stage.resampled).parts.get(key)
+
+
+def leave_unjudged(stage: Stage) -> int:
+    """Write an evaluation of no case, so that the stage infer, which needs no labels, can follow.
+
+    The promotion refuses a model without scores.
+    """
+    out = stage.evaluation / "test"
+    with atomic_directory(out) as folder:
+        leave_uncalibrated(folder)
+    write_json(stage.metrics, {"cases": 0})
+    write_scores(stage, {"cases": 0})
+    write_plots(stage, out)
+    say(f"evaluate {stage.title}: no labelled case under {TEST_KEY!r}, so the model stays without a score → {out}")
+    return EXIT_OK
 
 
 def _list_scores(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -292,9 +292,25 @@ def test_nothing_to_infer_is_no_failure(
 def test_nothing_to_evaluate_on_is_wrong_input(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert stage("export") == 0
     datalist = Path("data/datalists/ws/dataset_0.json")
-    datalist.write_text(json.dumps(json.loads(datalist.read_text()) | {"testing": []}))
+    datalist.write_text(json.dumps(json.loads(datalist.read_text()) | {"testing": [], "other": []}))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["workspaces"]["ws"]["evaluate"] = {"key": "other"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
     assert stage("evaluate") == 2
-    assert "dataset_0.json: testing: no case to evaluate on" in capsys.readouterr().err
+    assert "dataset_0.json: other: no case to evaluate on" in capsys.readouterr().err
+
+
+def test_a_model_without_test_cases_stays_unjudged_and_still_infers(
+    volumes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage("export") == 0
+    datalist = Path("data/datalists/ws/dataset_0.json")
+    datalist.write_text(json.dumps(json.loads(datalist.read_text()) | {"testing": []}))
+    assert stage("evaluate") == 0
+    assert "no labelled case under 'testing'" in capsys.readouterr().err
+    assert json.loads(Path("data/metrics/ws/evaluate.json").read_text()) == {"cases": 0}
+    assert json.loads(Path("mmars/ws/eval/test/trust.json").read_text()) == {}
+    assert stage("infer") == 0
 
 
 def test_an_engine_that_differs_ends_the_export(
@@ -335,8 +351,11 @@ def test_dicom_cases_get_a_segmentation_object(volumes: Path, monkeypatch: pytes
         requests.append(origins)
         return dict.fromkeys(origins, files)
 
-    def written(path: Path, mask: Volume, source: SourceFiles, names: dict[int, str], *, regions: None) -> None:
+    def written(
+        path: Path, mask: Volume, source: SourceFiles, names: dict[int, str], *, regions: None, description: str
+    ) -> None:
         assert (mask.geometry.is_close(GRID), source, names, regions) == (True, files, {1: "organ"}, None)
+        assert description == ""
         path.write_bytes(b"SEG")
 
     monkeypatch.setattr("voxflow.dicom.find_sources", found)

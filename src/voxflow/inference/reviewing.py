@@ -11,7 +11,7 @@ from voxflow.files import read_json_or_none, write_json
 from voxflow.inference.ledger import digest_files
 from voxflow.prediction import choose_signal
 from voxflow.progress import say
-from voxflow.trust import CALIBRATION_FILE, Reviewer, read_calibration
+from voxflow.trust import CALIBRATION_FILE, Reviewer, has_calibration, read_calibration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -81,7 +81,7 @@ def find_calibration(models: Sequence[Path]) -> Path | None:
         places.append(parents[1] / "eval" / "test" / CALIBRATION_FILE)
     elif folder.absolute().parts[-4:-2] == ("models", "folds"):
         places.append(parents[3] / "eval" / "ensemble" / "test" / CALIBRATION_FILE)
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if has_calibration(place)), None)
 
 
 def digest_exported_models(models: Sequence[Path]) -> list[dict[str, str]]:

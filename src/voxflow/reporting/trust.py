@@ -10,7 +10,7 @@ from urllib.parse import quote
 from voxflow.reporting.charts import Chart, draw_lines, series_colour
 from voxflow.reporting.tables import Table, make_table
 from voxflow.tables import read_rows
-from voxflow.trust import CALIBRATION_FILE, Calibration, read_calibration, trace_risk
+from voxflow.trust import CALIBRATION_FILE, Calibration, has_calibration, read_calibration, trace_risk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def describe_trust(sources: ReportSources) -> TrustSection:
     calibrations: dict[str, Calibration] = {}
     for folder, model in MODELS.items():
         path = sources.evaluation / folder / "test" / CALIBRATION_FILE
-        if path.is_file():
+        if has_calibration(path):
             calibrations[model] = read_calibration(path)
     rows = [row for model, calibration in calibrations.items() for row in _list_levels(model, calibration)]
     curves = {

@@ -2,6 +2,8 @@ from .calibration import CALIBRATION_FILE as CALIBRATION_FILE
 from .calibration import Calibration as Calibration
 from .calibration import Observation as Observation
 from .calibration import build_calibration as build_calibration
+from .calibration import has_calibration as has_calibration
+from .calibration import leave_uncalibrated as leave_uncalibrated
 from .calibration import read_calibration as read_calibration
 from .conformal import DicePredictor as DicePredictor
 from .conformal import choose_rank as choose_rank

@@ -189,6 +189,16 @@ def _explain_useless(observation: Observation) -> str:
     return "" if math.isfinite(observation.dice) else NO_DICE
 
 
+def leave_uncalibrated(folder: Path) -> None:
+    """Write a file without a calibration, so that DVC can tell when an evaluation gets one, or loses it."""
+    write_json(folder / CALIBRATION_FILE, {})
+
+
+def has_calibration(path: Path) -> bool:
+    """Whether a file is there, and not one of :func:`leave_uncalibrated`."""
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").strip() != "{}"
+
+
 def read_calibration(path: Path) -> Calibration:
     """Read a calibration.
 
