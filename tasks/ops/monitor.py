@@ -52,7 +52,8 @@ def _measure_drift(places: Places, options: MonitorOptions) -> DriftResult | Non
         raise DataError("no such folder", path=inbox, where="monitor.inbox")
     if not any(path.is_file() for path in inbox.rglob("*")):
         return None
-    reference, incoming = measure_training_set(places), measure_incoming(inbox, places)
+    reference = measure_training_set(places)
+    incoming = measure_incoming(inbox, places, page_folder=places.drift, most_viewed=options.viewer)
     drift = compare_samples(reference, incoming, options)
     write_drift(drift, reference, incoming, places.drift, places.workspace)
     return drift

@@ -88,6 +88,21 @@ def test_another_spacing_ends_with_4_and_is_named(capsys: pytest.CaptureFixture[
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"']+""", page)
 
 
+def test_the_page_links_incoming_studies_to_a_viewer_where_that_is_wished(root: Path) -> None:
+    params, viewer = root / "params.yaml", root / "data/drift/demo/incoming_viewer.html"
+    plain = params.read_text()
+    for text, count in ((plain, 0), (plain.replace("source: raw", "source: raw, monitor: {viewer: 3}"), 3), (plain, 0)):
+        params.write_text(text)
+        assert main(["drift", "demo", "thin"]) == 4
+        page = viewer.with_name("drift.html").read_text()
+        links = re.findall(r'href="incoming_viewer.html#([^"]+)"', page)
+        assert len(links) == count
+        assert viewer.is_file() == bool(count)
+        if count:
+            assert f'content="{" ".join(links)}"' in viewer.read_text()
+            assert 'href="drift.html"' in viewer.read_text()
+
+
 @pytest.mark.usefixtures("root")
 def test_another_intensity_scale_is_named() -> None:
     assert main(["drift", "demo", "scaled"]) == 4

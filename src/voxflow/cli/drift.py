@@ -53,9 +53,9 @@ class DriftCommand(Command):
         places = Places.of(self.workspace)
         options = places.options_of("monitor", MonitorOptions)
         reference = measure_training_set(places)
-        incoming = measure_incoming(self.folder, places, self.predictions)
-        result = compare_samples(reference, incoming, options)
         out = self.out or places.drift
+        incoming = measure_incoming(self.folder, places, self.predictions, page_folder=out, most_viewed=options.viewer)
+        result = compare_samples(reference, incoming, options)
         write_drift(result, reference, incoming, out, self.workspace)
         say(f"drift {self.workspace}: {result.line()} → {out / 'drift.html'}")
         return EXIT_ALERT if result.moved_features else EXIT_OK

@@ -10,12 +10,14 @@ import statistics
 import tempfile
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxflow.dicom import PARSE_ERRORS, ConvertOptions, convert_folder, list_origins, read_dataset, scan_folder
+from voxflow.drift.viewer import write_incoming_viewer
 from voxflow.errors import DataError
 from voxflow.quality import measure_cases
 from voxflow.reporting import parse_number
@@ -52,9 +54,11 @@ class PatientFeatures:
 
     Attributes:
         features: by feature, then by patient; numbers are floats, categories text.
+        viewer_cases: the cases that the viewer beside the drift page shows.
     """
 
     features: dict[str, dict[str, Value]] = field(default_factory=dict)
+    viewer_cases: tuple[str, ...] = ()
 
     @property
     def patients(self) -> int:
@@ -96,7 +100,14 @@ def measure_training_set(places: Places) -> PatientFeatures:
     return sample
 
 
-def measure_incoming(folder: Path, places: Places, predictions: Path | None = None) -> PatientFeatures:
+def measure_incoming(
+    folder: Path,
+    places: Places,
+    predictions: Path | None = None,
+    *,
+    page_folder: Path | None = None,
+    most_viewed: int = 0,
+) -> PatientFeatures:
     """Measure incoming studies.
 
     Args:
@@ -104,13 +115,17 @@ def measure_incoming(folder: Path, places: Places, predictions: Path | None = No
             that ``voxflow convert`` made, with cases.csv.
         places: the workspace.
         predictions: preds_outputs.csv of the same studies, where there is one.
+        page_folder: of the drift page, beside which the viewer of the studies is written; None: there is no page.
+        most_viewed: studies in that viewer; 0: none, and one of an earlier check is removed.
 
     Raises:
         DataError: nothing could be converted, or a table is missing.
     """
     sample = PatientFeatures()
+    show = partial(write_incoming_viewer, folder=page_folder, most=most_viewed) if page_folder else None
     if (folder / "cases.csv").is_file():
         _add_converted(sample, folder, None)
+        sample.viewer_cases = show(folder) if show else ()
     else:
         # No file that leads from pseudonyms back to patients, not even in a temporary folder.
         options = places.options_of("convert", ConvertOptions).without_table().model_copy(update={"mapping": False})
@@ -118,6 +133,7 @@ def measure_incoming(folder: Path, places: Places, predictions: Path | None = No
             converted = Path(scratch) / "volumes"
             convert_folder(folder, converted, options)
             _add_converted(sample, converted, folder)
+            sample.viewer_cases = show(converted) if show else ()
     if predictions is not None:
         rows = read_rows(predictions)
         if rows is None:

@@ -28,6 +28,7 @@ class MonitorOptions(BaseModel):
         alpha: how often, at most, a check of undrifted studies may raise the alert, all features taken together.
         tolerance: numbers nearer than this share of their usual size are equal, such as 3.0 and 3.0001 mm.
         ignore: features that are not looked at.
+        viewer: so many incoming studies are shown in a case viewer beside the page, which holds their images.
         retrain: when a training starts.
     """
 
@@ -38,4 +39,5 @@ class MonitorOptions(BaseModel):
     alpha: float = Field(default=0.001, gt=0, lt=1)
     tolerance: float = Field(default=0.01, ge=0)
     ignore: tuple[str, ...] = ()
+    viewer: int = Field(default=0, ge=0, le=24)
     retrain: RetrainOptions = RetrainOptions()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from voxflow.drift.viewer import INCOMING_VIEWER
 from voxflow.files import write_json, write_text
 from voxflow.reporting import Chart, KeyFigure, draw_lines, make_table, render_template, series_colour, spell_name
 from voxflow.tables import write_table
@@ -44,6 +45,7 @@ def write_drift(
     facts = {
         "workspace": workspace,
         "viewer": _find_viewer(folder, workspace),
+        "incoming_cases": {case: f"{INCOMING_VIEWER}#{quote(case)}" for case in incoming.viewer_cases},
         "when": checked_at,
         "line": f"Drift of {moved}" if moved else drift.line(),
         "alert": bool(drift.moved_features),
