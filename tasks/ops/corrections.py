@@ -42,6 +42,7 @@ def run(stage: Stage) -> int:
         results=results,
         table=CorrectionTable(stage.corrections),
         role=options.role,
+        absent=options.absent,
         source_is_sample=stage.workspace in (read_params().get("samples") or {}),
     )
     with _open_archive(options, ingest, stage.workspace) as archive:

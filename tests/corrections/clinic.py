@@ -93,10 +93,10 @@ class Clinic:
         """Our mask of an image."""
         return Path(f"data/answers/{WORKSPACE}/{series.uid}/c_1/c_1_seg.dcm")
 
-    def open_desk(self) -> CorrectionDesk:
+    def open_desk(self, absent: str = "hold") -> CorrectionDesk:
         places = self.places
         results = list_results(places, Path("data/answers") / WORKSPACE, Path("data/inbox") / WORKSPACE)
-        return CorrectionDesk(places, results, CorrectionTable(places.corrections), role="radiologist")
+        return CorrectionDesk(places, results, CorrectionTable(places.corrections), role="radiologist", absent=absent)
 
     def take(self, dataset: Dataset, name: str = "sent.dcm") -> Any:
         """What the desk makes of one object."""

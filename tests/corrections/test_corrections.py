@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.corrections.clinic import SHAPE, WORKSPACE, Clinic, edit, make_masks, shave
-from tests.dicom.objects import Series, contour, random_values, refer, seg, structure_set
+from tests.dicom.objects import Series, contour, random_values, refer, save, seg, structure_set
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.tables import read_rows
 from voxflow.volumes import read_volume
@@ -139,12 +139,24 @@ def test_a_class_that_was_taken_out_counts_as_the_conversion_counts_it(clinic: C
     clinic.block = clinic.block | {"convert": {"pseudonym_key": "key", "workers": 1, "absent_labels": absent}}
     clinic.write_params()
     series = clinic.make_image(1)
-    row = clinic.take(seg(series, make_masks()["Spleen"][..., None].astype(np.uint8), ["spleen"]))
+    only_spleen = seg(series, make_masks()["Spleen"][..., None].astype(np.uint8), ["spleen"])
+    row = clinic.open_desk("empty").take(save(only_spleen, Path("only-spleen.dcm")))
+    assert row is not None
     words = {"empty": "taken as empty", "unlabelled": "not labelled"}[absent]
     assert (row.state, row.reason) == ("label", f"Liver is missing in it: {words} (convert.absent_labels)")
     assert [str(s.SegmentLabel) for s in pydicom.dcmread(list_labels()[0]).SegmentSequence] == (
         ["Liver", "Spleen"] if absent == "empty" else ["Spleen"]
     )
+
+
+def test_a_correction_that_lacks_a_class_of_ours_is_held(clinic: Clinic) -> None:
+    clinic.write_params()
+    series = clinic.make_image(1)
+    row = clinic.take(seg(series, make_masks()["Spleen"][..., None].astype(np.uint8), ["spleen"]))
+    reason = "Liver: in our mask, missing in it; send all classes, or set corrections.absent to empty"
+    assert (row.state, row.reason) == ("held", reason)
+    assert not list_labels()
+    assert [row["class"] for row in clinic.classes()] == ["Spleen"], "nobody said that the liver was taken out"
 
 
 def test_an_empty_segment_says_that_nothing_is_there(clinic: Clinic) -> None:

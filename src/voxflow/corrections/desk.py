@@ -46,6 +46,7 @@ class CorrectionDesk:
         table: of what came before; it is written after each object.
         role: of the people who correct.
         source_is_sample: the stage sample makes the workspace's source.
+        absent: ``hold`` or ``empty``: what becomes of a correction that lacks classes of our mask.
         taken: the rows that were added.
     """
 
@@ -54,6 +55,7 @@ class CorrectionDesk:
     table: CorrectionTable
     role: str = "person"
     source_is_sample: bool = False
+    absent: str = "hold"
     taken: list[Correction] = field(default_factory=list)
 
     @cached_property
@@ -155,6 +157,7 @@ class CorrectionDesk:
             held = "its case has a label of its own, which stays"
         else:
             held = explain_no_place(self.places, self.convert, is_sample=self.source_is_sample)
+        held = held or self._explain_absent(row, comparison)
         if held:
             row.state = "held"
             row.reason = "; ".join(text for text in (held, row.reason) if text)
@@ -168,6 +171,21 @@ class CorrectionDesk:
         row.state = "label"
         if current:
             current.state = "superseded"
+
+    def _explain_absent(self, row: Correction, comparison: VersionComparison) -> str:
+        """Say why missing classes hold a correction: many programs send only what was edited; empty if they do not."""
+        names = ", ".join(comparison.missing)
+        if not names:
+            return ""
+        if self.convert.absent_labels == "empty" and self.absent == "hold":
+            for name in comparison.missing:
+                # Nobody said that the class is gone, so that the report must not count it as taken out.
+                del comparison.changes[name]
+            return f"{names}: in our mask, missing in it; send all classes, or set corrections.absent to empty"
+        meaning = "taken as empty" if self.convert.absent_labels == "empty" else "not labelled"
+        remark = f"{names} is missing in it: {meaning} (convert.absent_labels)"
+        row.reason = "; ".join(text for text in (row.reason, remark) if text)
+        return ""
 
     def _is_older(self, facts: ObjectFacts, current: Correction) -> bool:
         try:

@@ -38,6 +38,7 @@ class VersionComparison:
         combinations: label values by class; a voxel of several classes has a value of its own.
         array: the corrected label (i, j, k).
         is_unchanged: nobody changed anything.
+        missing: classes that our mask has and the correction lacks.
         remarks: what the user should know.
     """
 
@@ -49,6 +50,7 @@ class VersionComparison:
     changes: dict[str, ClassChange] = field(default_factory=dict)
     combinations: dict[str, list[int]] = field(default_factory=dict)
     is_unchanged: bool = True
+    missing: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -110,7 +112,8 @@ def compare_version(
         is_as_earlier &= before is not None and np.array_equal(before, corrected)
         if numbers or options.absent_labels == "empty":
             _paint(comparison, name, corrected)
-    comparison.remarks = match.remarks + _describe_missing(match, comparison, options)
+    comparison.remarks = list(match.remarks)
+    comparison.missing = [name for name in match.missing if comparison.changes[name].mask_ml]
     if comparison.is_unchanged:
         comparison.remarks.append("as our mask" + (", but for the rounding of edges" if reader.is_rounded else ""))
     elif is_as_earlier:
@@ -162,10 +165,3 @@ def _paint(comparison: VersionComparison, name: str, mask: NDArray[np.bool_]) ->
         values.append(next_value)
         next_value += 1
     combinations[name] = values
-
-
-def _describe_missing(match: ClassMatch, comparison: VersionComparison, options: ConvertOptions) -> list[str]:
-    """Say what becomes of the classes that our mask has and the correction lacks."""
-    missing = [name for name in match.missing if comparison.changes[name].mask_ml]
-    meaning = "taken as empty" if options.absent_labels == "empty" else "not labelled"
-    return [f"{name} is missing in it: {meaning} (convert.absent_labels)" for name in missing]
