@@ -246,6 +246,8 @@ def test_a_program_that_opens_files_is_not_run(tmp_path: Path) -> None:
         ({"windw": [1, 2, 3]}, "windw.*'window'"),
         ({"window": [16, 16]}, "window"),
         ({"window": [16, 16, 0]}, "window"),
+        ({"window": [100000, 16, 8]}, "window.0"),
+        ({"intensities": [{"name": "Lambda", "args": {"func": "os.system"}}]}, "Lambda can't be run"),
         ({"orientation": "RAZ"}, "three letters"),
         ({"orientation": "RLS"}, "three letters"),
         ({"spacing_mm": [1, 1, -2]}, "spacing_mm"),

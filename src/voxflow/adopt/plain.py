@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # How far the sum of a voxel's probabilities may be from 1.
 _ROUNDING = 1e-3
+Side = Annotated[int, Field(gt=0, le=1024)]
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -70,7 +71,7 @@ class PlainSpec(BaseModel):
     orientation: str | None = None
     interpolation: Literal["linear", "nearest", "bspline"] = "linear"
     intensities: tuple[NamedArguments, ...] = ()
-    window: tuple[PositiveInt, PositiveInt, PositiveInt]
+    window: tuple[Side, Side, Side]
     overlap: float = Field(default=0.25, ge=0, lt=1)
     labels: tuple[str, ...] = Field(min_length=1)
     regions: tuple[tuple[PositiveInt, ...], ...] = ()
@@ -189,6 +190,9 @@ def _read_intensity(transform: NamedArguments, described: PlainSpec, where: str,
         changed = built({"image": noise})["image"]
     except InputError as error:
         raise ConfigError(error.message, path=path, where=where) from error
+    except (TypeError, ValueError, RuntimeError) as error:  # MONAI's own, of arguments that it does not take
+        reason = escape((str(error).splitlines() or [type(error).__name__])[0])
+        raise ConfigError(f"{transform.name} can't be run: {reason}", path=path, where=where) from error
     if changed.shape[1:] != noise.shape[1:]:
         message = f"{transform.name} changes the grid from {list(noise.shape[1:])} to {list(changed.shape[1:])} voxels"
         raise ConfigError(message, path=path, where=where)
