@@ -132,7 +132,7 @@ def test_a_folder_of_radiographs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--set", "back=sideways"], "--set back: Input should be 'labels' or 'probabilities'"),
+        (["--set", "back=sideways"], "--set back: Input should be 'labels', 'probabilities' or 'logits'"),
         (["--set", "clean.fill=1"], "--set clean.fill: Extra inputs are not permitted"),
     ],
 )

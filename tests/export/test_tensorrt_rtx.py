@@ -61,6 +61,12 @@ def test_an_engine_is_built_without_a_gpu_and_is_not_called_equal(
         open_engine(out, "tensorrt_rtx")
 
 
+NNUNET = {
+    "features_per_stage": [8, 12, 16],
+    "kernel_sizes": [[3, 3, 3]] * 3,
+    "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]],
+    "n_conv_per_stage_decoder": [1, 1],
+}
 RADIOGRAPHS = {"init_features": 4, "growth_rate": 4, "block_config": [2, 2]}
 
 
@@ -73,21 +79,28 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("PlainUnet", {"nf_enc": "4,8", "down": [2, 1], "up": [2], "norm": "instance"}),
     ("SegResnet", {"init_filters": 4, "blocks_down": [1, 1], "blocks_up": [1]}),
     ("SegResnet", {"init_filters": 2, "blocks_down": "1,1,1", "blocks_up": "1,1", "use_group_normG": 8}),
+    ("PlainConvUNet", {**NNUNET, "n_conv_per_stage": [1, 2, 1]}),
+    ("ResidualEncoderUNet", {**NNUNET, "n_blocks_per_stage": [1, 2, 1]}),
+    ("ResidualUNet", {**NNUNET, "n_blocks_per_stage": [1, 1, 1]}),
     ("DenseNet", RADIOGRAPHS),
+    ("ResNet", {"layers": [1, 1, 1, 1], "filters": [4, 4, 8, 8], "members": 2}),
 ]
 LARGE_NETWORKS = [("SegAhnet", 64), ("DenseNet121", 224)]
 
 
+# What another program wrote as a file; it has no layers of its own that an engine could lack.
+PROGRAMS = {"TorchScriptProgram", "OnnxProgram"}
+
+
 def test_every_network_of_the_registry_is_tried() -> None:
-    assert {name for name, _ in (*NETWORKS, *LARGE_NETWORKS)} == set(list_component_names("network"))
+    assert {name for name, _ in (*NETWORKS, *LARGE_NETWORKS)} == set(list_component_names("network")) - PROGRAMS
 
 
 @pytest.mark.parametrize("is_half", [False, True], ids=["fp32", "fp16"])
 @pytest.mark.parametrize(("name", "args"), NETWORKS)
 def test_networks_of_the_registry_are_built(name: str, args: dict[str, Any], is_half: bool, tmp_path: Path) -> None:
-    spec = (
-        radiograph_spec() if name == "DenseNet" else volume_spec(divisor=4, in_channels=2, class_names=("a", "b", "c"))
-    )
+    is_radiograph = name in ("DenseNet", "ResNet")
+    spec = radiograph_spec() if is_radiograph else volume_spec(divisor=4, in_channels=2, class_names=("a", "b", "c"))
     build_and_measure(Component(name=name, args=args), spec, is_half, tmp_path)
 
 

@@ -57,7 +57,7 @@ def measure_change(mask: Mask, corrected: Mask, spacing: Sequence[float], earlie
         >>> mask, corrected = np.zeros((2, 6, 6, 6), dtype=bool)
         >>> mask[1:4, 1:4, 1:4], corrected[1:4, 1:4, 1:5] = True, True
         >>> change = measure_change(mask, corrected, (1, 1, 2))
-        >>> round(change.dice, 3), change.added_ml, change.slices, change.outward_mm, change.inward_mm
+        >>> round(change.dice, 3), round(change.added_ml, 3), change.slices, change.outward_mm, change.inward_mm
         (0.857, 0.018, '5', 2.0, 0.0)
     """
     voxel_ml = math.prod(spacing) / 1000
