@@ -11,7 +11,7 @@ from voxflow.config import load_workflow, read_json
 from voxflow.config.source import set_nested
 from voxflow.files import write_json
 from voxflow.planning import Proposal, plan_layout, plan_training
-from voxflow.planning.budget import plan_budget
+from voxflow.planning.budget import estimate_minutes, plan_budget
 from voxflow.planning.mirroring import choose_mirror_axes
 from voxflow.volumes import OpposedClasses, write_fingerprint
 from voxflow.workspace.create import TEMPLATES
@@ -38,6 +38,14 @@ def test_passes_are_those_that_two_idle_cores_were_measured_to_make(seconds: flo
     budget = plan_budget(seconds / 60, plan_layout(data, LAPTOP), data, LAPTOP)
     # Steps of two patches; 72 of the 100 cases were learnt from.
     assert budget.passes == pytest.approx(steps * 2 / 72, rel=0.05)
+
+
+def test_a_length_in_epochs_is_as_many_passes() -> None:
+    data = fingerprint((36, 50, 37), cases=100)
+    layout = plan_layout(data, LAPTOP)
+    minutes = estimate_minutes(12, layout, data, LAPTOP)
+    assert plan_budget(minutes, layout, data, LAPTOP).passes == pytest.approx(12, rel=0.01)
+    assert plan_budget(minutes, layout, data, LAPTOP).strength == 0
 
 
 def test_patches_are_bent_as_was_compared_after_as_many_passes() -> None:

@@ -73,11 +73,10 @@ def plan_budget(minutes: float, layout: TrainingLayout, fingerprint: Fingerprint
         fingerprint: number and size of the cases, of which the usual share is learnt from.
         machine: that trains.
     """
-    rate = VOXELS_A_GPU if machine.gpu else VOXELS_A_CORE * machine.cores
+    voxels = _measure_rate(machine) * 60 * minutes
     # A patch that covers a part of the image sees a part of the case.
     share_of_case = min(1.0, prod(layout.patch) / fingerprint.voxels)
-    cases = max(1.0, LEARNT_SHARE * fingerprint.labelled)
-    passes = rate * 60 * minutes / prod(layout.patch) / cases * share_of_case
+    passes = voxels / prod(layout.patch) / _count_learnt(fingerprint) * share_of_case
     share = log(max(passes, FEW_PASSES) / FEW_PASSES) / log(MANY_PASSES / FEW_PASSES)
     shortest_mm = min(n * mm for n, mm in zip(layout.patch, fingerprint.spacing_mm.median, strict=True))
     bent = min(1.0, max(0.0, (passes - UNBENT_PASSES) / (BENT_PASSES - UNBENT_PASSES)))
@@ -87,3 +86,24 @@ def plan_budget(minutes: float, layout: TrainingLayout, fingerprint: Fingerprint
         strength=round(min(1.0, share), 2),
         bend_mm=float(f"{bent * BEND * shortest_mm / CONTROL_INTERVALS:.3g}"),
     )
+
+
+def estimate_minutes(epochs: float, layout: TrainingLayout, fingerprint: Fingerprint, machine: Machine) -> float:
+    """Estimate how long a training takes whose length is given in epochs: each of them takes a patch of each case.
+
+    Args:
+        epochs: of the training.
+        layout: patch and batch.
+        fingerprint: number and size of the cases, of which the usual share is learnt from.
+        machine: that trains.
+    """
+    return epochs * _count_learnt(fingerprint) * prod(layout.patch) / _measure_rate(machine) / 60
+
+
+def _measure_rate(machine: Machine) -> float:
+    """Voxels of patches a second."""
+    return VOXELS_A_GPU if machine.gpu else VOXELS_A_CORE * machine.cores
+
+
+def _count_learnt(fingerprint: Fingerprint) -> float:
+    return max(1.0, LEARNT_SHARE * fingerprint.labelled)

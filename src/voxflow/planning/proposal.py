@@ -12,7 +12,7 @@ from voxflow.config import read_json
 from voxflow.errors import ConfigError
 from voxflow.images import read_regions
 from voxflow.machine import Machine, read_machine
-from voxflow.planning.budget import BudgetPlan, plan_budget
+from voxflow.planning.budget import BudgetPlan, estimate_minutes, plan_budget
 from voxflow.planning.layout import TrainingLayout, plan_layout
 from voxflow.planning.mirroring import MirrorChoice, choose_mirror_axes
 from voxflow.planning.places import place_evaluation, place_plan, place_recipe, place_regions
@@ -121,9 +121,18 @@ def plan_training(
     content, proposal = read_json(config), Proposal.make(read_fingerprint(place))
     values |= place_plan(content, proposal.layout, proposal.fingerprint, path=config)
     names = [*regions, *_read_names(resampled)]
-    complete = proposal.with_recipe(float(train.get("max_minutes") or MINUTES), names, _read_orientation(resampled))
+    complete = proposal.with_recipe(_read_minutes(train, proposal), names, _read_orientation(resampled))
     recipe = place_recipe(content, complete.budget, complete.mirror, path=config)
     return values | recipe, complete if recipe else proposal
+
+
+def _read_minutes(train: Mapping[str, Any], proposal: Proposal) -> float:
+    """How long the training takes: what its options say, or as long as its epochs take, where they are the length."""
+    most, epochs = train.get("max_minutes"), (train.get("set") or {}).get("epochs")
+    if train.get("schedule", "epochs") == "epochs" and isinstance(epochs, int):
+        minutes = estimate_minutes(epochs, proposal.layout, proposal.fingerprint, proposal.machine)
+        return minutes if most is None else min(minutes, float(most))
+    return float(most or MINUTES)
 
 
 def _is_for_radiographs(content: Any) -> bool:
