@@ -159,6 +159,21 @@ def test_a_correction_that_lacks_a_class_of_ours_is_held(clinic: Clinic) -> None
     assert [row["class"] for row in clinic.classes()] == ["Spleen"], "nobody said that the liver was taken out"
 
 
+def test_a_held_correction_is_taken_when_its_reason_is_gone(clinic: Clinic) -> None:
+    clinic.write_params()
+    series = clinic.make_image(1)
+    held = clinic.take(seg(series, make_masks()["Spleen"][..., None].astype(np.uint8), ["spleen"]))
+    still = clinic.open_desk()
+    still.reconsider_held()
+    assert (still.taken, [row.state for row in still.table.rows]) == ([], ["held"])
+    desk = clinic.open_desk(absent="empty")
+    desk.reconsider_held()
+    [row] = desk.table.rows
+    assert (row.state, row.received, row.version, row.sop_uid) == ("label", held.received, "1", held.sop_uid)
+    assert [path.parent.name for path in list_labels()] == [series.uid]
+    assert sorted(row["class"] for row in clinic.classes()) == ["Liver", "Spleen"]
+
+
 def test_an_empty_segment_says_that_nothing_is_there(clinic: Clinic) -> None:
     mask = clinic.find_mask(clinic.make_image(1))
     assert clinic.take(edit(mask, lambda frames, _: frames.fill(0))).state == "label"

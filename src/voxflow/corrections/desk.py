@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from voxflow.corrections.compare import ClassChange
     from voxflow.corrections.results import OwnResult
     from voxflow.places import WorkspaceLayout
     from voxflow.tables import Row
@@ -77,7 +78,7 @@ class CorrectionDesk:
             OSError: something could not be written.
         """
         row = Correction(_now(), "quarantined", digest=digest_file(path))
-        changes = {}
+        changes: dict[str, ClassChange] = {}
         try:
             facts = read_facts(path)
             if self.table.has(facts.sop_uid, row.digest):
@@ -86,9 +87,7 @@ class CorrectionDesk:
             recognition = recognise(facts, self.results)
             if recognition.link == SAME_OBJECT and row.digest == recognition.result.facts.digest:
                 return None
-            self._describe_recognition(row, recognition)
-            comparison = self._judge(row, recognition)
-            changes = comparison.changes if comparison else {}
+            changes = self._examine(row, recognition)
         except InputError as error:
             row.state, row.reason = "quarantined", error.message.splitlines()[0]
         except PARSE_ERRORS as error:
@@ -97,10 +96,42 @@ class CorrectionDesk:
             return None
         self._keep(row, path)
         self.table.add(row, changes)
+        self._report(row)
+        return row
+
+    def reconsider_held(self) -> None:
+        """Decide anew about held corrections, since what held them may be gone; those of the test part stay.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        for earlier in [row for row in self.table.rows if row.state == "held" and row.part != TESTING]:
+            path = self.table.find_object(earlier)
+            if not path.is_file():
+                continue
+            row = Correction(earlier.received, "held", digest=earlier.digest)
+            try:
+                facts = read_facts(path)
+                _describe_object(row, facts)
+                changes = self._examine(row, recognise(facts, self.results))
+            except (InputError, *PARSE_ERRORS) as error:
+                say(f"{earlier.kind} {earlier.sop_uid}: stays held; it can't be read again: {error}")
+                continue
+            if row.state != "held":
+                row.version = earlier.version
+                self.table.replace(earlier, row, changes)
+                self._report(row)
+
+    def _examine(self, row: Correction, recognition: Recognition) -> dict[str, ClassChange]:
+        """Fill a row in, and return what changed in each class."""
+        self._describe_recognition(row, recognition)
+        comparison = self._judge(row, recognition)
+        return comparison.changes if comparison else {}
+
+    def _report(self, row: Correction) -> None:
         self.table.write()
         self.taken.append(row)
         say(f"{row.kind or 'object'} {row.sop_uid}: {row.state}{f': {row.reason}' if row.reason else ''}")
-        return row
 
     def _describe_recognition(self, row: Correction, recognition: Recognition) -> None:
         facts, result = recognition.facts, recognition.result

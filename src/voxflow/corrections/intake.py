@@ -35,7 +35,7 @@ class Intake:
 
 
 def take_corrections(archive: Archive, desk: CorrectionDesk, inbox: Path, days: int | None) -> Intake:
-    """Take in every label object that was not looked at yet.
+    """Take in every label object that was not looked at yet, and decide anew about those that were held.
 
     Of a PACS, which also holds what is nobody's concern here, the studies count that have a mask of ours. Of a folder
     that files are dropped into, everything does.
@@ -53,6 +53,7 @@ def take_corrections(archive: Archive, desk: CorrectionDesk, inbox: Path, days: 
     intake = Intake()
     studies = {result.study_uid for result in desk.results}
     own_objects = {result.facts.sop_uid for result in desk.results} if isinstance(archive, DropFolder) else set()
+    desk.reconsider_held()
     for file in _list_inbox_labels(inbox, studies):
         desk.take(file)
     for series in list(archive.find(Query(MODALITIES, days))):

@@ -112,6 +112,13 @@ class CorrectionTable:
             for name, change in changes.items()
         ]
 
+    def replace(self, earlier: Correction, row: Correction, changes: Mapping[str, ClassChange]) -> None:
+        """Put a row in the place of an earlier one of the same object, which goes with its rows of classes."""
+        self.rows.remove(earlier)
+        same = (earlier.sop_uid, earlier.digest)
+        self.class_rows = [entry for entry in self.class_rows if (entry["sop_uid"], entry["digest"]) != same]
+        self.add(row, changes)
+
     def mark_trained(self, sop_uids: Collection[str], moment: str) -> None:
         """Note that a training has seen labels."""
         for row in self.rows:
