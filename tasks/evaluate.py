@@ -210,10 +210,9 @@ def evaluate(
             evaluation = evaluate_segmentation(engine, cases, out, options)
             if options.calibrate:
                 write_calibration(stage, engine, options, evaluation, out, models=models)
-            else:
-                leave_uncalibrated(out)
         else:
             evaluation = evaluate_classification(engine, cases, out, options)
+        if part == "test" and not options.calibrate:
             leave_uncalibrated(out)
     _record(stage, evaluation, tracker, part)
     metrics = evaluation.metrics

@@ -40,7 +40,8 @@ def evaluate(stage: Stage, key: str | None = None, part: str = "test") -> int:
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
         with atomic_directory(stage.evaluation / part) as out:
             result = evaluate_bundle(bundle_folder(stage), stage.models / "train", out, options, data=data)
-            leave_uncalibrated(out)
+            if part == "test":
+                leave_uncalibrated(out)
         _record(stage, result, tracker, part)
     if part == "test":
         write_scores(stage, result.numbers)

@@ -135,7 +135,7 @@ def test_a_calibration_counts_for_its_model_and_its_settings(tmp_path: Path) -> 
     mirrored = open_reviewer(engine, [model], SORTED.model_copy(update={"flips": ("i",)}))
     assert mirrored is not None
     assert "calibrated with flips: [], and run with ['i']" in mirrored.absence
-    model.with_name("trust.json").write_text("{}")
+    model.with_name("trust.json").write_text('{"format": 1}')
     broken = open_reviewer(engine, [model], SORTED)
     assert broken is not None
     assert "can't be used" in broken.absence

@@ -188,7 +188,7 @@ def test_a_calibration_of_other_files_stays_behind_with_a_warning(
     root = shutil.copytree(workspace, tmp_path / "organ")
     path = calibrate(root)
     if change == "damaged":
-        path.write_text("{}")
+        path.write_text('{"format": 1}')
     else:
         content = json.loads(path.read_text())
         content["models"][0]["model.onnx"] = "0" * 64

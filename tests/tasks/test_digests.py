@@ -199,7 +199,7 @@ def write_something(path: Path) -> None:
         path.write_text(path.name)
         return
     path.mkdir(parents=True, exist_ok=True)
-    for name in ("run.json", "report.json", "dataset_0.json"):
+    for name in ("run.json", "report.json", "dataset_0.json", "trust.json"):
         (path / name).write_text(path.name)
 
 

@@ -30,6 +30,7 @@ from voxflow.tracking import (
     tag_model,
     tag_version,
 )
+from voxflow.trust import has_calibration
 
 if TYPE_CHECKING:
     from voxflow.promotion.candidate import Candidate
@@ -172,7 +173,7 @@ def _register_candidate(candidate: Candidate) -> RegisteredVersion:
     )
     if candidate.per_case.is_file():
         attach_scores(version, candidate.per_case, model.test_part)
-    if candidate.calibration.is_file():
+    if has_calibration(candidate.calibration):
         attach_calibration(version, candidate.calibration)
     return version
 
