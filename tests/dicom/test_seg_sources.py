@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxflow.dicom import SourceFiles
+
 OPTIONS = ConvertOptions(pseudonym_key="k", workers=1, irregular_spacing="resample")
 STEPS = np.arange(9)
 
@@ -43,6 +45,16 @@ def ball(points: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np
     return np.asarray(((np.asarray(points) - centre) ** 2).sum(axis=-1) < 4.0**2)
 
 
+def make_ball_mask(tmp_path: Path) -> tuple[Volume, NDArray[np.float64], SourceFiles]:
+    """A ball in the middle of the one volume that was converted, its centre, and the volume's files."""
+    (case,) = cases(tmp_path)
+    geometry = read_volume(tmp_path / "out" / case["image"]).geometry
+    centre = geometry.to_physical((np.array(geometry.size) - 1) / 2)
+    index = np.moveaxis(np.indices(geometry.size), 0, -1).astype(float)
+    mask = Volume(ball(geometry.to_physical(index), centre).astype(np.uint8), geometry)
+    return mask, centre, find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
+
+
 def pixels_at(dataset: Any) -> NDArray[np.float64]:
     """Where the pixels of a slice lie, (rows, columns, 3), by the definition in DICOM PS3.3 C.7.6.2.1.1."""
     row, column = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
@@ -59,12 +71,7 @@ def pixels_at(dataset: Any) -> NDArray[np.float64]:
 )
 def test_a_mask_of_a_mended_volume_lands_on_its_slices(tmp_path: Path, offsets: NDArray[np.float64]) -> None:
     write_ramp(tmp_path / "in", offsets)
-    (case,) = cases(tmp_path)
-    geometry = read_volume(tmp_path / "out" / case["image"]).geometry
-    centre = geometry.to_physical((np.array(geometry.size) - 1) / 2)
-    index = np.moveaxis(np.indices(geometry.size), 0, -1).astype(float)
-    mask = Volume(ball(geometry.to_physical(index), centre).astype(np.uint8), geometry)
-    source_files = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
+    mask, centre, source_files = make_ball_mask(tmp_path)
     write_segmentation(tmp_path / "seg.dcm", mask, source_files, {1: "Spleen"})
 
     slices = [pydicom.dcmread(path) for path in source_files.files]
@@ -74,7 +81,7 @@ def test_a_mask_of_a_mended_volume_lands_on_its_slices(tmp_path: Path, offsets: 
     expected = np.stack([ball(pixels_at(d), centre) for d in slices])
     # Only pixels at the border of the ball may differ: half a voxel of the mended volume, at most.
     near = [np.abs(np.linalg.norm(pixels_at(d) - centre, axis=-1) - 4.0) for d in slices]
-    reach = np.linalg.norm(geometry.spacing) / 2
+    reach = np.linalg.norm(mask.geometry.spacing) / 2
     assert expected.sum() > 50
     assert np.array_equal(theirs[np.stack(near) > reach], expected[np.stack(near) > reach])
     assert "nearest voxel" in pydicom.dcmread(tmp_path / "seg.dcm").ContentDescription
@@ -82,18 +89,13 @@ def test_a_mask_of_a_mended_volume_lands_on_its_slices(tmp_path: Path, offsets: 
 
 def test_a_label_drawn_on_tilted_slices_reaches_the_straight_volume(tmp_path: Path) -> None:
     write_ramp(tmp_path / "in", np.outer(STEPS, (0, -0.6, 2.0)))
-    (case,) = cases(tmp_path)
-    geometry = read_volume(tmp_path / "out" / case["image"]).geometry
-    centre = geometry.to_physical((np.array(geometry.size) - 1) / 2)
-    index = np.moveaxis(np.indices(geometry.size), 0, -1).astype(float)
-    mask = ball(geometry.to_physical(index), centre)
-    source_files = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
-    write_segmentation(tmp_path / "in/seg.dcm", Volume(mask.astype(np.uint8), geometry), source_files, {1: "Spleen"})
+    mask, _, source_files = make_ball_mask(tmp_path)
+    write_segmentation(tmp_path / "in/seg.dcm", mask, source_files, {1: "Spleen"})
     (case,) = cases(tmp_path)
     label = read_volume(tmp_path / "out" / case["label"])
-    assert label.geometry.is_close(geometry)
-    intersection = (label.array > 0) & mask
-    assert 2 * intersection.sum() / ((label.array > 0).sum() + mask.sum()) > 0.9
+    assert label.geometry.is_close(mask.geometry)
+    intersection = (label.array > 0) & (mask.array > 0)
+    assert 2 * intersection.sum() / ((label.array > 0).sum() + mask.array.sum()) > 0.9
 
 
 def test_each_volume_of_a_series_refers_to_its_own_instances(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from scipy.ndimage import label
 
 from tests.dicom.objects import Series, random_values
 from tests.dicom.test_remedies import write as write_ramp
-from tests.dicom.test_seg_sources import OPTIONS, ball, cases, origin, pixels_at
+from tests.dicom.test_seg_sources import OPTIONS, ball, cases, make_ball_mask, origin, pixels_at
 from tests.dicom.test_several_volumes import two_in_one
 from voxflow.colours import parse_rgb, pick_class_colour
 from voxflow.dicom import (
@@ -231,12 +231,7 @@ def test_contours_beyond_64_kilobytes_are_written(tmp_path: Path) -> None:
 
 def test_contours_of_a_tilted_gantry_lie_on_the_slices_as_they_were_scanned(tmp_path: Path) -> None:
     write_ramp(tmp_path / "in", np.outer(np.arange(9), (0, -0.6, 2.0)))
-    (case,) = cases(tmp_path)
-    geometry = read_volume(tmp_path / "out" / case["image"]).geometry
-    centre = geometry.to_physical((np.array(geometry.size) - 1) / 2)
-    index = np.moveaxis(np.indices(geometry.size), 0, -1).astype(float)
-    mask = Volume(ball(geometry.to_physical(index), centre).astype(np.uint8), geometry)
-    source_files = find_sources(tmp_path / "in", [origin(case)], OPTIONS)[origin(case)]
+    mask, centre, source_files = make_ball_mask(tmp_path)
     write_structure_set(tmp_path / "rt.dcm", mask, source_files, {1: "Spleen"})
     dataset = pydicom.dcmread(tmp_path / "rt.dcm")
     assert "nearest voxel" in dataset.StructureSetDescription
@@ -245,7 +240,7 @@ def test_contours_of_a_tilted_gantry_lie_on_the_slices_as_they_were_scanned(tmp_
     inside = np.stack([rasterise(_pick(contours, image), image) for image in slices])
     expected = np.stack([ball(pixels_at(image), centre) for image in slices])
     near = np.stack([np.abs(np.linalg.norm(pixels_at(image) - centre, axis=-1) - 4.0) for image in slices])
-    far = near > np.linalg.norm(geometry.spacing) / 2
+    far = near > np.linalg.norm(mask.geometry.spacing) / 2
     assert expected.sum() > 50
     assert np.array_equal(inside[far], expected[far])
 

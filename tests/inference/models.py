@@ -8,8 +8,11 @@ import numpy as np
 
 from voxflow.components import Component, build_network
 from voxflow.engines import Engine
+from voxflow.geometry import Geometry
+from voxflow.inference import InferenceCase
 from voxflow.spec import ModelSpec
 from voxflow.training import save_model
+from voxflow.volumes import Volume, write_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +26,17 @@ DENSENET = Component(
     name="DenseNet",
     args={"init_features": 4, "growth_rate": 4, "block_config": [2, 2], "in_channels": 1, "num_classes": 2},
 )
+
+
+GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
+
+
+def write_block_case(folder: Path) -> InferenceCase:
+    """An image on :data:`GRID`: a block of ones, 8 by 8 by 4 voxels, in zeros."""
+    image = np.zeros(GRID.size, np.float32)
+    image[6:14, 5:13, 3:7] = 1
+    write_volume(folder / "a.nii.gz", Volume(image, GRID))
+    return InferenceCase("a", (folder / "a.nii.gz",))
 
 
 def volume_spec(**changes: object) -> ModelSpec:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.dicom.test_channel_cases import make_study
-from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
+from tests.inference.models import GRID, BrightnessEngine, ThresholdEngine, volume_spec, write_block_case
 from tests.inference.test_dicom_channels import PetCtEngine, pet_ct_spec
 from voxflow.geometry import Geometry
 from voxflow.inference import Failures, InferenceCase, InferOptions, ResultLedger, find_cases, infer_cases
@@ -30,15 +30,11 @@ if TYPE_CHECKING:
     from voxflow.inference import InferenceResult
 
 ALL: tuple[ExtraOutput, ...] = ("rtstruct", "sr", "stl", "glb", "statistics")
-GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
 
 
 @pytest.fixture
 def case(tmp_path: Path) -> InferenceCase:
-    image = np.zeros(GRID.size, np.float32)
-    image[6:14, 5:13, 3:7] = 1
-    write_volume(tmp_path / "images" / "a.nii.gz", Volume(image, GRID))
-    return InferenceCase("a", (tmp_path / "images" / "a.nii.gz",))
+    return write_block_case(tmp_path / "images")
 
 
 def infer(cases: Sequence[InferenceCase], out: Path, kinds: Sequence[str] = ALL, **more: Any) -> InferenceResult:
@@ -223,6 +219,35 @@ def test_radiomics_come_from_pyradiomics_and_their_lack_is_one_line(
     (row,) = read_rows(tmp_path / "out")
     assert float(row["original_shape_Sphericity"]) == 0.5
     assert "diagnostics_Versions_Numpy" not in row
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (["SUVbw g/ml", "SUVbw g/ml"], {"SUVbw g/ml": 0}),
+        (["SUVbw g/ml", "SUVlbm g/ml"], {"SUVbw g/ml": 0, "SUVlbm g/ml": 1}),
+        (["HU", "SUVbw g/ml", "SUVbw g/ml"], {"HU": 0}),
+        (["HU", "SUVbw g/ml", "HU"], {"HU": 0, "SUVbw g/ml": 1}),
+    ],
+)
+def test_a_report_has_no_value_that_two_other_channels_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: list[str], expected: dict[str, int]
+) -> None:
+    channels = tuple("abc"[: len(units)])
+    spec = volume_spec(in_channels=len(units), channels=channels)
+    values = {"class": "organ", "volume_ml": 1.0}
+    rows = [
+        values | {"channel": name, "unit": unit} | dict.fromkeys(("mean", "std", "min", "max"), float(number))
+        for number, (name, unit) in enumerate(zip(channels, units, strict=True))
+    ]
+    reported: list[Any] = []
+    monkeypatch.setattr("voxflow.dicom.write_measurement_report", lambda *args, **_: reported.extend(args[3]))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a_seg.dcm").touch()
+    extra = ExtraOutputs(("sr",), spec, tmp_path, Failures())
+    extra._write_report(InferenceCase("a", ()), rows, tmp_path / "sr.dcm", "")
+    (segment,) = reported
+    assert {unit: numbers["mean"] for unit, numbers in segment.intensities.items()} == expected
 
 
 def test_a_report_needs_the_seg_that_it_refers_to() -> None:

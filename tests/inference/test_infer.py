@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.inference.models import BrightnessEngine, ThresholdEngine, save_unet, volume_spec
+from tests.inference.models import GRID, BrightnessEngine, ThresholdEngine, save_unet, volume_spec, write_block_case
 from voxflow.dicom import Origin
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
@@ -30,15 +30,10 @@ if TYPE_CHECKING:
     from voxflow.prediction.windows import Plan
     from voxflow.spec import ModelSpec
 
-GRID = Geometry.from_parts((24, 20, 10), (1, 1, 5))
-
 
 @pytest.fixture
 def case(tmp_path: Path) -> InferenceCase:
-    image = np.zeros(GRID.size, np.float32)
-    image[6:14, 5:13, 3:7] = 1
-    write_volume(tmp_path / "images" / "a.nii.gz", Volume(image, GRID))
-    return InferenceCase("a", (tmp_path / "images" / "a.nii.gz",))
+    return write_block_case(tmp_path / "images")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import voxflow
 from voxflow.dicom.headers import read_dataset
-from voxflow.dicom.source_images import UTF_8, read_source_images, silence_highdicom, use_utf8
+from voxflow.dicom.source_images import UTF_8, join_description, read_source_images, silence_highdicom, use_utf8
 from voxflow.dicom.sources import SourceFiles
 from voxflow.dicom.writing import find_code
 from voxflow.errors import DicomError
@@ -71,12 +71,8 @@ def write_measurement_report(
         )
     for dataset in (*images, seg):
         use_utf8(dataset)
-    words = (voxflow.__version__, str(seg.SOPInstanceUID), measurements, *([description] if description else []))
-    digest = hashlib.sha256(repr(words).encode()).hexdigest()
     with silence_highdicom():
-        report = _build_report(images, seg, measurements, digest)
-    if description:
-        report.SeriesDescription = f"{report.SeriesDescription}: {description}"[:64]
+        report = _build_report(images, seg, measurements, description)
     report.InstanceCreationDate = report.ContentDate = seg.ContentDate
     report.InstanceCreationTime = report.ContentTime = seg.ContentTime
     for equipment in report.get("ContributingEquipmentSequence") or []:  # highdicom itself
@@ -86,11 +82,13 @@ def write_measurement_report(
 
 
 def _build_report(
-    images: Sequence[Dataset], seg: Dataset, measurements: Sequence[SegmentMeasurements], digest: str
+    images: Sequence[Dataset], seg: Dataset, measurements: Sequence[SegmentMeasurements], description: str
 ) -> Dataset:
     import highdicom as hd
     from pydicom.uid import generate_uid
 
+    content_key = repr((voxflow.__version__, str(seg.SOPInstanceUID), measurements, description))
+    digest = hashlib.sha256(content_key.encode()).hexdigest()
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=["Voxflow", voxflow.__version__]), name="Voxflow", manufacturer_name="Voxflow"
     )
@@ -115,7 +113,7 @@ def _build_report(
         manufacturer_model_name="Voxflow",
         software_versions=voxflow.__version__,
         device_serial_number="0",
-        series_description=f"Voxflow {voxflow.__version__} measurements"[:64],
+        series_description=join_description(f"Voxflow {voxflow.__version__} measurements", description),
         is_complete=True,
         specific_character_set=UTF_8,
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 UTF_8 = "ISO_IR 192"
 # Attributes that an object takes over from its images and may leave empty, but not leave out.
-_MAY_BE_EMPTY = (
+MAY_BE_EMPTY = (
     "PatientID",
     "PatientName",
     "PatientBirthDate",
@@ -77,6 +77,11 @@ def use_utf8(image: Dataset) -> None:
         image.SpecificCharacterSet = UTF_8
 
 
+def join_description(text: str, description: str) -> str:
+    """Add what a mask's reader should know to a text; LO has at most 64 characters (PS3.5 6.2)."""
+    return (f"{text}: {description}" if description else text)[:64]
+
+
 def is_multiframe(images: Sequence[Dataset]) -> bool:
     """Whether the images of a volume are one multi-frame object."""
     return len(images) == 1 and int(images[0].get("NumberOfFrames") or 1) > 1
@@ -94,7 +99,7 @@ def _complete_attributes(image: Dataset) -> Dataset:
     """Leave nothing out, or in, that highdicom would refuse a whole SEG for: what can't be kept becomes empty."""
     from pydicom.valuerep import DA, TM
 
-    for keyword in _MAY_BE_EMPTY:
+    for keyword in MAY_BE_EMPTY:
         if keyword not in image:
             setattr(image, keyword, "")
     for keyword, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):

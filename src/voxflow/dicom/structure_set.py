@@ -17,7 +17,14 @@ from voxflow.dicom.grid import compute_plane_axes
 from voxflow.dicom.headers import RT_STRUCTURE_SET
 from voxflow.dicom.outlines import trace_outlines
 from voxflow.dicom.seg_source import place_on_slices
-from voxflow.dicom.source_images import UTF_8, is_multiframe, read_source_images, use_utf8
+from voxflow.dicom.source_images import (
+    MAY_BE_EMPTY,
+    UTF_8,
+    is_multiframe,
+    join_description,
+    read_source_images,
+    use_utf8,
+)
 from voxflow.dicom.sources import SourceFiles
 from voxflow.dicom.writing import check_names, label_segments
 from voxflow.errors import DicomError
@@ -35,20 +42,7 @@ if TYPE_CHECKING:
     from voxflow.volumes import Volume
 
 # Of the patient and study (PS3.3 C.7.1.1, C.7.2.1), type 2: an RTSTRUCT belongs to the study of its images.
-_TAKEN_OVER = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "FrameOfReferenceUID",
-    "PositionReferenceIndicator",
-)
+_TAKEN_OVER = (*MAY_BE_EMPTY, "StudyInstanceUID", "FrameOfReferenceUID")
 SERIES_NUMBER = 901
 STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"  # what PS3.3 C.8.8.5 has for the class of a study, though it is retired
 
@@ -87,17 +81,12 @@ def write_structure_set(
     members = regions or {names[value]: (value,) for value in label_values}
     colours = [pick_class_colour(n) for n in (range(1, len(members) + 1) if regions else label_values)]
     references = _refer_to_slices(images, source.frames)
-    words = (list(members.items()), colours, *([description] if description else []))
-    digest = _digest_mask(values, references, repr(words))
+    digest = _digest_mask(values, references, repr((list(members.items()), colours, description)))
     dataset = _make_header(images[0], remark, digest, description)
     dataset.ReferencedFrameOfReferenceSequence = [_refer_to_frame(images, references)]
-    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
-    dataset.RTROIObservationsSequence = []
-    labels, boxes = label_segments(list(members)), LabelBoxes(values)
-    for number, (label, colour, labels_inside) in enumerate(zip(labels, colours, members.values(), strict=True), 1):
-        inside, box = boxes.cut(labels_inside)
-        contours = _list_contours(inside, box, planes, references)
-        _add_roi(dataset, number, label, colour, contours)
+    boxes, labels = LabelBoxes(values), label_segments(list(members))
+    for label, colour, labels_inside in zip(labels, colours, members.values(), strict=True):
+        _add_roi(dataset, label, colour, _list_contours(*boxes.cut(labels_inside), planes, references))
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
 
@@ -194,7 +183,7 @@ def _make_header(image: Dataset, remark: str, digest: str, description: str) -> 
     dataset.SOPInstanceUID = generate_uid(entropy_srcs=["rtstruct", digest])
     dataset.SeriesInstanceUID = generate_uid(entropy_srcs=["rtstruct series", digest])
     dataset.Modality, dataset.SeriesNumber, dataset.InstanceNumber = "RTSTRUCT", SERIES_NUMBER, 1
-    dataset.SeriesDescription = ": ".join(filter(None, (f"Voxflow {voxflow.__version__} contours", description)))[:64]
+    dataset.SeriesDescription = join_description(f"Voxflow {voxflow.__version__} contours", description)
     dataset.OperatorsName = dataset.StructureSetDate = dataset.StructureSetTime = ""
     dataset.Manufacturer = dataset.ManufacturerModelName = "Voxflow"
     dataset.SoftwareVersions, dataset.DeviceSerialNumber = voxflow.__version__, "0"
@@ -202,6 +191,8 @@ def _make_header(image: Dataset, remark: str, digest: str, description: str) -> 
     if remark or description:
         dataset.StructureSetDescription = "; ".join(filter(None, (remark and f"Mask {remark}", description)))
     dataset.ApprovalStatus = "UNAPPROVED"
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
+    dataset.RTROIObservationsSequence = []
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
@@ -210,10 +201,11 @@ def _make_header(image: Dataset, remark: str, digest: str, description: str) -> 
     return dataset
 
 
-def _add_roi(dataset: Dataset, number: int, label: str, colour: str, contours: Sequence[Dataset]) -> None:
+def _add_roi(dataset: Dataset, label: str, colour: str, contours: Sequence[Dataset]) -> None:
     """Add one ROI; one without contours is there by its name, so that an empty class is no missing one."""
     from pydicom.dataset import Dataset
 
+    number = len(dataset.StructureSetROISequence) + 1
     roi, drawing, observation = Dataset(), Dataset(), Dataset()
     roi.ROINumber, roi.ROIName = number, label
     roi.ReferencedFrameOfReferenceUID = dataset.FrameOfReferenceUID

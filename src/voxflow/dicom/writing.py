@@ -10,7 +10,7 @@ import numpy as np
 import voxflow
 from voxflow.colours import parse_rgb, pick_class_colour
 from voxflow.dicom.seg_source import place_on_slices
-from voxflow.dicom.source_images import read_source_images, silence_highdicom, use_utf8
+from voxflow.dicom.source_images import join_description, read_source_images, silence_highdicom, use_utf8
 from voxflow.dicom.sources import SourceFiles
 from voxflow.errors import DicomError
 from voxflow.files import atomic_path
@@ -90,9 +90,7 @@ def write_segmentation(
         dataset = _build_segmentation(images, segments, segment_names, colours, algorithm or SegmentationAlgorithm())
     if source.frames:
         _restore_frame_numbers(dataset, source.frames)
-    # LO: at most 64 characters (PS3.5 6.2).
-    if description:
-        dataset.SeriesDescription = f"{dataset.SeriesDescription}: {description}"[:64]
+    dataset.SeriesDescription = join_description(dataset.SeriesDescription, description)
     if description or remark:
         dataset.ContentDescription = (f"Mask {remark}" if remark else description)[:64]
     with atomic_path(path) as temporary:

@@ -22,7 +22,7 @@ from voxflow.inference.statistics import (
 from voxflow.naming import name_files
 from voxflow.prediction import class_values, label_names
 from voxflow.progress import say
-from voxflow.volumes import LabelBoxes, extract_surface, write_glb, write_stl
+from voxflow.volumes import LabelBoxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -105,9 +105,9 @@ class ExtraOutputs:
         if not case.find_source(self.spec):
             return
         if "rtstruct" in self.kinds:
-            self._attempt_dicom(case, "rtstruct", lambda path: self._write_structure_set(case, mask, path, description))
+            self._write_dicom(case, "rtstruct", lambda path: self._write_structure_set(case, mask, path, description))
         if "sr" in self.kinds and rows:
-            self._attempt_dicom(case, "sr", lambda path: self._write_report(case, rows, path, description))
+            self._write_dicom(case, "sr", lambda path: self._write_report(case, rows, path, description))
 
     def remove(self, case: InferenceCase) -> None:
         """Remove what an earlier mask of a case had, before another mask takes its place."""
@@ -137,12 +137,13 @@ class ExtraOutputs:
         for kind in FROM_DICOM:
             if kind in self.kinds and case.find_source(self.spec):
                 yield self._path(case, f"_{kind}.dcm")
-        present = set(np.unique(mask.array).tolist())
-        names = self._name_classes()
-        drawn = [names[name] for name, values in class_values(self.spec).items() if present & set(values)]
+        if not {"stl", "glb"} & set(self.kinds):
+            return
+        present, files = set(np.unique(mask.array).tolist()), self._name_classes()
+        classes = [name for name, values in class_values(self.spec).items() if present & set(values)]
         if "stl" in self.kinds:
-            yield from (self._path(case, _name_stl(name)) for name in drawn)
-        if "glb" in self.kinds and drawn:
+            yield from (self._path(case, _name_stl(files[name])) for name in classes)
+        if "glb" in self.kinds and classes:
             yield self._path(case, ".glb")
 
     def _name_classes(self) -> dict[str, str]:
@@ -167,6 +168,8 @@ class ExtraOutputs:
         return rows
 
     def _write_surfaces(self, case: InferenceCase, mask: Volume) -> None:
+        from voxflow.volumes import extract_surface, write_glb, write_stl
+
         files, boxes = self._name_classes(), LabelBoxes(mask.array)
         surfaces: dict[str, tuple[Surface, str]] = {}
         for number, (name, values) in enumerate(class_values(self.spec).items(), start=1):
@@ -182,21 +185,8 @@ class ExtraOutputs:
         if "glb" in self.kinds and surfaces:
             write_glb(self._path(case, ".glb"), surfaces)
 
-    def _attempt_dicom(self, case: InferenceCase, kind: str, write: Callable[[Path], None]) -> None:
-        path = self._path(case, f"_{kind}.dcm")
-
-        def attempt() -> None:
-            try:
-                write(path)
-            except Exception as error:
-                # Nothing else can be written either; a source that is gone is this case's alone.
-                if isinstance(error, OSError) and error.filename in (None, str(path)):
-                    raise
-                raise InputError(
-                    f"the mask is there, its {_TITLES[kind]} is not: {explain_dicom_error(error)}"
-                ) from error
-
-        self.failures.attempt(case, attempt)
+    def _write_dicom(self, case: InferenceCase, kind: str, write: Callable[[Path], None]) -> None:
+        attempt_dicom(self.failures, case, _TITLES[kind], self._path(case, f"_{kind}.dcm"), write)
 
     def _write_structure_set(self, case: InferenceCase, mask: Volume, path: Path, description: str) -> None:
         from voxflow.dicom import write_structure_set
@@ -214,32 +204,48 @@ class ExtraOutputs:
         reference = self.spec.channels[self.spec.reference] if self.spec.channels else rows[0]["channel"]
         measurements = []
         for name in class_values(self.spec):
-            own = [row for row in rows if row["class"] == name]
-            # Of other channels SUV alone, whose name says what was measured.
-            measured = [row for row in own if row["channel"] == reference or row["unit"].startswith("SUV")]
-            intensities = {row["unit"]: _pick_intensities(row) for row in measured if "mean" in row}
-            measurements.append(SegmentMeasurements(name, own[0]["volume_ml"], intensities))
+            class_rows = [row for row in rows if row["class"] == name]
+            intensities = {row["unit"]: _pick_intensities(row) for row in _list_reported(class_rows, reference)}
+            measurements.append(SegmentMeasurements(name, class_rows[0]["volume_ml"], intensities))
         files = case.find_source(self.spec) or ()
         write_measurement_report(path, segmentation, files, measurements, description=description)
 
 
-def explain_dicom_error(error: Exception) -> str:
+def attempt_dicom(
+    failures: Failures, case: InferenceCase, title: str, path: Path, write: Callable[[Path], None]
+) -> None:
+    """Write a DICOM object about a mask, or note why it could not be written.
+
+    Args:
+        failures: gets the reason, without what the images say of the patient.
+        case: whose mask it is.
+        title: what is written, for the reason.
+        path: the file.
+        write: writes it.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+
+    def attempt() -> None:
+        try:
+            write(path)
+        except Exception as error:
+            # Nothing else can be written either; a source that is gone is this case's alone.
+            if isinstance(error, OSError) and error.filename in (None, str(path)):
+                raise
+            raise InputError(f"the mask is there, its {title} is not: {_explain_dicom_error(error)}") from error
+
+    failures.attempt(case, attempt)
+
+
+def _explain_dicom_error(error: Exception) -> str:
     """Say what was wrong, without what a library quotes of the files' values, which may be a patient's."""
     if isinstance(error, OSError):
         return f"its DICOM files can't be read: {error.strerror}"
     if isinstance(error, (InputError, AttributeError)):  # the latter names an attribute that is missing
         return str(error)
     return f"its DICOM files have values that are not as DICOM asks for ({type(error).__name__})"
-
-
-def check_extra_outputs(kinds: Sequence[ExtraOutput], *, has_seg: bool) -> None:
-    """Refuse a report without the SEG that it refers to.
-
-    Raises:
-        ValueError: ``sr`` is asked for, and no DICOM SEG.
-    """
-    if "sr" in kinds and not has_seg:
-        raise ValueError("extra_outputs: sr refers to the DICOM SEG; it needs dicom_seg: true")
 
 
 def list_extra_files(out: Path) -> list[Path]:
@@ -255,6 +261,20 @@ def _pick_units(case: InferenceCase, count: int) -> tuple[str, ...]:
     if len(case.units) > 1 and case.selection:
         units = tuple(case.units[n] for n in case.selection if n < len(case.units))
     return units if len(units) == count else ("",) * count
+
+
+def _list_reported(rows: Sequence[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+    """Of one class, the rows whose intensities a report has: of the channel that the mask lies on, and SUV of others.
+
+    A report does not name the channel, so SUV that two channels have is no other channel's but the mask's own.
+    """
+    units = [row["unit"] for row in rows]
+    return [
+        row
+        for row in rows
+        if "mean" in row
+        and (row["channel"] == reference or (row["unit"].startswith("SUV") and units.count(row["unit"]) == 1))
+    ]
 
 
 def _pick_intensities(row: dict[str, Any]) -> dict[str, float]:

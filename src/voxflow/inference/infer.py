@@ -12,15 +12,14 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, model_validator
 
 from voxflow.engines import Device, EngineChoice  # noqa: TC001 - pydantic reads it
-from voxflow.errors import DataError, InputError
+from voxflow.errors import DataError
 from voxflow.inference.cases import Failures, check_channel_order, read_volumes
 from voxflow.inference.channel_overlays import write_overlays
 from voxflow.inference.extra_outputs import (
     ExtraOutput,
     ExtraOutputs,
     announce_extra_outputs,
-    check_extra_outputs,
-    explain_dicom_error,
+    attempt_dicom,
 )
 from voxflow.inference.reviewing import NOT_MEASURED, read_measurement, write_measurement
 from voxflow.inference.run import classify_cases, count_helpers, segment_cases, write_masks_behind
@@ -89,7 +88,8 @@ class InferOptions(PredictOptions):
 
     @model_validator(mode="after")
     def _check_extra_outputs(self) -> Self:
-        check_extra_outputs(self.extra_outputs, has_seg=self.dicom_seg)
+        if "sr" in self.extra_outputs and not self.dicom_seg:
+            raise ValueError("extra_outputs: sr refers to the DICOM SEG; it needs dicom_seg: true")
         return self
 
     @property
@@ -146,7 +146,8 @@ def infer_cases(
         reviewer = require_reviewer(reviewer, options)
         rows = segment_and_write(engine, cases, out, options, failures, ledger=ledger, reviewer=reviewer)
         write_masks_table(rows, cases, engine.spec, out, failures, reviewer=reviewer)
-        write_extra_tables(rows, cases, engine.spec, out, options)
+        extra = ExtraOutputs(options.extra_outputs, engine.spec, out, failures)
+        extra.write_tables([case for case in cases if case.id in rows])
         count = len(rows)
     else:
         classes = list(classify_cases(engine, cases, failures, options))
@@ -239,26 +240,6 @@ def write_masks_table(
         ordered = [{REMARK: "", **row} for row in ordered]
         columns.append(REMARK)
     write_predictions(out, ordered, columns)
-
-
-def write_extra_tables(
-    rows: Mapping[str, dict[str, Any]],
-    cases: Sequence[InferenceCase],
-    spec: ModelSpec,
-    out: Path,
-    options: InferOptions,
-) -> None:
-    """Write the tables of all cases that ``extra_outputs`` asks for.
-
-    Args:
-        rows: of the cases that went well, by name.
-        cases: all.
-        spec: of the model.
-        out: the folder of the results.
-        options: what is asked for.
-    """
-    extra = ExtraOutputs(options.extra_outputs, spec, out, Failures())
-    extra.write_tables([case for case in cases if case.id in rows])
 
 
 def write_classes(results: Sequence[ClassifiedCase], spec: ModelSpec, out: Path, options: InferOptions) -> None:
@@ -371,8 +352,8 @@ class _SegmentationRun:
             return ""  # the image is gone, and its mask is there
 
     def _write_seg(self, case: InferenceCase, mask: Volume) -> None:
-        description = self._describe(case)
-        self.failures.attempt(case, partial(_write_segmentation, case, mask, self.spec, self.out, description))
+        write = partial(_write_segmentation, case, mask, self.spec, self._describe(case))
+        attempt_dicom(self.failures, case, "DICOM SEG", _seg_path(case.id, self.out), write)
 
     def _describe(self, case: InferenceCase) -> str:
         """What the DICOM files of a case say of its mask; empty where nobody sorts the cases."""
@@ -434,16 +415,9 @@ def _name_volume_columns(spec: ModelSpec) -> list[str]:
     return [f"{name}_ml" for name in class_values(spec)]
 
 
-def _write_segmentation(case: InferenceCase, mask: Volume, spec: ModelSpec, out: Path, description: str) -> None:
+def _write_segmentation(case: InferenceCase, mask: Volume, spec: ModelSpec, description: str, path: Path) -> None:
     from voxflow.dicom import write_segmentation
 
-    path = _seg_path(case.id, out)
-    try:
-        regions = class_values(spec) if spec.regions else None
-        files = case.find_source(spec) or ()
-        write_segmentation(path, mask, files, label_names(spec), regions=regions, description=description)
-    except Exception as error:
-        # Nothing else can be written either; a source that is gone is this case's alone.
-        if isinstance(error, OSError) and error.filename in (None, str(path)):
-            raise
-        raise InputError(f"the mask is there, its DICOM SEG is not: {explain_dicom_error(error)}") from error
+    regions = class_values(spec) if spec.regions else None
+    files = case.find_source(spec) or ()
+    write_segmentation(path, mask, files, label_names(spec), regions=regions, description=description)

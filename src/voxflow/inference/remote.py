@@ -14,7 +14,7 @@ from voxflow.engines import open_engine
 from voxflow.errors import ClusterError
 from voxflow.inference.cases import Failures, read_radiographs, read_volumes
 from voxflow.inference.channel_overlays import write_overlays
-from voxflow.inference.extra_outputs import announce_extra_outputs
+from voxflow.inference.extra_outputs import ExtraOutputs, announce_extra_outputs
 from voxflow.inference.infer import (
     mask_path,
     picture_path,
@@ -22,7 +22,6 @@ from voxflow.inference.infer import (
     segment_and_write,
     summarise_inference,
     write_classes,
-    write_extra_tables,
     write_masks_table,
 )
 from voxflow.inference.reviewing import open_reviewer
@@ -109,21 +108,16 @@ def infer_on_executor(
     name, spec, reviewer = _describe_on_worker(executor, model_key, out, options)
     announce_extra_outputs(cases, spec, options.extra_outputs)
     is_volume = spec.task == "segmentation"
-    pinned_key = model_key.pin_engine(name)
-    work = (
-        partial(_segment_case, pinned_key, out, options, reviewer)
-        if is_volume
-        else partial(_classify_case, pinned_key, out, options)
-    )
+    work = partial(_segment_case, reviewer) if is_volume else _classify_case
     items = [(case, number < options.overlays) for number, case in enumerate(cases)]
-    answers = _collect_answers(executor, work, items, out)
+    answers = _collect_answers(executor, partial(work, model_key.pin_engine(name), out, options), items, out)
     failures = Failures([row for answer in answers for row in answer.failures])
     results = {case.id: answer.result for case, answer in zip(cases, answers, strict=True) if answer.result is not None}
     answered_cases = [case for case in cases if case.id in results]
     if is_volume:
         _complete_pictures(answered_cases[: options.overlays], spec, out)
         write_masks_table(results, cases, spec, out, failures, reviewer=require_reviewer(reviewer, options))
-        write_extra_tables(results, cases, spec, out, options)
+        ExtraOutputs(options.extra_outputs, spec, out, failures).write_tables(answered_cases)
     else:
         _write_radiographs(answered_cases, results, spec, out, options)
     return summarise_inference(len(results), failures, out, began, engine=name)
@@ -226,10 +220,10 @@ def _describe(options: InferOptions, model_key: _ModelKey) -> tuple[str, ModelSp
 
 
 def _segment_case(
+    reviewer: Reviewer | None,
     model_key: _ModelKey,
     out: Path,
     options: InferOptions,
-    reviewer: Reviewer | None,
     item: tuple[InferenceCase, bool],
 ) -> _CaseAnswer:
     case, with_picture = item

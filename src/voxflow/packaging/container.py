@@ -219,4 +219,4 @@ def _describe_images(spec: ModelSpec) -> str:
 
 def _name_image(model: PackagedModel) -> str:
     """Docker's names have small letters, digits and single marks between them."""
-    return re.sub(r"[^a-z0-9]+", "-", model.name.lower()).strip("-") + ":1"
+    return (re.sub(r"[^a-z0-9]+", "-", model.name.lower()).strip("-") or "model") + ":1"

@@ -20,6 +20,7 @@ import numpy as np
 from voxflow.colours import parse_rgb
 from voxflow.errors import DataError
 from voxflow.files import atomic_path
+from voxflow.volumes.boxes import LabelBoxes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,8 +75,8 @@ def extract_surface(mask: NDArray[np.bool_], geometry: Geometry) -> Surface:
     """
     if not mask.any():
         raise DataError("an empty mask has no surface")
-    low, box = _crop(mask)
-    corners, triangles = _mesh_faces(box)
+    inside, box = LabelBoxes(mask.astype(np.uint8)).cut([1])
+    corners, triangles = _mesh_faces(np.pad(inside, 1))
     if np.linalg.det(geometry.affine[:3, :3]) < 0:
         triangles = triangles[:, ::-1]
     parts = _number_parts(triangles, len(corners))
@@ -84,7 +85,8 @@ def extract_surface(mask: NDArray[np.bool_], geometry: Geometry) -> Surface:
     targets = _sum_by_part(_measure_volumes(corners @ matrix.T, triangles), parts, triangles)
     points = _smooth(corners, triangles) @ matrix.T
     points = _restore_volume(points, triangles, parts, targets)
-    return Surface(points + geometry.to_physical(low.astype(np.float64)), triangles)
+    first = np.array([part.start - 1 for part in box], np.float64)
+    return Surface(points + geometry.to_physical(first), triangles)
 
 
 def write_stl(path: Path, surface: Surface) -> None:
@@ -169,15 +171,6 @@ def _make_material(name: str, colour: str) -> dict[str, Any]:
         "name": name,
         "pbrMetallicRoughness": {"baseColorFactor": [*linear, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.8},
     }
-
-
-def _crop(mask: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The voxels' box with a margin of one empty voxel, and the index of its first voxel."""
-    inside = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    low = np.array([indices[0] for indices in inside])
-    high = np.array([indices[-1] for indices in inside]) + 1
-    box = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-    return low - 1, np.pad(box, 1)
 
 
 def _mesh_faces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
