@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from typing_extensions import override
 
-from voxflow.components import get_onnx_program, unwrap_program
 from voxflow.engines.files import get_fixed_size, is_local, list_onnx_operators, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import INPUT_NAME, OUTPUT_NAME, make_example_input
@@ -100,6 +99,8 @@ def write_onnx(module: torch.nn.Module, spec: ModelSpec, path: Path, opset: int)
     Raises:
         VoxflowError: the network can't be expressed in ONNX.
     """
+    from voxflow.components import get_onnx_program
+
     program = get_onnx_program(module)
     with atomic_path(path) as temporary:
         if program is not None:
@@ -127,6 +128,8 @@ def write_source_onnx(source: ExportSource) -> Path:
 
 def _export_onnx(module: torch.nn.Module, spec: ModelSpec, path: Path, opset: int, *, is_open: bool) -> None:
     import torch
+
+    from voxflow.components import unwrap_program
 
     example = make_example_input(spec)
     axes: dict[str, dict[int, str]] = {INPUT_NAME: {0: "batch"}, OUTPUT_NAME: {0: "batch"}}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from voxflow.components import get_onnx_program, unwrap_program
 from voxflow.engines.files import is_local, read_spec
 from voxflow.engines.protocol import Engine, EngineKind
 from voxflow.engines.source import make_example_input
@@ -192,6 +191,8 @@ def write_torchscript(module: torch.nn.Module, spec: ModelSpec, path: Path) -> N
         path: the file.
     """
     import torch
+
+    from voxflow.components import get_onnx_program, unwrap_program
 
     if get_onnx_program(module) is not None:
         raise VoxflowError("the network was adopted as an ONNX file, and can be written as no TorchScript")
