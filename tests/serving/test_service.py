@@ -21,7 +21,7 @@ from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spe
 from tests.serving.servers import SMALL, SlowEngine, run_service
 from voxflow.geometry import Geometry
 from voxflow.inference import InferOptions
-from voxflow.serving.work import answer_request
+from voxflow.serving.work import Format, answer_request
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -204,3 +204,13 @@ def test_extra_outputs_come_in_the_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(answer.path) as archive:
         extra = {"image_organ.stl", "statistics.csv", "statistics.json"}
         assert set(archive.namelist()) == {"image.nii.gz", "preds_outputs.csv", "failures.json"} | extra
+
+
+@pytest.mark.parametrize("response_format", ["nifti", "json"])
+def test_extra_outputs_are_not_made_for_an_answer_without_them(tmp_path: Path, response_format: Format) -> None:
+    (tmp_path / "upload").write_bytes(nifti(tmp_path)[0])
+    options = InferOptions(overlays=0, extra_outputs=("stl", "statistics", "sr"))
+    answer = answer_request(ThresholdEngine(), tmp_path, options, SMALL, response_format)
+    assert answer.failed == 0
+    assert list((tmp_path / "out").rglob("*.nii.gz"))
+    assert not [*(tmp_path / "out").rglob("*.stl"), *(tmp_path / "out").rglob("*statistics*")]

@@ -76,6 +76,8 @@ def answer_request(
     Raises:
         RefusedError: the upload can't be used.
     """
+    if response_format != "auto":  # no other answer has a place for them
+        options = options.model_copy(update={"extra_outputs": ()})
     try:
         inputs = _read_inputs(folder, limits, engine.spec, boundary)
         out = folder / "out"
