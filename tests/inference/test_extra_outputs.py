@@ -283,6 +283,16 @@ def test_each_channel_has_its_own_unit_or_none(
     assert [row["unit"] for row in read_rows(tmp_path)] == expected
 
 
+def test_channels_without_names_are_numbered_as_everywhere(tmp_path: Path) -> None:
+    paths = (tmp_path / "0.nii.gz", tmp_path / "1.nii.gz")
+    for n, path in enumerate(paths):
+        write_volume(path, Volume(np.random.default_rng(n).random(GRID.size).astype(np.float32), GRID))
+    extra = ExtraOutputs(("statistics",), volume_spec(in_channels=2), tmp_path, Failures())
+    extra.write(InferenceCase("a", paths), Volume(np.ones(GRID.size, np.uint8), GRID))
+    extra.write_tables([InferenceCase("a", paths)])
+    assert [row["channel"] for row in read_rows(tmp_path)] == ["channel 1", "channel 2"]
+
+
 def test_a_model_without_masks_says_that_it_adds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     infer_cases(BrightnessEngine(), [], tmp_path, InferOptions(extra_outputs=("stl",), overlays=0))
     assert "extra_outputs (stl) are made of masks, and the model makes none" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from voxflow.inference.statistics import (
 from voxflow.naming import name_files
 from voxflow.prediction import class_values, label_names
 from voxflow.progress import say
-from voxflow.volumes import LabelBoxes
+from voxflow.volumes import LabelBoxes, name_channel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -152,10 +152,10 @@ class ExtraOutputs:
     def _measure(self, case: InferenceCase, mask: Volume, image: Volume | None) -> list[dict[str, Any]]:
         """Measure all classes; the rows are written where they are asked for."""
         spec = self.spec
-        images = (
-            read_volumes(case, spec) if image is None or len(spec.channels) > 1 or spec.in_channels > 1 else [image]
-        )
-        names = spec.channels or (("",) if len(images) == 1 else tuple(f"channel_{n}" for n in range(len(images))))
+        has_several = len(spec.channels) > 1 or spec.in_channels > 1
+        images = read_volumes(case, spec) if image is None or has_several else [image]
+        is_plain = len(images) == 1 and not spec.channels
+        names = [""] if is_plain else [name_channel(spec.channels, n) for n in range(len(images))]
         units = _pick_units(case, len(images))
         channels = [
             MeasuredChannel(name, volume, unit) for name, volume, unit in zip(names, images, units, strict=True)
