@@ -21,11 +21,10 @@ from tests.serving.servers import ServiceProcess
 from voxflow.cli.main import main, make_parser
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
-from voxflow.export import ExportOptions, export_model
+from voxflow.export import ExportOptions, check_triton_config, export_model
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
 from voxflow.inference import InferOptions, digest_exported_models, open_reviewer
-from voxflow.packaging import check_triton_config
 from voxflow.trust import Observation, build_calibration
 from voxflow.volumes import Volume, read_volume, write_volume
 

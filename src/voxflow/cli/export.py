@@ -113,7 +113,7 @@ class ExportCommand(Command):
             DataError: no checkpoint is there.
         """
         from voxflow.export import ExportOptions
-        from voxflow.mmar import export_checkpoint, write_triton_config
+        from voxflow.mmar import configure_triton, export_checkpoint
 
         say_unused(self.unused)
         half = self.precision == "FP16"
@@ -122,7 +122,7 @@ class ExportCommand(Command):
         outcome = export_checkpoint(self.folder, self.names, options)
         say(f"export: {outcome.summary()} → {self.folder}")
         if self.triton is not None:
-            path = write_triton_config(self.folder, self.names, self.triton.name, self.triton.shape, self.batch)
+            path = configure_triton(self.folder, self.names, self.triton.name, self.triton.shape, self.batch)
             say(f"export: {path.name} describes the ONNX file for Triton; put that into NAME/1/ of its repository")
         return EXIT_OK
 

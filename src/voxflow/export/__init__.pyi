@@ -5,3 +5,5 @@ from .parity import Parity as Parity
 from .parity import ParityReport as ParityReport
 from .parity import Reference as Reference
 from .parity import measure_parity as measure_parity
+from .triton import check_triton_config as check_triton_config
+from .triton import write_triton_config as write_triton_config

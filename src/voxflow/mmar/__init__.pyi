@@ -4,9 +4,9 @@ from .evaluate import MmarEvaluation as MmarEvaluation
 from .evaluate import evaluate_mmar as evaluate_mmar
 from .export import ExportNames as ExportNames
 from .export import MmarExport as MmarExport
+from .export import configure_triton as configure_triton
 from .export import export_checkpoint as export_checkpoint
 from .export import export_file as export_file
-from .export import write_triton_config as write_triton_config
 from .folder import Mmar as Mmar
 from .folder import find_repository as find_repository
 from .settings import parse_settings as parse_settings

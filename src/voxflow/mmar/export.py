@@ -14,8 +14,8 @@ from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
 from voxflow.engines import list_exported_kinds
 from voxflow.errors import ConfigError, DataError, VoxflowError
-from voxflow.export import ExportOptions, export_model
-from voxflow.files import temporary_folder, write_json, write_text
+from voxflow.export import ExportOptions, export_model, write_triton_config
+from voxflow.files import temporary_folder, write_json
 from voxflow.inference import InferenceCase
 from voxflow.locks import hold_outputs
 from voxflow.mmar.artefacts import find_model
@@ -197,7 +197,7 @@ def check_input_shape(shape: Sequence[int], model: Path) -> None:
         raise ConfigError(f"input shape {list(shape)}: each size is a multiple of {spec.divisor}", path=model)
 
 
-def write_triton_config(folder: Path, names: ExportNames, model_name: str, shape: Sequence[int], batch: int) -> Path:
+def configure_triton(folder: Path, names: ExportNames, model_name: str, shape: Sequence[int], batch: int) -> Path:
     """Write config.pbtxt, with which Triton serves the exported ONNX file.
 
     Args:
@@ -209,26 +209,18 @@ def write_triton_config(folder: Path, names: ExportNames, model_name: str, shape
 
     Raises:
         ConfigError: the network can't take the shape.
+        DataError: there is no ONNX file.
     """
     from voxflow.training import read_checkpoint
 
     checkpoint = find_model(folder / f"{names.name}.ckpt")
     check_input_shape(shape, checkpoint)
     spec = ModelSpec.model_validate_json(read_checkpoint(checkpoint)["spec"])
-    axes = 3 if spec.task == "segmentation" else 2
-    space = list(shape[-axes:]) or [-1] * axes
-    onnx = next(names.file(kind) for kind in list_exported_kinds() if kind.suffix == ".onnx")
-    answer = [len(spec.class_names), *(space if spec.task == "segmentation" else [])]
-    lines = [
-        f'name: "{model_name or names.name}"',
-        'platform: "onnxruntime_onnx"',
-        f'default_model_filename: "{onnx}"',
-        f"max_batch_size: {batch}",
-        f'input [ {{ name: "image" data_type: TYPE_FP32 dims: {[spec.in_channels, *space]} }} ]',
-        f'output [ {{ name: "logits" data_type: TYPE_FP32 dims: {answer} }} ]',
-    ]
-    path = folder / "config.pbtxt"
-    write_text(path, "\n".join(lines) + "\n")
+    file = folder / next(names.file(kind) for kind in list_exported_kinds() if kind.suffix == ".onnx")
+    if not file.is_file():
+        raise DataError("Triton runs the ONNX file: export it, too", path=file)
+    path, axes = folder / "config.pbtxt", 3 if spec.task == "segmentation" else 2
+    write_triton_config(path, file, model_name or names.name, spec, batch=batch, space=shape[-axes:])
     return path
 
 
