@@ -96,12 +96,26 @@ def test_every_network_of_the_registry_is_tried() -> None:
     assert {name for name, _ in (*NETWORKS, *LARGE_NETWORKS)} == set(list_component_names("network")) - PROGRAMS
 
 
+def build_engine(component: Component, spec: ModelSpec, is_half: bool, folder: Path) -> tuple[float, list[str]]:
+    """The size of an engine in sizes of the ONNX file that it is built of, and the class names that it states."""
+    network = complete_network(component, in_channels=spec.in_channels, num_classes=spec.out_channels)
+    write_onnx(build_seeded(network), spec, folder / "model.onnx", 18)
+    if is_half:
+        write_half(folder / "model.onnx", folder / "half.onnx")
+    source, engine = folder / ("half.onnx" if is_half else "model.onnx"), folder / "model.rtx.engine"
+    write_tensorrt_rtx(source, spec, engine, ExportOptions(), is_reduced=is_half)
+    names = json.loads((folder / "model.rtx.engine.json").read_text())["spec"]["class_names"]
+    return engine.stat().st_size / source.stat().st_size, names
+
+
 @pytest.mark.parametrize("is_half", [False, True], ids=["fp32", "fp16"])
 @pytest.mark.parametrize(("name", "args"), NETWORKS)
 def test_networks_of_the_registry_are_built(name: str, args: dict[str, Any], is_half: bool, tmp_path: Path) -> None:
     is_radiograph = name in ("DenseNet", "ResNet")
     spec = radiograph_spec() if is_radiograph else volume_spec(divisor=4, in_channels=2, class_names=("a", "b", "c"))
-    build_and_measure(Component(name=name, args=args), spec, is_half, tmp_path)
+    size, names = build_engine(Component(name=name, args=args), spec, is_half, tmp_path)
+    assert size > 0.5, "it holds the weights"
+    assert names == list(spec.class_names)
 
 
 @pytest.mark.slow
@@ -112,7 +126,9 @@ def test_large_networks_of_the_registry_are_built(name: str, side: int, tmp_path
         if name == "DenseNet121"
         else volume_spec(window=(side, side, 32), divisor=32)
     )
-    build_and_measure(Component(name=name, args={}), spec, False, tmp_path)
+    size, names = build_engine(Component(name=name, args={}), spec, False, tmp_path)
+    assert size > 0.5, "it holds the weights"
+    assert names == list(spec.class_names)
 
 
 @pytest.mark.parametrize("workspace", ["spleen_demo", "chestxray_demo"])
@@ -121,7 +137,9 @@ def test_the_networks_of_the_demos_are_built(workspace: str, tmp_path: Path) -> 
     args = {name: value for name, value in config["train"]["model"]["args"].items() if name != "final_activation"}
     component = Component(name=config["train"]["model"]["name"], args=args)
     spec = volume_spec(window=(32, 32, 16), divisor=8) if workspace == "spleen_demo" else radiograph_spec(size=(64, 64))
-    build_and_measure(component, spec, True, tmp_path)
+    size, names = build_engine(component, spec, True, tmp_path)
+    assert size > 0.5, "it holds the weights"
+    assert names == list(spec.class_names)
 
 
 def test_the_sizes_that_an_engine_takes_are_those_of_the_options(tmp_path: Path) -> None:
@@ -138,19 +156,6 @@ def test_the_sizes_that_an_engine_takes_are_those_of_the_options(tmp_path: Path)
     assert build.config.num_optimization_profiles == 1
     assert not build.config.get_flag(bindings.BuilderFlag.TF32)
     assert build._network.get_flag(bindings.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-
-
-def build_and_measure(component: Component, spec: ModelSpec, is_half: bool, tmp_path: Path) -> None:
-    """Build an engine, and see that it holds the weights: half of the bytes in half precision."""
-    network = complete_network(component, in_channels=spec.in_channels, num_classes=spec.out_channels)
-    write_onnx(build_seeded(network), spec, tmp_path / "model.onnx", 18)
-    if is_half:
-        write_half(tmp_path / "model.onnx", tmp_path / "half.onnx")
-    source = tmp_path / ("half.onnx" if is_half else "model.onnx")
-    write_tensorrt_rtx(source, spec, tmp_path / "model.rtx.engine", ExportOptions(), is_reduced=is_half)
-    assert (tmp_path / "model.rtx.engine").stat().st_size > source.stat().st_size / 2
-    described = json.loads((tmp_path / "model.rtx.engine.json").read_text())
-    assert described["spec"]["class_names"] == list(spec.class_names)
 
 
 def test_the_onnx_file_stays_beside_an_engine_that_other_machines_compare(
