@@ -49,11 +49,11 @@ def run(stage: Stage) -> int:
         intake = take_corrections(archive, desk, inbox, options.days)
     due = list_due(desk.table)
     retrain = bool(options.retrain_after) and len(due) >= options.retrain_after
-    states = Counter(row.state for row in desk.taken)
+    states = Counter(row.state for row in desk.decisions)
     counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "nothing new"
     line = f"{counts}; {len(due)} corrected labels that no training has seen"
     write_json(stage.corrections / STATE, {"line": line, "due": due, "retrain": retrain})
-    if desk.taken:
+    if desk.decisions:
         _renew_report(stage)
     failed = f", {len(intake.failed)} series failed (tried again next time)" if intake.failed else ""
     starts = f"; a training is due (from {options.retrain_after} on)" if retrain else ""

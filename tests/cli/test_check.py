@@ -211,6 +211,8 @@ CHANNELS = {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}
             "resample.onto",
             ["'PTE' is no channel", "write 'PET'"],
         ),
+        ({"corrections": {"absent": "emty"}}, "corrections.absent", ["Input should be", "write 'empty'"]),
+        ({"corrections": {"retrain_afer": 3}}, "corrections.retrain_afer", ["Extra inputs", "write 'retrain_after'"]),
         ({"infer": {"swapped_channels": "wran"}}, "infer.swapped_channels", ["Input should be", "write 'warn'"]),
     ],
 )

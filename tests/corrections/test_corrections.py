@@ -165,7 +165,7 @@ def test_a_held_correction_is_taken_when_its_reason_is_gone(clinic: Clinic) -> N
     held = clinic.take(seg(series, make_masks()["Spleen"][..., None].astype(np.uint8), ["spleen"]))
     still = clinic.open_desk()
     still.reconsider_held()
-    assert (still.taken, [row.state for row in still.table.rows]) == ([], ["held"])
+    assert (still.decisions, [row.state for row in still.table.rows]) == ([], ["held"])
     desk = clinic.open_desk(absent="empty")
     desk.reconsider_held()
     [row] = desk.table.rows

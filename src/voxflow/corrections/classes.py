@@ -38,17 +38,17 @@ class ClassMatch:
 
 
 def match_classes(
-    own: Sequence[Segment], segments: Sequence[Segment], measure_dice: Callable[[int, int], float]
+    mask_segments: Sequence[Segment], segments: Sequence[Segment], measure_dice: Callable[[int, int], float]
 ) -> ClassMatch:
     """Find the class of each segment.
 
     Args:
-        own: the segments of our mask; their labels are the classes.
+        mask_segments: those of our mask; their labels are the classes.
         segments: those of the correction that can be read.
         measure_dice: of one of ours and one of theirs, by number.
     """
-    match = ClassMatch({segment.label: [] for segment in own})
-    classes_by_name = {normalise_label(segment.label): segment.label for segment in own}
+    match = ClassMatch({segment.label: [] for segment in mask_segments})
+    classes_by_name = {normalise_label(segment.label): segment.label for segment in mask_segments}
     nameless = []
     for segment in segments:
         name = classes_by_name.get(normalise_label(segment.label))
@@ -56,10 +56,10 @@ def match_classes(
             nameless.append(segment)
         else:
             match.numbers[name].append(segment.number)
-    free = [segment for segment in own if not match.numbers[segment.label]]
-    codes, own_codes = _find_unique_codes(nameless), _find_unique_codes(free)
+    free = [segment for segment in mask_segments if not match.numbers[segment.label]]
+    codes, free_codes = _find_unique_codes(nameless), _find_unique_codes(free)
     for segment in nameless:
-        near = [s for s in free if segment in codes and s in own_codes and _has_same_code(s, segment)]
+        near = [s for s in free if segment in codes and s in free_codes and _has_same_code(s, segment)]
         reason = "by its code"
         if not near:
             near = [s for s in free if measure_dice(s.number, segment.number) >= SAME_PLACE]

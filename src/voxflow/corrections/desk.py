@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from voxflow.corrections.facts import ObjectFacts, digest_file, read_facts
 from voxflow.corrections.placing import LabelPlace, explain_no_place
 from voxflow.corrections.recognise import SAME_OBJECT, Recognition, explain_no_person, recognise
+from voxflow.corrections.results import retain_mask
 from voxflow.corrections.table import Correction, CorrectionTable
 from voxflow.corrections.versions import VersionComparison, compare_version
 from voxflow.dicom import PARSE_ERRORS, ConvertOptions, explain_parse_error
@@ -48,7 +49,7 @@ class CorrectionDesk:
         role: of the people who correct.
         source_is_sample: the stage sample makes the workspace's source.
         absent: ``hold`` or ``empty``: what becomes of a correction that lacks classes of our mask.
-        taken: the rows that were added.
+        decisions: the rows that were added.
     """
 
     places: WorkspaceLayout
@@ -57,7 +58,7 @@ class CorrectionDesk:
     role: str = "person"
     source_is_sample: bool = False
     absent: str = "hold"
-    taken: list[Correction] = field(default_factory=list)
+    decisions: list[Correction] = field(default_factory=list)
 
     @cached_property
     def convert(self) -> ConvertOptions:
@@ -92,7 +93,7 @@ class CorrectionDesk:
             row.state, row.reason = "quarantined", error.message.splitlines()[0]
         except PARSE_ERRORS as error:
             row.state, row.reason = "quarantined", explain_parse_error(error)
-        if not row.sop_uid and any(known.digest == row.digest for known in self.table.rows):
+        if not row.sop_uid and any(earlier.digest == row.digest for earlier in self.table.rows):
             return None
         self._keep(row, path)
         self.table.add(row, changes)
@@ -130,7 +131,7 @@ class CorrectionDesk:
 
     def _report(self, row: Correction) -> None:
         self.table.write()
-        self.taken.append(row)
+        self.decisions.append(row)
         say(f"{row.kind or 'object'} {row.sop_uid}: {row.state}{f': {row.reason}' if row.reason else ''}")
 
     def _describe_recognition(self, row: Correction, recognition: Recognition) -> None:
@@ -158,6 +159,7 @@ class CorrectionDesk:
         if comparison.is_unchanged:
             row.state = "unchanged"
             return comparison
+        retain_mask(recognition.result, self.table.folder)
         self._find_case(row, recognition.result)
         row.version = str(len(self.table.list_versions(row.unit, int(row.number))) + 1)
         self._decide_about_label(row, recognition, place, comparison)
@@ -181,17 +183,16 @@ class CorrectionDesk:
     ) -> None:
         """Let a correction become the label of its image, or say why it does not."""
         case = self._find_case_row(recognition.result)
-        held = ""
         if row.part == TESTING:
-            held = "its patient is in the test part, whose labels stay as they are"
+            obstacle = "its patient is in the test part, whose labels stay as they are"
         elif case and is_labelled(case) and not place.label.is_file():
-            held = "its case has a label of its own, which stays"
+            obstacle = "its case has a label of its own, which stays"
         else:
-            held = explain_no_place(self.places, self.convert, is_sample=self.source_is_sample)
-        held = held or self._explain_absent(row, comparison)
-        if held:
+            obstacle = explain_no_place(self.places, self.convert, is_sample=self.source_is_sample)
+        obstacle = obstacle or self._explain_absent(row, comparison)
+        if obstacle:
             row.state = "held"
-            row.reason = "; ".join(text for text in (held, row.reason) if text)
+            row.reason = "; ".join(text for text in (obstacle, row.reason) if text)
             return
         current = next((r for r in self.table.list_versions(row.unit, int(row.number)) if r.state == "label"), None)
         if current and self._is_older(recognition.facts, current):
@@ -227,9 +228,9 @@ class CorrectionDesk:
 
     def _keep(self, row: Correction, path: Path) -> None:
         """Keep the object as it came; it may name the patient, as everything in the inbox does."""
-        kept = self.table.find_object(row)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(kept) as temporary:
+        copy = self.table.find_object(row)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(copy) as temporary:
             shutil.copyfile(path, temporary)
 
 

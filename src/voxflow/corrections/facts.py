@@ -99,8 +99,8 @@ def read_facts(path: Path) -> ObjectFacts:
         DicomError: it is no DICOM, or a UID of it is none.
     """
     dataset = read_dataset(path)
-    own = {name: str(dataset.get(f"{name}InstanceUID") or "") for name in ("SOP", "Series", "Study")}
-    for name, uid in own.items():
+    uids = {name: str(dataset.get(f"{name}InstanceUID") or "") for name in ("SOP", "Series", "Study")}
+    for name, uid in uids.items():
         if not UID.fullmatch(uid):
             raise DicomError(f"its {name}InstanceUID is none", path=path)
     images, series = _list_references(dataset)
@@ -112,9 +112,9 @@ def read_facts(path: Path) -> ObjectFacts:
     return ObjectFacts(
         path=path,
         kind="RTSTRUCT" if is_rtstruct else "SEG",
-        sop_uid=own["SOP"],
-        series_uid=own["Series"],
-        study_uid=own["Study"],
+        sop_uid=uids["SOP"],
+        series_uid=uids["Series"],
+        study_uid=uids["Study"],
         images=images,
         series=series,
         frames_of_reference=frozenset(frames - {""}),

@@ -70,9 +70,9 @@ def take_corrections(archive: Archive, desk: CorrectionDesk, inbox: Path, days: 
 
 
 def _take_series(archive: Archive, series: RemoteSeries, desk: CorrectionDesk, own_objects: set[str]) -> None:
-    known = desk.table.sop_uids | {uid for result in desk.results for uid in _list_own(archive, result, series)}
+    seen_uids = desk.table.sop_uids | {uid for result in desk.results for uid in _list_own(archive, result, series)}
     objects = sorted(set(archive.list_instances(series)))
-    new = [uid for uid in objects if uid not in known or uid in own_objects]
+    new = [uid for uid in objects if uid not in seen_uids or uid in own_objects]
     if new:
         with temporary_folder(desk.table.folder) as scratch:
             archive.fetch(series, new, scratch)

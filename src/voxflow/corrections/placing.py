@@ -107,11 +107,11 @@ def _keep_parts(places: WorkspaceLayout) -> None:
     split = read_rows(places.datalists / "split.csv") or []
     block = places.block.get("split") or {}
     text = read_text(PARAMS) if split else ""
-    kept = text
+    before = text
     for part in ("testing", "validation"):
         patients = sorted({row["patient"] for row in split if row["part"] == part})
         choice = block.get(part)
         if patients and not isinstance(choice, (list, tuple)) and choice != "dataset":
             text = set_value(text, ("workspaces", places.workspace, "split", part), patients)
-    if text != kept:
+    if text != before:
         write_text(PARAMS, text)

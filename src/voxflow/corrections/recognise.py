@@ -69,34 +69,34 @@ def recognise(facts: ObjectFacts, results: Sequence[OwnResult]) -> Recognition:
 
 def _find_link(facts: ObjectFacts, result: OwnResult) -> str:
     """How an object is known as a version of one mask; empty where it is not."""
-    own = result.facts
-    if facts.sop_uid == own.sop_uid:
+    mask = result.facts
+    if facts.sop_uid == mask.sop_uid:
         return SAME_OBJECT
-    if own.sop_uid in facts.images:
+    if mask.sop_uid in facts.images:
         return OUR_MASK
     if facts.series_uid in result.own_series:
         return OUR_SERIES
-    if facts.images & own.images or (not facts.images and facts.series & result.image_series):
+    if facts.images & mask.images or (not facts.images and facts.series & result.image_series):
         return IMAGE
     # An object that names images of another series was drawn on those, though they share a frame of reference.
     is_silent = not facts.images and not facts.series
-    is_same_frame = facts.study_uid == own.study_uid and facts.frames_of_reference & own.frames_of_reference
+    is_same_frame = facts.study_uid == mask.study_uid and facts.frames_of_reference & mask.frames_of_reference
     return FRAME if is_silent and is_same_frame else ""
 
 
 def explain_no_person(recognition: Recognition) -> str:
     """Say why no person's correction is behind an object; empty where one is."""
-    facts, own = recognition.facts, recognition.result.facts
+    facts, mask = recognition.facts, recognition.result.facts
     if recognition.link in (SAME_OBJECT, OUR_SERIES, OUR_MASK):
         return ""
-    if facts.moment and own.moment and facts.moment < own.moment:
+    if facts.moment and mask.moment and facts.moment < mask.moment:
         return "it is older than the mask"
     if not facts.is_automatic or facts.person:
         return ""
     algorithms = {segment.algorithm for segment in facts.segments}
-    if facts.manufacturer != VOXFLOW and not algorithms & {segment.algorithm for segment in own.segments}:
+    if facts.manufacturer != VOXFLOW and not algorithms & {segment.algorithm for segment in mask.segments}:
         return "another program made it: all of its segments are AUTOMATIC, and it does not refer to our mask"
-    is_untouched = facts.description == own.description and facts.moment != own.moment
+    is_untouched = facts.description == mask.description and facts.moment != mask.moment
     if facts.manufacturer == VOXFLOW and is_untouched:
         return "another run of Voxflow made it: its segments are AUTOMATIC, and nobody put a name or description on it"
     return ""

@@ -1,25 +1,27 @@
-"""The masks that this workspace has made: of incoming series, and of the cases without a label."""
+"""The masks that this workspace has made: of incoming series, of cases without a label, and those once corrected."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.corrections.facts import ObjectFacts, read_facts
 from voxflow.dicom import find_sources, list_origins, read_dataset
-from voxflow.files import read_json_or_none
+from voxflow.files import atomic_path, read_json_or_none, write_json
 from voxflow.images import list_files
 from voxflow.tables import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from voxflow.dicom import ConvertOptions
     from voxflow.places import WorkspaceLayout
 
 SEG_END = "_seg.dcm"
+MASKS = "masks"  # below the folder of corrections: the masks that people corrected
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class OwnResult:
 
 
 def list_results(places: WorkspaceLayout, answers: Path, inbox: Path) -> list[OwnResult]:
-    """List the masks that went to the PACS, or would have, and those of the stage infer.
+    """List the masks that went to the PACS, or would have, those of the stage infer, and those that people corrected.
 
     Args:
         places: of the workspace.
@@ -75,7 +77,52 @@ def list_results(places: WorkspaceLayout, answers: Path, inbox: Path) -> list[Ow
     """
     results = [result for result in _list_answers(answers, inbox) if result.path.is_file()]
     answered_series = {uid for result in results for uid in result.image_series}
-    return results + [r for r in _list_inferred(places) if not r.image_series & answered_series]
+    results += [r for r in _list_inferred(places) if not r.image_series & answered_series]
+    retained = list(_list_retained(places.corrections))
+    units = {result.unit for result in retained}
+    current_masks = {result.facts.sop_uid for result in results if result.unit in units}
+    return results + [result for result in retained if result.path.stem not in current_masks]
+
+
+def retain_mask(result: OwnResult, folder: Path) -> None:
+    """Keep a mask that was corrected: its case goes to training, so that the stage infer makes none any more.
+
+    Args:
+        result: the mask.
+        folder: of the workspace's corrections.
+    """
+    copy = folder / MASKS / f"{result.facts.sop_uid}.dcm"
+    if copy.is_file():
+        return
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    note = {
+        "unit": result.unit,
+        "number": result.number,
+        "study_uid": result.study_uid,
+        "image_series": sorted(result.image_series),
+        "own_series": sorted(result.own_series),
+        "model": result.model,
+        "folders": [str(path) for path in result.folders],
+    }
+    write_json(copy.with_suffix(".json"), note)
+    with atomic_path(copy) as temporary:
+        shutil.copyfile(result.path, temporary)
+
+
+def _list_retained(folder: Path) -> Iterator[OwnResult]:
+    for path in sorted((folder / MASKS).glob("*.dcm")):
+        note = read_json_or_none(path.with_suffix(".json"))
+        if isinstance(note, dict):
+            yield OwnResult(
+                path=path,
+                unit=str(note["unit"]),
+                number=int(note["number"]),
+                study_uid=str(note["study_uid"]),
+                image_series=frozenset(note["image_series"]),
+                own_series=frozenset(note["own_series"]),
+                model=str(note["model"]),
+                folders=tuple(map(Path, note["folders"])),
+            )
 
 
 def _list_answers(answers: Path, inbox: Path) -> Iterator[OwnResult]:

@@ -55,10 +55,16 @@ class VersionComparison:
 
 
 class _Reader:
-    """The masks of one object; each is read when it is asked for, since all of them may not fit into memory."""
+    """The masks of one object; each is read when it is asked for, since all of them may not fit into memory.
+
+    Attributes:
+        numbers: segments by class.
+        is_rounded: a mask that was read is of contours, or of another grid.
+    """
 
     def __init__(self, masks: ObjectMasks, size: tuple[int, ...]) -> None:
         self.masks = masks
+        self.numbers: dict[str, list[int]] = {}
         self._size = size
         self.is_rounded = False
 
@@ -70,6 +76,10 @@ class _Reader:
             union |= mask
             self.is_rounded |= is_rounded
         return union
+
+    def read_class(self, name: str) -> NDArray[np.bool_]:
+        """The mask of a class; empty where it has no segment."""
+        return self.read(self.numbers.get(name, ()))
 
 
 def compare_version(
@@ -86,48 +96,64 @@ def compare_version(
     Raises:
         DicomError: the correction or our mask lies on no image that is here, or no segment of it is one of our classes.
     """
-    facts, own = recognition.facts, recognition.result.facts
+    facts, mask_facts = recognition.facts, recognition.result.facts
     files = recognition.result.list_image_files(places, options)
     if not files:
         raise DicomError("the images that the mask was made from are no longer here")
     images = ImageMasks(files, options)
-    own_masks, masks = images.open(own.path), images.open(facts.path)
-    if masks.place != own_masks.place:
+    our_masks, masks = images.open(mask_facts.path), images.open(facts.path)
+    if masks.place != our_masks.place:
         raise DicomError("it was drawn on another volume of the series than our mask")
     geometry = images.geometry(masks.place)
-    reader, own_reader = _Reader(masks, geometry.size), _Reader(own_masks, geometry.size)
-    match = _match(recognition, reader, own_reader)
-    source = images.source_files(masks.place)
+    reader, mask_reader = _Reader(masks, geometry.size), _Reader(our_masks, geometry.size)
+    match = _match(recognition, reader, mask_reader)
+    mask_reader.numbers = {segment.label: [segment.number] for segment in mask_facts.segments}
+    reader.numbers = match.numbers
     comparison = VersionComparison(
-        images.name_patient(masks.place, places.volumes), geometry, source, files, np.zeros(geometry.size, np.uint16)
+        images.name_patient(masks.place, places.volumes),
+        geometry,
+        images.source_files(masks.place),
+        files,
+        np.zeros(geometry.size, np.uint16),
+        remarks=list(match.remarks),
     )
-    earlier_reader, earlier_numbers = _open_earlier(images, earlier, geometry.size)
-    number_of = {segment.label: segment.number for segment in own.segments}
-    is_as_earlier = earlier_reader is not None
-    for name, numbers in match.numbers.items():
-        corrected, mask = reader.read(numbers), own_reader.read([number_of[name]])
-        before = earlier_reader.read(earlier_numbers.get(name, ())) if earlier_reader else None
-        comparison.changes[name] = measure_change(mask, corrected, geometry.spacing, before)
-        comparison.is_unchanged &= _is_same(mask, corrected, is_rounded=reader.is_rounded)
-        is_as_earlier &= before is not None and np.array_equal(before, corrected)
-        if numbers or options.absent_labels == "empty":
-            _paint(comparison, name, corrected)
-    comparison.remarks = list(match.remarks)
+    earlier_reader = _open_earlier(images, earlier, geometry.size)
+    _compare_classes(comparison, mask_reader, reader, earlier_reader, paints_absent=options.absent_labels == "empty")
     comparison.missing = [name for name in match.missing if comparison.changes[name].mask_ml]
-    if comparison.is_unchanged:
-        comparison.remarks.append("as our mask" + (", but for the rounding of edges" if reader.is_rounded else ""))
-    elif is_as_earlier:
-        comparison.is_unchanged = True
-        comparison.remarks.append("as the correction that is the label already")
     return comparison
 
 
-def _match(recognition: Recognition, reader: _Reader, own_reader: _Reader) -> ClassMatch:
+def _compare_classes(
+    comparison: VersionComparison,
+    mask_reader: _Reader,
+    reader: _Reader,
+    earlier: _Reader | None,
+    *,
+    paints_absent: bool,
+) -> None:
+    """Measure what changed in each class, paint the corrected label, and note whether anybody changed anything."""
+    is_as_mask, is_as_earlier = True, earlier is not None
+    for name, numbers in reader.numbers.items():
+        corrected, mask = reader.read(numbers), mask_reader.read_class(name)
+        before = earlier.read_class(name) if earlier else None
+        comparison.changes[name] = measure_change(mask, corrected, comparison.geometry.spacing, before)
+        is_as_mask &= _is_same(mask, corrected, is_rounded=reader.is_rounded)
+        is_as_earlier &= before is not None and _is_same(before, corrected, is_rounded=reader.is_rounded)
+        if numbers or paints_absent:
+            _paint(comparison, name, corrected)
+    comparison.is_unchanged = is_as_mask or is_as_earlier
+    if is_as_mask:
+        comparison.remarks.append("as our mask" + (", but for the rounding of edges" if reader.is_rounded else ""))
+    elif is_as_earlier:
+        comparison.remarks.append("as the correction that is the label already")
+
+
+def _match(recognition: Recognition, reader: _Reader, mask_reader: _Reader) -> ClassMatch:
     readable = set(reader.masks.numbers)
     segments = [segment for segment in recognition.facts.segments if segment.number in readable]
 
-    def compute_dice(own_number: int, number: int) -> float:
-        return measure_dice(own_reader.read([own_number]), reader.read([number]))
+    def compute_dice(mask_number: int, number: int) -> float:
+        return measure_dice(mask_reader.read([mask_number]), reader.read([number]))
 
     match = match_classes(recognition.result.facts.segments, segments, compute_dice)
     if not any(match.numbers.values()):
@@ -139,13 +165,14 @@ def _match(recognition: Recognition, reader: _Reader, own_reader: _Reader) -> Cl
     return match
 
 
-def _open_earlier(images: ImageMasks, path: Path, size: tuple[int, ...]) -> tuple[_Reader | None, dict[str, list[int]]]:
+def _open_earlier(images: ImageMasks, path: Path, size: tuple[int, ...]) -> _Reader | None:
+    """The present label of the image; None where it has none."""
     if not path.is_file():
-        return None, {}
-    numbers: dict[str, list[int]] = {}
+        return None
+    reader = _Reader(images.open(path), size)
     for segment in read_facts(path).segments:
-        numbers.setdefault(segment.label, []).append(segment.number)
-    return _Reader(images.open(path), size), numbers
+        reader.numbers.setdefault(segment.label, []).append(segment.number)
+    return reader
 
 
 def _is_same(mask: NDArray[np.bool_], corrected: NDArray[np.bool_], *, is_rounded: bool) -> bool:
@@ -159,9 +186,9 @@ def _paint(comparison: VersionComparison, name: str, mask: NDArray[np.bool_]) ->
     values = []
     for value in np.unique(array[mask]):
         array[mask & (array == value)] = next_value
-        for others in combinations.values():
-            if int(value) in others:
-                others.append(next_value)
+        for members in combinations.values():
+            if int(value) in members:
+                members.append(next_value)
         values.append(next_value)
         next_value += 1
     combinations[name] = values
