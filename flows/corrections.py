@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -15,9 +14,8 @@ from prefect.states import Completed
 
 from flows.artifacts import write_index
 from flows.errands import make_final_state, make_skipped_state, run_errand
-from flows.pipeline import run_for_exit_code
 from flows.recovery import recoverable
-from flows.retrain import retrain
+from flows.retrain import retrain, run_watching
 from voxflow.locks import try_lock
 
 
@@ -57,13 +55,7 @@ def corrections(
 
 def main() -> int:
     """Run the flow as a program."""
-    parser = argparse.ArgumentParser(prog="python -m flows.corrections", description=__doc__)
-    parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
-    parser.add_argument(
-        "--no-training", action="store_true", help="do not start a training; only report that one is due"
-    )
-    arguments = parser.parse_args()
-    return run_for_exit_code(lambda: corrections(arguments.workspace, not arguments.no_training, return_state=True))
+    return run_watching(corrections, "python -m flows.corrections", __doc__ or "")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -18,9 +17,8 @@ from prefect.client.schemas.objects import State  # noqa: TC002
 from prefect.states import Completed, Failed
 
 from flows.artifacts import make_artifact_key, write_index
-from flows.pipeline import run_for_exit_code
 from flows.recovery import recoverable
-from flows.retrain import retrain
+from flows.retrain import retrain, run_watching
 from tasks.ops.digests import check_digests
 from tasks.ops.graph import read_graph
 from tasks.ops.repro import Reproducer
@@ -98,13 +96,7 @@ def _folder(workspace: str) -> Path:
 
 def main() -> int:
     """Run the flow as a program."""
-    parser = argparse.ArgumentParser(prog="python -m flows.monitor", description=__doc__)
-    parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
-    parser.add_argument(
-        "--no-training", action="store_true", help="do not start a training; only report that one is due"
-    )
-    arguments = parser.parse_args()
-    return run_for_exit_code(lambda: monitor(arguments.workspace, not arguments.no_training, return_state=True))
+    return run_watching(monitor, "python -m flows.monitor", __doc__ or "")
 
 
 if __name__ == "__main__":

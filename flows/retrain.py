@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from prefect import flow, get_run_logger
 
@@ -14,6 +15,9 @@ from prefect.states import Completed, Failed
 from flows.artifacts import publish_decision
 from flows.pipeline import pipeline, run_for_exit_code
 from flows.recovery import recoverable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @recoverable
@@ -33,6 +37,23 @@ def retrain(workspace: str, force: bool = False, retries: int = 2, retry_delay_s
     line = publish_decision(workspace)
     get_run_logger().info(line)
     return Completed(message=line)
+
+
+def run_watching(flow_that_trains: Callable[..., State[object]], program: str, description: str) -> int:
+    """Run a flow that may start a training as a program.
+
+    Args:
+        flow_that_trains: takes a workspace, and whether a training may start.
+        program: how it is called.
+        description: of its help.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("workspace", help="a key below 'workspaces' in params.yaml")
+    text = "do not start a training; only report that one is due"
+    parser.add_argument("--no-training", action="store_true", help=text)
+    arguments = parser.parse_args()
+    may_train = not arguments.no_training
+    return run_for_exit_code(lambda: flow_that_trains(arguments.workspace, may_train, return_state=True))
 
 
 def main() -> int:

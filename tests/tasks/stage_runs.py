@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ import numpy as np
 import yaml
 
 from tasks.common.stage import Stage
+from tests.flows.repository import ROOT
+from tests.inference.models import save_unet
+from tests.pacs.orthanc import PASSWORD
 from voxflow.tracking import NullTracker
 from voxflow.workspace import create_workspace, recognise_source
 
@@ -37,6 +41,16 @@ def new_workspace(name: str, epochs: int, epochs_a_validation: int, engines: Seq
     block["export"] = {"engines": list(engines), "parity_cases": 1}
     block["infer"] |= {"key": "testing", "dicom_seg": False}
     return block
+
+
+def enter_clinic(folder: Path, workspace: str, patch: pytest.MonkeyPatch) -> Path:
+    """Go into a new repository whose workspace has an exported model, and knows the password of a PACS."""
+    folder.mkdir()
+    patch.chdir(folder)
+    patch.setenv("VOXFLOW_PACS_CLINIC_PASSWORD", PASSWORD)
+    patch.setenv("PYTHONPATH", f"{ROOT / 'src'}{os.pathsep}{ROOT}")
+    save_unet(folder / "mmars" / workspace / "models/export/model.pt")
+    return folder
 
 
 def run_stages(

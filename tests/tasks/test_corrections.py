@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from tasks.common.stage import Stage
 from tasks.ops import answer, corrections, ingest
 from tests.corrections.clinic import edit
 from tests.dicom.objects import Series, random_values, save
-from tests.flows.repository import ROOT
-from tests.inference.models import save_unet
-from tests.pacs.orthanc import PASSWORD, Orthanc, running
+from tests.pacs.orthanc import Orthanc, running
+from tests.tasks.stage_runs import enter_clinic
 from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_WRONG_INPUT, ConfigError
 from voxflow.reporting import ReportSources, write_report
 from voxflow.tables import read_rows
@@ -40,12 +38,8 @@ def stage(name: str, **changes: Any) -> Stage:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "repository"
+    folder = enter_clinic(tmp_path / "repository", WORKSPACE, monkeypatch)
     (folder / "data/raw").mkdir(parents=True)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("VOXFLOW_PACS_CLINIC_PASSWORD", PASSWORD)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}{os.pathsep}{ROOT}")
-    save_unet(folder / "mmars" / WORKSPACE / "models/export/model.pt")
     return folder
 
 

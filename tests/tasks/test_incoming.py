@@ -16,9 +16,9 @@ import yaml
 from tasks.common.stage import Stage
 from tasks.ops import answer, ingest
 from tests.dicom.objects import Series, random_values
-from tests.flows.repository import ROOT, environment
-from tests.inference.models import save_unet
-from tests.pacs.orthanc import PASSWORD, Orthanc, running
+from tests.flows.repository import environment
+from tests.pacs.orthanc import Orthanc, running
+from tests.tasks.stage_runs import enter_clinic
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, EXIT_WRONG_INPUT, ConfigError, PacsError
 
 WORKSPACE = "clinic_ct"
@@ -42,13 +42,7 @@ def write_params(**pacs: Any) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("VOXFLOW_PACS_CLINIC_PASSWORD", PASSWORD)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}{os.pathsep}{ROOT}")
-    save_unet(folder / "mmars" / WORKSPACE / "models/export/model.pt")
-    return folder
+    return enter_clinic(tmp_path / "repository", WORKSPACE, monkeypatch)
 
 
 def send(orthanc: Orthanc, folder: Path, number: int) -> None:
