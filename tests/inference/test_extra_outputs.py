@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.dicom.test_channel_cases import make_study
-from tests.inference.models import GRID, BrightnessEngine, ThresholdEngine, volume_spec, write_block_case
+from tests.inference.models import GRID, BrightnessEngine, ThresholdEngine, volume_spec
 from tests.inference.test_dicom_channels import PetCtEngine, pet_ct_spec
 from voxflow.geometry import Geometry
 from voxflow.inference import Failures, InferenceCase, InferOptions, ResultLedger, find_cases, infer_cases
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
     from voxflow.inference import InferenceResult
 
 ALL: tuple[ExtraOutput, ...] = ("rtstruct", "sr", "stl", "glb", "statistics")
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> InferenceCase:
-    return write_block_case(tmp_path / "images")
 
 
 def infer(cases: Sequence[InferenceCase], out: Path, kinds: Sequence[str] = ALL, **more: Any) -> InferenceResult:

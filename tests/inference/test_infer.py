@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.inference.models import GRID, BrightnessEngine, ThresholdEngine, save_unet, volume_spec, write_block_case
+from tests.inference.models import GRID, BrightnessEngine, ThresholdEngine, save_unet, volume_spec
 from voxflow.dicom import Origin
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from voxflow.prediction import Prediction, PreparedImage
     from voxflow.prediction.windows import Plan
     from voxflow.spec import ModelSpec
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> InferenceCase:
-    return write_block_case(tmp_path / "images")
 
 
 @pytest.fixture

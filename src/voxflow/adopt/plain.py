@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 
 # How far the sum of a voxel's probabilities may be from 1.
 _ROUNDING = 1e-3
+# What the model file's specification calls alike.
+SHARED_KEYS = {
+    "spacing_mm",
+    "orientation",
+    "interpolation",
+    "window",
+    "overlap",
+    "regions",
+    "activation",
+    "modality",
+}
 Side = Annotated[int, Field(gt=0, le=1024)]
 Millimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -153,16 +164,9 @@ def _make_spec(described: PlainSpec, path: Path) -> ModelSpec:
             task="segmentation",
             in_channels=count,
             class_names=described.labels,
-            activation=described.activation,
-            spacing_mm=described.spacing_mm,
-            orientation=described.orientation,
-            interpolation=described.interpolation,
             preprocess=tuple(transforms),
-            window=described.window,
-            overlap=described.overlap,
-            modality=described.modality,
-            regions=described.regions,
             channels=described.channels if count > 1 else (),
+            **described.model_dump(include=SHARED_KEYS),
         )
     except ValidationError as error:
         raise ConfigError(str(error.errors()[0]["msg"]), path=path) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
@@ -56,9 +57,9 @@ class _DynamicUnet(Network):
     folds: PositiveInt = 1
 
     @property
+    @abstractmethod
     def blocks(self) -> tuple[int, ...]:
         """Convolutions, or residual blocks, of each stage of the encoder."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _check_stages(self) -> Self:

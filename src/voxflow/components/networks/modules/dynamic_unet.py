@@ -6,6 +6,7 @@ After dynamic_network_architectures 0.4 (Apache-2.0, German Cancer Research Cent
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,25 +98,39 @@ class ConvDropoutNormReLU(nn.Module):
         return features
 
 
+@dataclass(frozen=True)
+class StageShape:
+    """The form of one stage's blocks.
+
+    Attributes:
+        inside: features that come in.
+        outside: features that go out.
+        kernel: of the convolutions.
+        stride: of the first block.
+        bottleneck: features between of residual blocks of three convolutions; None: they have two.
+    """
+
+    inside: int
+    outside: int
+    kernel: Sequence[int]
+    stride: Sequence[int]
+    bottleneck: int | None = None
+
+    def list_blocks(self, count: int) -> list[StageShape]:
+        """The form of each of several blocks: only the first one changes features and strides."""
+        later = replace(self, inside=self.outside, stride=(1,) * len(self.stride))
+        return [self, *[later] * (count - 1)]
+
+
 class StackedConvBlocks(nn.Module):
     """Several convolutions; the first one strides."""
 
-    def __init__(
-        self,
-        style: ConvolutionStyle,
-        count: int,
-        inside: int,
-        outside: int,
-        *,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-    ) -> None:
+    def __init__(self, style: ConvolutionStyle, count: int, shape: StageShape) -> None:
         super().__init__()
-        ones = (1,) * style.dimensions
         self.convs = nn.Sequential(
             *(
-                ConvDropoutNormReLU(style, outside if n else inside, outside, kernel, ones if n else stride)
-                for n in range(count)
+                ConvDropoutNormReLU(style, block.inside, block.outside, block.kernel, block.stride)
+                for block in shape.list_blocks(count)
             )
         )
 
@@ -126,43 +141,26 @@ class StackedConvBlocks(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """The block of ResNet-D (He 2019): two convolutions, or three with a bottleneck, and a pooled way around them.
+    """The block of ResNet-D (He 2019): two convolutions, or three with a bottleneck, and a pooled way around them."""
 
-    Args:
-        style: of the convolutions.
-        inside: features that come in.
-        outside: features that go out.
-        kernel: of the block's convolutions.
-        stride: of the block.
-        bottleneck: features of the convolutions between; None: the block has two convolutions.
-    """
-
-    def __init__(
-        self,
-        style: ConvolutionStyle,
-        inside: int,
-        outside: int,
-        *,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        bottleneck: int | None,
-    ) -> None:
+    def __init__(self, style: ConvolutionStyle, shape: StageShape) -> None:
         super().__init__()
         ones = (1,) * style.dimensions
+        inside, outside, bottleneck = shape.inside, shape.outside, shape.bottleneck
         if bottleneck is None:
-            self.conv1 = ConvDropoutNormReLU(style, inside, outside, kernel, stride)
-            self.conv2 = ConvDropoutNormReLU(style, outside, outside, kernel, ones, is_active=False)
+            self.conv1 = ConvDropoutNormReLU(style, inside, outside, shape.kernel, shape.stride)
+            self.conv2 = ConvDropoutNormReLU(style, outside, outside, shape.kernel, ones, is_active=False)
             self.nonlin2 = style.make_activation()
         else:
             self.conv1 = ConvDropoutNormReLU(style, inside, bottleneck, ones, ones)
-            self.conv2 = ConvDropoutNormReLU(style, bottleneck, bottleneck, kernel, stride)
+            self.conv2 = ConvDropoutNormReLU(style, bottleneck, bottleneck, shape.kernel, shape.stride)
             self.conv3 = ConvDropoutNormReLU(style, bottleneck, outside, ones, ones, is_active=False)
             self.nonlin3 = style.make_activation()
         self._has_bottleneck = bottleneck is not None
         around: list[nn.Module] = []
-        if any(step != 1 for step in stride):
+        if any(step != 1 for step in shape.stride):
             pool: Any = POOLS[style.dimensions]
-            around.append(pool(tuple(stride), tuple(stride)))
+            around.append(pool(tuple(shape.stride), tuple(shape.stride)))
         if inside != outside:
             around.append(ConvDropoutNormReLU(style, inside, outside, ones, ones, bias=False, is_active=False))
         self.skip = nn.Sequential(*around)
@@ -181,32 +179,9 @@ class ResidualBlock(nn.Module):
 class StackedResidualBlocks(nn.Module):
     """Several residual blocks; the first one strides."""
 
-    def __init__(
-        self,
-        style: ConvolutionStyle,
-        count: int,
-        inside: int,
-        outside: int,
-        *,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        bottleneck: int | None = None,
-    ) -> None:
+    def __init__(self, style: ConvolutionStyle, count: int, shape: StageShape) -> None:
         super().__init__()
-        ones = (1,) * style.dimensions
-        self.blocks = nn.Sequential(
-            *(
-                ResidualBlock(
-                    style,
-                    outside if n else inside,
-                    outside,
-                    kernel=kernel,
-                    stride=ones if n else stride,
-                    bottleneck=bottleneck,
-                )
-                for n in range(count)
-            )
-        )
+        self.blocks = nn.Sequential(*(ResidualBlock(style, block) for block in shape.list_blocks(count)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Run them all."""
@@ -250,49 +225,25 @@ class DynamicUnet(nn.Module):
     ) -> None:
         super().__init__()
         self._dimensions = style.dimensions
-        ones, stages = (1,) * style.dimensions, range(len(filters))
+        first = stem or filters[0] if is_residual else in_channels
+        shapes = [
+            StageShape(inside, outside, kernel, stride, bottleneck)
+            for inside, outside, kernel, stride, bottleneck in zip(
+                (first, *filters[:-1]), filters, kernels, strides, bottlenecks or [None] * len(filters), strict=True
+            )
+        ]
         self.encoder = nn.Module()
-        before = [in_channels, *filters]
         if is_residual:
-            before[0] = stem or filters[0]
-            self.encoder.stem = StackedConvBlocks(style, 1, in_channels, before[0], kernel=kernels[0], stride=ones)
-            encoder_stages: list[nn.Module] = [
-                StackedResidualBlocks(
-                    style,
-                    down[n],
-                    before[n],
-                    filters[n],
-                    kernel=kernels[n],
-                    stride=strides[n],
-                    bottleneck=bottlenecks[n] if bottlenecks else None,
-                )
-                for n in stages
-            ]
-        else:
-            encoder_stages = [
-                nn.Sequential(
-                    StackedConvBlocks(style, down[n], before[n], filters[n], kernel=kernels[n], stride=strides[n])
-                )
-                for n in stages
-            ]
-        self.encoder.stages = nn.Sequential(*encoder_stages)
-        self.decoder = nn.Module()
-        coarse = list(stages)[-2::-1]
-        transposed: Any = TRANSPOSED[style.dimensions]
-        convolution: Any = CONVOLUTIONS[style.dimensions]
-        block = StackedResidualBlocks if is_residual_up else StackedConvBlocks
-        self.decoder.stages = nn.ModuleList(
-            block(style, up[number], 2 * filters[n], filters[n], kernel=kernels[n], stride=ones)
-            for number, n in enumerate(coarse)
-        )
-        steps = [tuple(strides[n + 1]) for n in coarse]
-        self.decoder.transpconvs = nn.ModuleList(
-            transposed(filters[n + 1], filters[n], step, step, bias=style.bias)
-            for n, step in zip(coarse, steps, strict=True)
-        )
-        # Those of the coarser stages answered while nnU-Net trained it; a training here does not wait for them.
-        self.decoder.seg_layers = nn.ModuleList(convolution(filters[n], classes, 1) for n in coarse)
-        self.decoder.seg_layers[:-1].requires_grad_(requires_grad=False)
+            stem_shape = StageShape(in_channels, first, kernels[0], (1,) * style.dimensions)
+            self.encoder.stem = StackedConvBlocks(style, 1, stem_shape)
+        stages = [
+            StackedResidualBlocks(style, count, shape)
+            if is_residual
+            else nn.Sequential(StackedConvBlocks(style, count, shape))
+            for count, shape in zip(down, shapes, strict=True)
+        ]
+        self.encoder.stages = nn.Sequential(*stages)
+        self.decoder = _make_decoder(style, classes, shapes, up, is_residual=is_residual_up)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits.
@@ -322,6 +273,30 @@ class DynamicUnet(nn.Module):
             features = stage(torch.cat((rise(features), skips[len(skips) - 2 - number]), 1))
         answer: torch.Tensor = decoder.seg_layers[-1](features)
         return answer
+
+
+def _make_decoder(
+    style: ConvolutionStyle, classes: int, shapes: Sequence[StageShape], up: Sequence[int], *, is_residual: bool
+) -> nn.Module:
+    """The way up; ``shapes`` are those of the encoder's stages, finest first."""
+    transposed: Any = TRANSPOSED[style.dimensions]
+    convolution: Any = CONVOLUTIONS[style.dimensions]
+    block = StackedResidualBlocks if is_residual else StackedConvBlocks
+    ones = (1,) * style.dimensions
+    fine, below = shapes[-2::-1], shapes[:0:-1]  # coarsest first
+    decoder = nn.Module()
+    decoder.stages = nn.ModuleList(
+        block(style, count, StageShape(2 * shape.outside, shape.outside, shape.kernel, ones))
+        for count, shape in zip(up, fine, strict=True)
+    )
+    decoder.transpconvs = nn.ModuleList(
+        transposed(lower.outside, shape.outside, tuple(lower.stride), tuple(lower.stride), bias=style.bias)
+        for lower, shape in zip(below, fine, strict=True)
+    )
+    # Those of the coarser stages answered while nnU-Net trained it; a training here does not wait for them.
+    decoder.seg_layers = nn.ModuleList(convolution(shape.outside, classes, 1) for shape in fine)
+    decoder.seg_layers[:-1].requires_grad_(requires_grad=False)
+    return decoder
 
 
 class AveragedNetworks(nn.Module):

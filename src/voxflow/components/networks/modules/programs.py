@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ PROGRAM = "_extra_state"  # torch's name for it in a state_dict
 ONNX_INPUT, ONNX_OUTPUT = "image", "logits"
 
 
-class ProgramNetwork(torch.nn.Module):
+class ProgramNetwork(torch.nn.Module, ABC):
     """What the two kinds share: the program's bytes are its only weight."""
 
     def __init__(self) -> None:
@@ -27,13 +28,13 @@ class ProgramNetwork(torch.nn.Module):
         """Take the program from a state_dict."""
         self.load_program(state.numpy().tobytes())
 
+    @abstractmethod
     def load_program(self, program: bytes) -> None:
         """Take a program."""
-        raise NotImplementedError
 
+    @abstractmethod
     def list_operators(self) -> list[str]:
         """The names of its operators."""
-        raise NotImplementedError
 
 
 class ScriptedNetwork(ProgramNetwork):
