@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxflow.adopt.model import AdoptedModel, write_adopted
-from voxflow.files import atomic_directory, read_text, write_json, write_text
+from voxflow.adopt.report import describe_parity, write_parity_report
+from voxflow.files import atomic_directory, read_text, write_text
 from voxflow.places import ADOPTED, ADOPTED_MODEL, PARAMS
 from voxflow.workspace import check_request, set_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from voxflow.adopt.parity import CaseParity
-
-RECORD = ADOPTED_MODEL.with_suffix(".json")
+    from voxflow.adopt.parity import ParityResult
 
 
 def check_adoption(name: str, root: Path) -> None:
@@ -27,12 +26,12 @@ def check_adoption(name: str, root: Path) -> None:
     check_request(name, "segmentation", "published", root)
 
 
-def describe_adoption(model: AdoptedModel, cases: Sequence[CaseParity]) -> dict[str, Any]:
+def describe_adoption(model: AdoptedModel, result: ParityResult | None = None) -> dict[str, Any]:
     """Describe where a model comes from, and how its masks were compared; names of cases stay out.
 
     Args:
         model: what is adopted.
-        cases: that were compared with the original's masks.
+        result: the comparison with the original's masks; None: there was none.
     """
     record: dict[str, Any] = {"from": model.origin}
     if model.folds:
@@ -42,11 +41,7 @@ def describe_adoption(model: AdoptedModel, cases: Sequence[CaseParity]) -> dict[
             "folds": list(model.folds),
             "epochs": model.epochs,
         }
-    if cases:
-        record["compared_cases"] = len(cases)
-        record["least_equal_share"] = min(case.equal for case in cases)
-        record["differing_voxels"] = sum(case.differing for case in cases)
-    return record
+    return record | (describe_parity(result) if result else {})
 
 
 def create_adopted(
@@ -55,7 +50,7 @@ def create_adopted(
     *,
     source: str,
     root: Path,
-    record: Mapping[str, Any],
+    result: ParityResult | None = None,
     largest: Sequence[str] = (),
 ) -> Path:
     """Make the workspace ``mmars/NAME`` with its block; outside of a repository the folder ``NAME`` alone.
@@ -65,7 +60,7 @@ def create_adopted(
         model: what is adopted.
         source: the folder of images, as params.yaml names it.
         root: the present folder, usually.
-        record: what is written beside the model file of where it comes from.
+        result: the comparison with the original; None: there was none.
         largest: classes of which the largest component is kept.
 
     Returns:
@@ -77,9 +72,9 @@ def create_adopted(
     with atomic_directory(folder) as temporary:
         file = temporary / (ADOPTED_MODEL if is_repository else Path("models/model.pt"))
         file.parent.mkdir(parents=True)
-        (temporary / RECORD).parent.mkdir(exist_ok=True)
         write_adopted(model, file)
-        write_json(temporary / RECORD, record)
+        record = describe_adoption(model, result)
+        write_parity_report(temporary / ADOPTED_MODEL.parent, name, record, result)
     if is_repository:
         params = root / PARAMS
         block = _make_block(model, source, largest)

@@ -14,7 +14,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
-    from voxflow.adopt import AdoptedModel, CaseParity
+    from voxflow.adopt import AdoptedModel, NnunetOriginal, ParityResult
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,12 @@ class AdoptCommand(Command):
         source: the folder of images that the workspace converts.
         folds: names of the folds; empty: all that are there.
         checkpoint: name of the checkpoints; None: the final ones, else the best.
-        masks: a folder of masks that nnU-Net made, which Voxflow's are compared with.
-        images: the images of these masks.
+        masks: a folder of masks that the original made, which Voxflow's are compared with; None: it is run.
+        images: the images that are compared on; None: nothing is compared.
         least_equal: the share of equal voxels below which nothing is adopted.
+        original_python: a Python that has nnunetv2; None: the present one, where it has it.
+        report: a folder for the page and the numbers of the comparison, also of one that is refused; None: they
+            stand in the workspace alone.
         postprocessing: nnU-Net's postprocessing.pkl; None: none.
     """
 
@@ -45,6 +48,8 @@ class AdoptCommand(Command):
     images: Path | None
     least_equal: float
     postprocessing: Path | None
+    original_python: str | None = None
+    report: Path | None = None
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +61,14 @@ class AdoptCommand(Command):
         parser.add_argument("--folds", nargs="+", default=[], metavar="FOLD", help="such as 0 1 (default: all of them)")
         parser.add_argument("--checkpoint", help="default: checkpoint_final.pth, else checkpoint_best.pth")
         parser.add_argument("--postprocessing", type=Path, metavar="FILE", help="nnU-Net's postprocessing.pkl to apply")
-        compared = parser.add_argument_group("comparison", "segment images and compare with masks that nnU-Net made")
+        compared = parser.add_argument_group("comparison", "segment images and compare with the original's masks")
         compared.add_argument("--images", type=Path, metavar="DIR", help="images, CASE_0000.nii.gz and so on")
-        compared.add_argument("--masks", type=Path, metavar="DIR", help="nnU-Net's masks of them, CASE.nii.gz")
+        masks = "the original's masks of them, CASE.nii.gz (default: nnU-Net is run)"
+        compared.add_argument("--masks", type=Path, metavar="DIR", help=masks)
+        python = "a Python that has nnunetv2 (default: this one)"
+        compared.add_argument("--original-python", metavar="PYTHON", help=python)
+        report = "a folder for the page and the numbers, also where the model is refused"
+        compared.add_argument("--report", type=Path, metavar="DIR", help=report)
         least = "share of equal voxels below which nothing is adopted (default: %(default)s)"
         compared.add_argument("--least-equal", type=float, default=0.9999, metavar="SHARE", help=least)
 
@@ -69,8 +79,9 @@ class AdoptCommand(Command):
         Raises:
             ConfigError: flags that go together, one without the other, or a share that is none.
         """
-        if (arguments.images is None) != (arguments.masks is None):
-            raise ConfigError("--images and --masks go together")
+        for flag in ("masks", "original_python", "report"):
+            if getattr(arguments, flag) is not None and arguments.images is None:
+                raise ConfigError(f"--{flag.replace('_', '-')} needs --images: nothing is compared without images")
         if not 0 <= arguments.least_equal <= 1:
             raise ConfigError(f"--least-equal: needs a share from 0 to 1, received {arguments.least_equal:g}")
         return cls(
@@ -83,6 +94,8 @@ class AdoptCommand(Command):
             images=arguments.images,
             least_equal=arguments.least_equal,
             postprocessing=arguments.postprocessing,
+            original_python=arguments.original_python,
+            report=arguments.report,
         )
 
     def run(self) -> int:
@@ -93,7 +106,7 @@ class AdoptCommand(Command):
             DataError: the folder holds no model that can be adopted.
             ParityError: the masks are not those of the original; nothing is made.
         """
-        from voxflow.adopt import check_adoption, create_adopted, describe_adoption, read_largest
+        from voxflow.adopt import check_adoption, create_adopted, read_largest
         from voxflow.locks import hold_file
         from voxflow.places import PARAMS
 
@@ -101,12 +114,13 @@ class AdoptCommand(Command):
         check_adoption(self.workspace, root)
         model = self._read()
         largest = read_largest(self.postprocessing, model.spec) if self.postprocessing else []
-        cases = self._compare(model) if self.masks and self.images else []
-        record = describe_adoption(model, cases)
+        result = self._compare(model, self.images) if self.images else None
         source = self.source or f"data/raw/{self.workspace}"
         with hold_file(PARAMS, say) if PARAMS.is_file() else nullcontext():
-            folder = create_adopted(self.workspace, model, source=source, root=root, record=record, largest=largest)
-        compared = f"the same masks in {len(cases)} cases" if cases else "not compared with the original's masks"
+            folder = create_adopted(self.workspace, model, source=source, root=root, result=result, largest=largest)
+        compared = (
+            f"the same masks in {len(result.cases)} cases" if result else "not compared with the original's masks"
+        )
         parts = ", ".join(model.folds) or model.origin
         say(f"adopt {self.workspace}: {parts} of {self.path.name}; {compared} → {folder}")
         return EXIT_OK
@@ -123,15 +137,43 @@ class AdoptCommand(Command):
             raise ConfigError(message, path=self.path)
         return read_plain(self.path)
 
-    def _compare(self, model: AdoptedModel) -> list[CaseParity]:
-        from voxflow.adopt import compare_with_original, require_parity
+    def _compare(self, model: AdoptedModel, images: Path) -> ParityResult:
+        """Compare with the original; the report is written before a model is refused."""
+        from voxflow.adopt import (
+            Comparison,
+            compare_adoption,
+            describe_adoption,
+            require_parity,
+            write_parity_report,
+        )
         from voxflow.engines import TorchEngine
 
-        engine = TorchEngine.wrap(model.network, model.spec)
-        cases = []
-        if self.images is not None and self.masks is not None:
-            for case in compare_with_original(engine, self.images, self.masks, model.file_ending):
-                say(f"compare {case.line}")
-                cases.append(case)
-        require_parity(cases, self.least_equal)
-        return cases
+        result = compare_adoption(
+            Comparison(
+                TorchEngine.wrap(model.network, model.spec),
+                images,
+                self.masks,
+                model.file_ending,
+                self.least_equal,
+                self._find_original(model),
+            )
+        )
+        if self.report:
+            write_parity_report(self.report, self.workspace, describe_adoption(model, result), result)
+        require_parity(result)
+        return result
+
+    def _find_original(self, model: AdoptedModel) -> NnunetOriginal | None:
+        from voxflow.adopt import NnunetOriginal, find_python
+
+        python = find_python(self.original_python)
+        if not model.folds:
+            if self.original_python or self.masks is None:
+                raise ConfigError("nnU-Net alone is run here; give masks that the original made with --masks")
+            return None
+        if python is None and self.masks is None:
+            message = "nnunetv2 is not installed here: name a Python that has it with --original-python, or masks that "
+            raise ConfigError(message + "nnU-Net made with --masks")
+        if python is None:
+            return None
+        return NnunetOriginal(python, self.path, model.folds, model.file_ending, self.checkpoint)
