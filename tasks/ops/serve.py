@@ -134,7 +134,8 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
         say(
             f"Prefect  http://{HOST}:{prefect_port}  (elsewhere: export PREFECT_API_URL={variables['PREFECT_API_URL']})"
         )
-        say(f"MLflow   {store if is_server(store) else f'http://{HOST}:{mlflow_port}/#/experiments?{TRAININGS_QUERY}'}")
+        pages = store.rstrip("/") if is_server(store) else f"http://{HOST}:{mlflow_port}"
+        say(f"MLflow   {pages}/#/experiments?{TRAININGS_QUERY}")
         say("Ctrl-C ends all of it")
         _watch(started)
     return EXIT_OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -198,6 +199,17 @@ def test_data_docs_need_no_network(tmp_path: Path) -> None:
     (result,) = (tmp_path / "docs/validations").rglob("*.html")
     assert "900" in result.read_text()
     assert sum(path.stat().st_size for path in (tmp_path / "docs").rglob("*.*") if path.is_file()) < 200_000
+
+
+def test_data_docs_draw_a_histogram_of_each_column_of_numbers_and_no_placeholder(tmp_path: Path) -> None:
+    table = pd.DataFrame({"case": list("abcdef"), "rows": [3, 4, 4, 5, 9, 900], "kind": list("xxyyzz")})
+    checks = [DataCheck("rows", "rows", "range", (1, 100)), DataCheck("case", "case", "unique")]
+    run_checks(table, checks, name="demo", docs=tmp_path)
+    (page,) = (tmp_path / "validations").rglob("*.html")
+    text = page.read_text()
+    assert re.findall(r'<h2[^>]*>\s*(\w+)\s*</h2><figure class="histogram"><svg', text) == ["rows"]
+    for placeholder in ("Data asset: None", "Batch Markers", "ge_batch_id", "df.filter", "{{"):
+        assert placeholder not in text
 
 
 def test_nothing_is_left_behind_or_said(

@@ -147,6 +147,40 @@ def test_masks_windows_cases_and_channels_are_switched(viewer: Browser) -> None:
     assert viewer.errors == []
 
 
+# Of every class that is drawn in 3D: the volume that its surface encloses (normals say which side is outside), and that
+# of its voxels, mm³.
+SURFACE_VOLUMES = """(() => [...state.meshes].filter(([, mesh]) => mesh).map(([key, mesh]) => {
+  const { positions, normals, triangles } = mesh;
+  const [layer, part] = key.split("-").map(Number), members = current.members[layer][part];
+  const at = (array, n) => [...array.slice(3 * n, 3 * n + 3)], minus = (a, b) => a.map((mm, axis) => mm - b[axis]);
+  const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+  const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+  let enclosed = 0;
+  for (let n = 0; n < triangles.length; n += 3) {
+    const [a, b, c] = [0, 1, 2].map((corner) => at(positions, triangles[n + corner]));
+    const area = cross(minus(b, a), minus(c, a));
+    enclosed += Math.sign(dot(area, at(normals, triangles[n]))) * dot(a, area) / 6;
+  }
+  const count = current.masks[layer].reduce((sum, value) => sum + (members[value] ? 1 : 0), 0);
+  return [enclosed, count * current.spacing[0] * current.spacing[1] * current.spacing[2]];
+}))()"""
+
+
+def test_surfaces_in_3d_enclose_the_volumes_of_the_masks_and_turn(viewer: Browser) -> None:
+    volumes = viewer.run(SURFACE_VOLUMES)
+    assert len(volumes) >= 2, "label and prediction"
+    for enclosed, voxels in volumes:
+        assert enclosed == pytest.approx(voxels, rel=0.05)
+    before = read_canvas(viewer, "surface")
+    x, y = viewer.run("(({x, y}) => [x + 60, y + 60])(document.getElementById('surface').getBoundingClientRect())")
+    drag(viewer, (x, y), (x + 50, y + 20))
+    turned = read_canvas(viewer, "surface")
+    assert turned != before
+    viewer.press("1")
+    viewer.press("2")
+    assert read_canvas(viewer, "surface") != turned, "no mask is shown any more"
+
+
 def test_a_link_opens_its_case(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["viewer"], width=LAPTOP, part="#pet_1")
     browser.wait(f"{READY} === 'pet_1'")
