@@ -87,6 +87,10 @@ class Orthanc:
         with self._opener().open(f"http://127.0.0.1:{self.http}{path}", timeout=20) as response:
             return bytes(response.read())
 
+    def post(self, path: str, content: bytes) -> None:
+        """Send bytes by Orthanc's own interface."""
+        self._opener().open(urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", content), timeout=20)
+
     def upload(self, files: Sequence[Path]) -> None:
         """C-STORE, as a scanner would, on a connection of its own."""
         settings = parse_settings({"scanner": self.dimse | {"own_aet": "SCANNER"}}, "scanner")

@@ -61,6 +61,25 @@ def test_what_is_new_comes_in_once(orthanc: Orthanc, tmp_path: Path, protocol: s
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_study_whose_uid_is_none_stops_no_other(
+    orthanc: Orthanc, tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As anonymisers make them; pynetdicom would not send such an object, so it comes by Orthanc's own interface."""
+    (file,) = send(orthanc, tmp_path, 1, slices=1)
+    content = file.read_bytes()
+    study = b"UI\x0c\x001.2.840.99.1"
+    assert content.count(study) == 1
+    strange = content.replace(study, b"UI\x0c\x001.2.840.PAT1").replace(b"1.2.840.99.1.1", b"1.2.840.99.9.1")
+    sop_uid = str(dcmread(file).SOPInstanceUID).encode()
+    orthanc.post("/instances", strange.replace(sop_uid, sop_uid[:-1] + (b"1" if sop_uid[-1:] != b"1" else b"2")))
+    with Ledger(tmp_path / "ledger") as ledger, archive(orthanc, protocol) as pacs:
+        assert ingest(pacs, tmp_path / "inbox", ledger, NOW).arrived == ["1.2.840.99.1.1"]
+    said = capsys.readouterr().err
+    assert "a study is left out, whose UID is none" in said
+    assert "PAT1" not in said
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_only_what_was_asked_for(orthanc: Orthanc, tmp_path: Path, protocol: str) -> None:
     send(orthanc, tmp_path, 1, StudyDate="19990101")
     send(orthanc, tmp_path, 2, Modality="MR", SeriesDescription="T1 head")

@@ -116,6 +116,8 @@ def test_a_folder_that_files_are_dropped_into(
     assert ingest.run(changed) == answer.run(stage("answer", **block)) == EXIT_OK
     (mask,) = Path("data/answers").glob("*/*/*/*_seg.dcm")
     save(pydicom.dcmread(mask), drop / "as-we-sent-it.dcm")
+    for size in (600, 900):  # before and after the modality, and without a series
+        (drop / f"cut off {size}.dcm").write_bytes(mask.read_bytes()[:size])
     foreign = edit(mask, None, StudyInstanceUID="1.2.840.99.5")
     foreign.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.840.99.5.1"
     save(foreign, drop / "foreign.dcm")
@@ -123,7 +125,9 @@ def test_a_folder_that_files_are_dropped_into(
     assert ingest.run(changed) == EXIT_OK
     assert corrections.run(stage("corrections", **block)) == EXIT_SOME_FAILED
     assert sorted(list_states()) == ["label", "quarantined"]
-    assert "neither its study nor a series that it refers to has a mask of ours here" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "neither its study nor a series that it refers to has a mask of ours here" in said
+    assert "drop: 2 file(s) are no DICOM that can be read, and stay there" in said
 
 
 def test_nothing_says_where_corrections_come_from(repository: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from voxflow.errors import PacsError
 from voxflow.pacs.settings import DicomWebSettings
+from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -135,6 +136,19 @@ def _create_archive(name: str, settings: DicomWebSettings | DimseSettings) -> Ar
     return DimseArchive(name, settings)
 
 
+def is_uid(value: str) -> bool:
+    """Whether a value is nothing but a UID (PS3.5 9.1)."""
+    return bool(_UID.fullmatch(value))
+
+
+def accept_uid(value: str, archive: str, level: str) -> bool:
+    """Whether a study or series can be asked for; one whose UID is none is left out in one line, and stops no other."""
+    if is_uid(value):
+        return True
+    say(f"{archive}: a {level} is left out, whose UID is none")
+    return False
+
+
 def check_uid(value: str, archive: str) -> str:
     """Check that a value from an archive is nothing but a UID (PS3.5 9.1): it becomes part of paths and addresses.
 
@@ -144,6 +158,6 @@ def check_uid(value: str, archive: str) -> str:
     Raises:
         PacsError: it is no UID.
     """
-    if not _UID.fullmatch(value):
+    if not is_uid(value):
         raise PacsError(f"{archive}: expected a UID of digits and dots, received {value[:80]!r}")
     return value

@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError, MissingDependencyError, PacsError
-from voxflow.pacs.archive import RemoteSeries, check_uid
+from voxflow.pacs.archive import RemoteSeries, accept_uid, check_uid
 from voxflow.pacs.receiver import Receiver
 
 if TYPE_CHECKING:
@@ -63,8 +63,11 @@ class DimseArchive:
                 keys = {"StudyInstanceUID": "", "StudyDate": query.format_date_range(), "ModalitiesInStudy": modality}
                 studies = [str(study_keys.StudyInstanceUID) for study_keys in self._query(association, "STUDY", keys)]
                 for study in dict.fromkeys(studies):
-                    for series in self._find_series(association, check_uid(study, self.name), modality):
-                        if series.series_uid not in series_uids:
+                    if not accept_uid(study, self.name, "study"):
+                        continue
+                    for series in self._find_series(association, study, modality):
+                        is_new = series.series_uid not in series_uids
+                        if is_new and accept_uid(series.series_uid, self.name, "series"):
                             series_uids.add(series.series_uid)
                             yield series
 
@@ -128,7 +131,7 @@ class DimseArchive:
             count = str(series.get("NumberOfSeriesRelatedInstances") or "")
             yield RemoteSeries(
                 study_uid,
-                check_uid(str(series.SeriesInstanceUID), self.name),
+                str(series.SeriesInstanceUID),
                 str(series.get("Modality") or ""),
                 str(series.get("SeriesDescription") or ""),
                 int(count) if count.isdecimal() else None,

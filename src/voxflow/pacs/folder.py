@@ -10,7 +10,8 @@ from voxflow.dicom import read_header
 from voxflow.errors import DataError, PacsError
 from voxflow.files import atomic_path
 from voxflow.images import list_files
-from voxflow.pacs.archive import RemoteSeries, check_uid
+from voxflow.pacs.archive import RemoteSeries, check_uid, is_uid
+from voxflow.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -42,7 +43,7 @@ class DropFolder:
             DataError: the folder is missing.
         """
         if not self._folder.is_dir():
-            raise DataError("no such folder; ingest.folder is where studies are dropped", path=self._folder)
+            raise DataError("no such folder; it is where DICOM files are dropped", path=self._folder)
         self._headers_by_series = self._group_files()
         for uid, headers in self._headers_by_series.items():
             first = headers[0]
@@ -89,7 +90,7 @@ class DropFolder:
             return {}
         latest_change = time.time() - self._quiet_s
         headers_by_series: dict[str, dict[str, DicomHeader]] = {}
-        self.fresh_count = 0
+        self.fresh_count = unreadable_count = 0
         for file in files:
             try:
                 is_complete = file.stat().st_mtime <= latest_change
@@ -97,6 +98,16 @@ class DropFolder:
                 continue
             self.fresh_count += not is_complete
             header = read_header(file) if is_complete else None
-            if header is not None and not header.fault:
+            is_usable = header is not None and not header.fault and _has_uids(header)
+            unreadable_count += is_complete and not is_usable
+            if header is not None and is_usable:
                 headers_by_series.setdefault(header.series_uid, {}).setdefault(header.sop_uid, header)
+        if unreadable_count:
+            # Their names may be patients'.
+            say(f"{self.name}: {unreadable_count} file(s) are no DICOM that can be read, and stay there")
         return {uid: list(headers.values()) for uid, headers in headers_by_series.items()}
+
+
+def _has_uids(header: DicomHeader) -> bool:
+    """Whether a file says which object of which series it is; one that was cut off may not."""
+    return all(is_uid(uid) for uid in (header.sop_uid, header.series_uid, header.study_uid))

@@ -12,7 +12,7 @@ import httpx
 
 from voxflow.errors import ConfigError, PacsError
 from voxflow.files import atomic_path
-from voxflow.pacs.archive import RemoteSeries, check_uid
+from voxflow.pacs.archive import RemoteSeries, accept_uid, check_uid
 from voxflow.pacs.multipart import parse_boundary, read_single_part
 from voxflow.pacs.received import check_received
 from voxflow.pacs.settings import name_secret_variable, read_secret
@@ -72,11 +72,14 @@ class DicomWebArchive:
         for modality in query.modalities or ("",):
             keys = {"StudyDate": dates, "ModalitiesInStudy": modality}
             for study in self._search("/studies", keys, includefield=()):
-                study_uid = check_uid(_read_value(study, STUDY_UID), self.name)
+                study_uid = _read_value(study, STUDY_UID)
+                if not accept_uid(study_uid, self.name, "study"):
+                    continue
                 of_study = f"/studies/{study_uid}/series"
                 for series in self._search(of_study, {"Modality": modality}, includefield=(DESCRIPTION, COUNT)):
                     remote_series = self._parse_series(study_uid, series)
-                    if remote_series.series_uid not in series_uids:
+                    is_new = remote_series.series_uid not in series_uids
+                    if is_new and accept_uid(remote_series.series_uid, self.name, "series"):
                         series_uids.add(remote_series.series_uid)
                         yield remote_series
 
@@ -179,7 +182,7 @@ class DicomWebArchive:
         count = _read_value(item, COUNT)
         return RemoteSeries(
             study_uid,
-            check_uid(_read_value(item, SERIES_UID), self.name),
+            _read_value(item, SERIES_UID),
             _read_value(item, MODALITY),
             _read_value(item, DESCRIPTION),
             int(count) if count.isdecimal() else None,
