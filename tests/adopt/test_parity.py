@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.adopt.folders import write_checkpoint, write_image
+from tests.adopt.folders import make_dataset, make_plans, write_checkpoint, write_image
 from tests.adopt.test_nnunet import make_weights, write_model
-from voxflow.adopt import NnunetOriginal, original, read_nnunet
+from voxflow.adopt import (
+    Comparison,
+    NnunetOriginal,
+    compare_adoption,
+    original,
+    read_nnunet,
+    require_parity,
+    write_adopted,
+    write_nnunet,
+)
 from voxflow.cli.main import main
 from voxflow.engines import TorchEngine
-from voxflow.errors import DataError
+from voxflow.errors import DataError, ParityError
 from voxflow.places import read_workspaces
 from voxflow.prediction import PredictOptions, predict_logits, predict_volume, prepare_image
 from voxflow.volumes import Volume, read_volume, write_volume
@@ -141,7 +150,7 @@ def test_masks_made_otherwise_are_told_from_a_model_that_differs(
     NnunetOriginal(sys.executable, tmp_path / "results", ("fold_0",), ".nii.gz").segment(images, tmp_path / "masks")
     stand_in.change_mask = lambda mask: mask
     assert adopt("--masks", "masks") == 1
-    assert "The original, run here, gives our masks" in capsys.readouterr().err
+    assert "The original, run here in single precision, gives our masks" in capsys.readouterr().err
 
 
 def test_a_bound_below_lets_a_model_pass_and_the_page_says_where_it_parts(stand_in: StandIn) -> None:
@@ -199,3 +208,31 @@ def test_a_python_without_nnunet_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nnU-Net can't be run there: .*nnunetv2") as failure:
         tool.segment({"a": [image]}, tmp_path)
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.slow
+def test_nnunet_itself_gives_the_masks_and_the_step(tmp_path: Path, nnunet_python: Path) -> None:
+    write_adopted(read_nnunet(write_model(tmp_path / "model")), tmp_path / "model.pt")
+    write_nnunet(tmp_path / "model.pt", tmp_path / "results", "liver")  # under all names that nnU-Net looks for
+    image = write_image(tmp_path / "images/a_0000.nii.gz", size=SIZE)
+    tool = NnunetOriginal(str(nnunet_python), tmp_path / "results", ("fold_0",), ".nii.gz")
+    result = compare(tmp_path / "results", image.parent, tool)
+    assert not result.problem
+    assert result.original is not None
+    assert result.original.total_seconds > 0
+    # The same weights with another window of values: both part at the intensities.
+    plans = make_plans()
+    plans["foreground_intensity_properties_per_channel"]["0"] = {
+        **plans["foreground_intensity_properties_per_channel"]["0"],
+        "mean": 300.0,
+    }
+    write_model(tmp_path / "other", plans, make_dataset())
+    differing = compare(tmp_path / "other", image.parent, tool)
+    assert "The first step that differs: intensities; the greatest difference is 1.2 in channel 0" in differing.problem
+    with pytest.raises(ParityError, match="intensities"):
+        require_parity(differing)
+
+
+def compare(folder: Path, images: Path, tool: NnunetOriginal) -> Any:
+    model = read_nnunet(folder)
+    return compare_adoption(Comparison(TorchEngine.wrap(model.network, model.spec), images, original=tool))

@@ -1,4 +1,6 @@
 from .check import check_adopted as check_adopted
+from .leaving import NnunetFolder as NnunetFolder
+from .leaving import write_nnunet as write_nnunet
 from .model import AdoptedModel as AdoptedModel
 from .model import write_adopted as write_adopted
 from .nnunet import read_nnunet as read_nnunet

@@ -120,7 +120,10 @@ class ParityResult:
         if first:
             return f"The first step that differs: {first.step}; {first.numbers}"
         if self.steps:
-            return "The original, run here, gives our masks: those that were compared were made otherwise"
+            return (
+                "The original, run here in single precision, gives our masks: those that were compared were made "
+                "otherwise, or differ by its rounding in half precision"
+            )
         if worst.is_of_another_case:
             return "The masks hardly overlap: it may be the mask of another case"
         return (

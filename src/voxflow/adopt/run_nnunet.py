@@ -1,8 +1,10 @@
 """Runs nnU-Net itself, in a Python that has nnunetv2: ``python run_nnunet.py JOB.json``.
 
 This file is copied and run by that Python, so that it imports nothing of Voxflow. The job names the result folder, its
-folds and checkpoint, the images of each case and the folder for the masks; ``arrays`` asks for what nnU-Net had on the
-way to a mask, too. ``result.json`` beside the masks says how long each case took, or why it failed.
+folds and checkpoint, the images of each case and the folder for the masks. ``arrays`` asks for what nnU-Net had on the
+way to a mask, too, with windows added up in single precision: in half precision, as nnU-Net adds them, logits of voxels
+that windows weigh little are rounded by a tenth and more. ``result.json`` beside the masks says how long a case took,
+or why it failed.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ def segment_case(predictor: Any, job: dict[str, Any], case: str) -> None:
 def main() -> None:
     """Segment every case; one that fails does not stop the others."""
     job = json.loads(Path(sys.argv[1]).read_text())
+    if job["arrays"]:
+        torch.half = torch.float32
     predictor = open_predictor(job)
     seconds, failures = {}, {}
     for case in job["cases"]:

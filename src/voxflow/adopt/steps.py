@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from voxflow.volumes import Volume
 
 StepName = Literal["grid", "intensities", "logits", "way back"]
-# How far arrays may differ: splines are computed otherwise, and nnU-Net adds windows up in half precision.
+# How far arrays may differ: splines are computed otherwise, and weights of windows are rounded.
 INTENSITY_TOLERANCE = 0.01  # of the standard deviation of the original's values
-LOGIT_TOLERANCE = 0.02  # of the original's greatest logit
+LOGIT_TOLERANCE = 0.01  # of the original's greatest logit
 
 
 @dataclass(frozen=True)

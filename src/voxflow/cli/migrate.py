@@ -18,31 +18,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MigrateCommand(Command):
-    """Write a workspace as a MONAI bundle.
+    """Write a workspace as a MONAI bundle, or its model as a result folder of nnU-Net.
 
     Attributes:
-        workspace: the MMAR.
-        output: the bundle's folder; beside the MMAR when left out.
+        workspace: the MMAR; for nnU-Net also a workspace of params.yaml, or one model file.
+        output: the new folder; beside the MMAR when left out.
         config: the training configuration below config/.
         overrides: values that win over the configuration.
         as_json: write the report to stdout as JSON instead of a table to stderr.
+        target: "bundle" or "nnunet".
+        images: for nnU-Net: a folder of images on which the written folder must give the model's masks; None: none.
+        least_equal: the share of equal voxels that each of these needs.
     """
 
     name: ClassVar[str] = "migrate"
-    help: ClassVar[str] = "write an old Clara or TLT workspace as a MONAI bundle"
+    help: ClassVar[str] = "write a workspace as a MONAI bundle, or its model as a result folder of nnU-Net"
 
     workspace: Path
     output: Path | None = None
     config: str = "config_train.json"
     overrides: dict[str, Any] = field(default_factory=dict)
     as_json: bool = False
+    target: str = "bundle"
+    images: Path | None = None
+    least_equal: float = 0.9999
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         parser.add_argument("workspace", type=Path, metavar="MMAR", help="folder of the workspace, which holds config/")
-        parser.add_argument("--to", choices=["bundle"], required=True, help="what to write: a MONAI bundle")
-        parser.add_argument("--output", type=Path, metavar="DIR", help="the new folder (default: MMAR_bundle)")
+        target = "what to write: a MONAI bundle, or a result folder of nnU-Net v2"
+        parser.add_argument("--to", choices=["bundle", "nnunet"], required=True, help=target)
+        parser.add_argument(
+            "--output", type=Path, metavar="DIR", help="the new folder (default: MMAR_bundle, MMAR_nnunet)"
+        )
+        images = "nnunet: images, CASE_0000.nii.gz and so on, on which the folder must give the model's masks"
+        parser.add_argument("--images", type=Path, metavar="DIR", help=images)
+        least = "nnunet: share of equal voxels below which nothing is written (default: %(default)s)"
+        parser.add_argument("--least-equal", type=float, default=0.9999, metavar="SHARE", help=least)
         parser.add_argument("--config", default="config_train.json", help="file below config/ (default: %(default)s)")
         parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="values that replace the files'")
         parser.add_argument("--json", action="store_true", help="write the report as JSON on stdout instead of a table")
@@ -52,17 +65,49 @@ class MigrateCommand(Command):
         """Take the parsed flags.
 
         Raises:
-            ConfigError: a value of ``--set`` is not KEY=VALUE.
+            ConfigError: a value of ``--set`` is not KEY=VALUE, or a flag is of the other target.
         """
         overrides = dict(_parse_pair(text) for text in arguments.set)
-        return cls(arguments.workspace, arguments.output, arguments.config, overrides, arguments.json)
+        if arguments.images and arguments.to != "nnunet":
+            raise ConfigError("--images goes with --to nnunet")
+        if arguments.to == "nnunet" and (overrides or arguments.json or arguments.config != cls.config):
+            raise ConfigError("--set, --config and --json go with --to bundle")
+        return cls(
+            workspace=arguments.workspace,
+            output=arguments.output,
+            config=arguments.config,
+            overrides=overrides,
+            as_json=arguments.json,
+            target=arguments.to,
+            images=arguments.images,
+            least_equal=arguments.least_equal,
+        )
 
     def run(self) -> int:
-        """Write the bundle; the report goes to the terminal and into the bundle's docs/.
+        """Write the folder; the report of a bundle goes to the terminal and into the bundle's docs/.
 
         Raises:
-            ConfigError: the configuration can't be read, or the folder is there already.
+            ConfigError: the configuration can't be read, the folder is there already, or nnU-Net has no word for it.
+            ParityError: nnU-Net's folder would give other masks.
         """
+        return self._write_nnunet() if self.target == "nnunet" else self._write_bundle()
+
+    def _write_nnunet(self) -> int:
+        from voxflow.adopt import write_nnunet
+        from voxflow.cli.mmar_path import find_mmar
+        from voxflow.mmar import Mmar
+
+        path = find_mmar(self.workspace)
+        model = path if path.is_file() else Mmar.open(path, needs_config=False).find_checkpoint()
+        name = (path.parent / path.stem if path.is_file() else path.resolve()).name
+        target = self.output or path.resolve().with_name(f"{name}_nnunet")
+        written = write_nnunet(model, target, name, images=self.images, least_equal=self.least_equal)
+        compared = f"the same masks in {len(written.cases)} cases" if written.cases else "not compared, give --images"
+        remark = f"; its masks are close, not equal: {written.remark}" if written.remark and not written.cases else ""
+        say(f"migrate {name}: {compared}{remark} → {target}")
+        return EXIT_OK
+
+    def _write_bundle(self) -> int:
         from voxflow.migrate import migrate_to_bundle
 
         folder = self.workspace.resolve()
