@@ -86,6 +86,16 @@ def test_a_further_version_is_known_when_the_stage_infer_has_forgotten_the_case(
     assert not read_slices(clinic.places.volumes / convert(clinic.places)["label"]).any()
 
 
+def test_a_further_version_finds_its_images_when_the_inbox_was_emptied(clinic: Clinic) -> None:
+    mask = clinic.find_mask(clinic.make_image(1))
+    clinic.take(edit(mask, shave), "first.dcm")
+    convert(clinic.places)
+    shutil.rmtree("data/inbox")
+    row = clinic.take(edit(mask, lambda frames, _: frames.fill(0), minutes=30), "second.dcm")
+    assert (row.state, row.version) == ("label", "2"), row.reason
+    assert not read_slices(clinic.places.volumes / convert(clinic.places)["label"]).any()
+
+
 def test_a_correction_on_one_of_several_channels_brings_all_of_them(clinic: Clinic, tmp_path: Path) -> None:
     clinic.block = clinic.block | {"convert": {"pseudonym_key": "key", "workers": 1, "channels": PET_CT}}
     clinic.write_params()

@@ -36,7 +36,7 @@ class OwnResult:
         image_series: the series that it was made from.
         own_series: the series of the SEG, and of what was written beside it.
         model: what made it.
-        folders: where the images are; none where they are somewhere in the workspace's source.
+        folders: where the images came in; none where they are somewhere in the workspace's source.
     """
 
     path: Path
@@ -54,17 +54,18 @@ class OwnResult:
         return read_facts(self.path)
 
     def list_image_files(self, places: WorkspaceLayout, options: ConvertOptions) -> list[Path]:
-        """List the files of its images.
+        """List the files of its images: in the inbox, which people may empty, else in the source.
 
         Args:
             places: of the workspace.
             options: of its conversion.
         """
-        if self.folders:
-            return [file for folder in self.folders if folder.is_dir() for file in list_files(folder)]
+        files = [file for folder in self.folders if folder.is_dir() for file in list_files(folder)]
+        if files:
+            return files
         rows = read_rows(places.volumes / "cases.csv") or []
         origins = {origin for row in rows for origin in list_origins(row) if origin.series_uid in self.image_series}
-        return [file for files in find_sources(places.source, origins, options).values() for file in files.files]
+        return [file for source in find_sources(places.source, origins, options).values() for file in source.files]
 
 
 def list_results(places: WorkspaceLayout, answers: Path, inbox: Path) -> list[OwnResult]:
