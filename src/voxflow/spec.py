@@ -23,6 +23,7 @@ _LATER_KEYS = (
     "region_values",
     "nnunet",
     "fixed_window",
+    "monai",
 )
 
 
@@ -118,6 +119,31 @@ class NnunetSteps(BaseModel):
         return self
 
 
+class MonaiSteps(BaseModel):
+    """How an adopted MONAI bundle prepares an image, lays its windows, and brings its answer back.
+
+    Attributes:
+        before: transforms of the values on the image's own grid, before it is resampled.
+        crops_after: how many transforms of ``preprocess`` are run before the image is cropped to what is above 0; None:
+            it is not cropped.
+        blend: how overlapping windows are weighted.
+        padding: what surrounds an image that is smaller than a window: zeros, or its outermost values.
+        back: what is brought to the image's own grid, see :class:`voxflow.prediction.PredictOptions`.
+        largest: label values of which the largest component alone is kept.
+        cleans_before: whether that is done on the network's grid, before the way back.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    before: tuple[TransformSpec, ...] = ()
+    crops_after: int | None = Field(default=None, ge=0)
+    blend: Literal["constant", "gaussian"] = "constant"
+    padding: Literal["constant", "replicate"] = "constant"
+    back: Literal["labels", "probabilities", "logits"] = "probabilities"
+    largest: tuple[int, ...] = ()
+    cleans_before: bool = False
+
+
 class ModelSpec(BaseModel):
     """How to feed a network and how to read its answer.
 
@@ -158,6 +184,7 @@ class ModelSpec(BaseModel):
         region_values: the value that each region writes, one after the other; empty: the regions' own rules.
         nnunet: how an adopted nnU-Net prepares images, and brings its answer back.
         fixed_window: the network is shown windows of this one size, as an adopted program of another tool is.
+        monai: how an adopted MONAI bundle prepares images, and brings its answer back.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -188,6 +215,7 @@ class ModelSpec(BaseModel):
     region_values: tuple[int, ...] = ()
     nnunet: NnunetSteps | None = None
     fixed_window: bool = False
+    monai: MonaiSteps | None = None
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -202,6 +230,8 @@ class ModelSpec(BaseModel):
             raise ValueError("an adopted nnU-Net has a window, and a normalisation for each channel")
         if self.fixed_window and self.window is None:
             raise ValueError("fixed_window needs a window")
+        if self.nnunet and self.monai:
+            raise ValueError("a model is adopted from nnU-Net or from MONAI, not from both")
         if len(set(self.channels)) < len(self.channels):
             raise ValueError(f"two channels have one name: {', '.join(self.channels)}")
         if self.rules and len(self.rules) != len(self.channels):
@@ -256,7 +286,7 @@ class ModelSpec(BaseModel):
     @property
     def keeps_window(self) -> bool:
         """Whether the network is only ever shown windows of ``window``'s size."""
-        return self.fixed_window or self.nnunet is not None
+        return self.fixed_window or self.nnunet is not None or (self.monai is not None and self.window is not None)
 
     @property
     def takes_own_grids(self) -> bool:

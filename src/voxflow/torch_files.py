@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from contextlib import contextmanager, nullcontext
 from typing import IO, TYPE_CHECKING, Any
@@ -67,8 +68,11 @@ def read_torch(path: Path, expected: str, *, mmap: bool = False, allowed: Sequen
     try:
         with torch.serialization.safe_globals(list(allowed)) if allowed else nullcontext():
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except OSError:
-        raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # What a place before the beginning gives, which a file that was cut off leads to.
+        raise DataError(f"no {expected}, or only a part of one", path=path) from error
     except Exception as error:  # the reader of damaged pickles raises whatever their bytes lead it to
         raise DataError(f"no {expected}: {explain_torch_error(error)}", path=path) from error
 

@@ -1,3 +1,4 @@
+from .bundle import read_bundle as read_bundle
 from .check import check_adopted as check_adopted
 from .leaving import NnunetFolder as NnunetFolder
 from .leaving import write_nnunet as write_nnunet

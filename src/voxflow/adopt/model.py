@@ -31,6 +31,7 @@ class AdoptedModel:
         trainer: nnU-Net's class that trained it.
         configuration: of nnU-Net's plans.
         origin: the tool or the kind of file that it comes from.
+        notes: how its masks differ from the files that the original writes.
     """
 
     network: torch.nn.Module
@@ -42,6 +43,7 @@ class AdoptedModel:
     trainer: str = ""
     configuration: str = ""
     origin: str = "nnU-Net v2"
+    notes: tuple[str, ...] = ()
 
 
 def write_adopted(model: AdoptedModel, path: Path) -> None:

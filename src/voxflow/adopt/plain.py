@@ -122,7 +122,7 @@ def read_plain(path: Path) -> AdoptedModel:
         raise DataError("file not found", path=file)
     spec = _make_spec(described, path)
     if described.network:
-        component, network = _read_state(described.network, spec, file, path)
+        component, network = read_state(described.network, spec, file, path)
         spec = spec.model_copy(update={"divisor": read_network(component).divisor})
     else:
         kind = "TorchScriptProgram" if is_torchscript(file) else "OnnxProgram"
@@ -132,7 +132,7 @@ def read_plain(path: Path) -> AdoptedModel:
         else:
             network = read_onnx(file, component, described.window, described.output)
         spec = spec.model_copy(update={"fixed_window": True})
-    _check_answer(network, spec, file)
+    check_answer(network, spec, file)
     return AdoptedModel(network, component, spec, origin=f"{file.suffix.removeprefix('.') or 'a'} file of weights"
                         if described.network else component.name.removesuffix("Program"))  # fmt: skip
 
@@ -156,7 +156,7 @@ def _read_specification(path: Path) -> PlainSpec:
 def _make_spec(described: PlainSpec, path: Path) -> ModelSpec:
     count = max(1, len(described.channels))
     transforms = [
-        _read_intensity(transform, described, f"intensities[{number}]", path)
+        read_intensity(transform, count, described.window, path, f"intensities[{number}]")
         for number, transform in enumerate(described.intensities)
     ]
     try:
@@ -181,8 +181,21 @@ def _find_name(kind: Literal["network", "transform"], name: str, path: Path, whe
     return known
 
 
-def _read_intensity(transform: NamedArguments, described: PlainSpec, where: str, path: Path) -> TransformSpec:
-    """A transform, tried on noise: it must be the same every time, and leave the grid as it is."""
+def read_intensity(
+    transform: NamedArguments, channels: int, window: tuple[int, int, int], path: Path, where: str
+) -> TransformSpec:
+    """Read a transform, and try it on noise: it must be the same every time, and leave the grid as it is.
+
+    Args:
+        transform: as the specification names it.
+        channels: of an image.
+        window: voxels (i, j, k) to try it on.
+        path: the specification, for the message.
+        where: the place in it.
+
+    Raises:
+        ConfigError: it is unknown, or no fixed change of an image's values.
+    """
     name = _find_name("transform", transform.name, path, f"{where}.name")
     key = "keys" if name.startswith("monai:") else "fields"
     component = TransformSpec(name=name, args={key: ["image"], **transform.args})
@@ -190,7 +203,7 @@ def _read_intensity(transform: NamedArguments, described: PlainSpec, where: str,
         built = build_transform(component)
         if built.is_random or not built.is_preprocessing or built.for_field("image") is None:
             raise ConfigError(f"{transform.name} is no fixed change of an image's values", path=path, where=where)
-        noise = _draw_noise(len(described.channels) or 1, described.window)
+        noise = _draw_noise(channels, window)
         changed = built({"image": noise})["image"]
     except InputError as error:
         raise ConfigError(error.message, path=path, where=where) from error
@@ -209,27 +222,41 @@ def _draw_noise(channels: int, window: tuple[int, int, int]) -> NDArray[np.float
     return np.random.default_rng(0).normal(size=(channels, *window)).astype(np.float32)
 
 
-def _read_state(named: NamedArguments, spec: ModelSpec, file: Path, path: Path) -> tuple[Component, torch.nn.Module]:
-    """The network with the weights of a file, each of which must fit."""
+def read_state(
+    named: NamedArguments, spec: ModelSpec, file: Path, path: Path, where: str = "network"
+) -> tuple[Component, torch.nn.Module]:
+    """Build a network, and fill it with the weights of a file, each of which must fit.
+
+    Args:
+        named: the network.
+        spec: gives its channels and classes.
+        file: of weights.
+        path: the specification, for the message.
+        where: the place in it.
+
+    Raises:
+        ConfigError: the network is unknown, or its arguments are wrong.
+        DataError: the file is damaged, holds code, or holds other weights.
+    """
     import torch
 
-    component = Component(name=_find_name("network", named.name, path, "network.name"), args=named.args)
+    component = Component(name=_find_name("network", named.name, path, f"{where}.name"), args=named.args)
     try:
         component = complete_network(component, in_channels=spec.in_channels, num_classes=spec.out_channels)
         typed = read_network(component)
         network = build_network(component)
     except ConfigError as error:
-        raise ConfigError(error.message, path=path, where="network") from error
+        raise ConfigError(error.message, path=path, where=where) from error
     except (TypeError, ValueError, RuntimeError) as error:
         message = f"{named.name} can't be built: {(str(error).splitlines() or [''])[0]}"
-        raise ConfigError(message, path=path, where="network.args") from error
+        raise ConfigError(message, path=path, where=f"{where}.args") from error
     counts = {"channels": (typed.in_channels, spec.in_channels), "labels": (typed.num_classes, spec.out_channels)}
     for key, (stated, expected) in counts.items():
         if stated not in (None, expected):
             message = f"the network's arguments say {stated}, and there are {expected} of these"
             raise ConfigError(message, path=path, where=key)
     if typed.spatial_dims != 3:
-        raise ConfigError("a network of two dimensions can't be adopted", path=path, where="network")
+        raise ConfigError("a network of two dimensions can't be adopted", path=path, where=where)
     if is_torchscript(file):
         raise DataError("a TorchScript file: leave the key network out of the specification", path=file)
     weights = read_weights(file)
@@ -242,8 +269,12 @@ def _read_state(named: NamedArguments, spec: ModelSpec, file: Path, path: Path) 
     return component, network.eval()
 
 
-def _check_answer(network: torch.nn.Module, spec: ModelSpec, file: Path) -> None:
-    """Run the network on noise: it must answer a window with finite logits of each class."""
+def check_answer(network: torch.nn.Module, spec: ModelSpec, file: Path) -> None:
+    """Run the network on noise: it must answer a window with finite logits of each class.
+
+    Raises:
+        DataError: it does not.
+    """
     import torch
 
     window = spec.window or (1, 1, 1)

@@ -41,6 +41,8 @@ def describe_adoption(model: AdoptedModel, result: ParityResult | None = None) -
             "folds": list(model.folds),
             "epochs": model.epochs,
         }
+    if model.notes:
+        record["notes"] = list(model.notes)
     return record | (describe_parity(result) if result else {})
 
 

@@ -11,3 +11,5 @@ from .run import evaluate_bundle as evaluate_bundle
 from .run import infer_bundle as infer_bundle
 from .run import train_bundle as train_bundle
 from .script import export_bundle as export_bundle
+from .values import BundlePart as BundlePart
+from .values import BundleValues as BundleValues

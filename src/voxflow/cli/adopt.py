@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
     from voxflow.adopt import AdoptedModel, NnunetOriginal, ParityResult
 
+CONFIGS = "configs"  # of a MONAI bundle
+
 
 @dataclass(frozen=True)
 class AdoptCommand(Command):
     """Adopt a model that was trained elsewhere.
 
     Attributes:
-        path: a result folder of nnU-Net v2, or a YAML file that describes a model.
+        path: a result folder of nnU-Net v2, a MONAI bundle or its inference configuration, or a YAML file that
+            describes a model.
         name: of the new workspace.
         source: the folder of images that the workspace converts.
         folds: names of the folds; empty: all that are there.
@@ -54,7 +57,8 @@ class AdoptCommand(Command):
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
-        path = "nnU-Net's result folder, which holds plans.json and fold_0; or a YAML file that describes a model"
+        path = "nnU-Net's result folder, which holds plans.json and fold_0; a MONAI bundle, which holds configs; or a "
+        path += "YAML file that describes a model"
         parser.add_argument("path", type=Path, help=path)
         parser.add_argument("--name", dest="workspace", required=True, help="name of the new workspace")
         parser.add_argument("--source", help="the folder of images for its stages (default: data/raw/NAME)")
@@ -122,16 +126,22 @@ class AdoptCommand(Command):
             f"the same masks in {len(result.cases)} cases" if result else "not compared with the original's masks"
         )
         parts = ", ".join(model.folds) or model.origin
+        for note in model.notes:
+            say(f"adopt {self.workspace}: {note}")
         say(f"adopt {self.workspace}: {parts} of {self.path.name}; {compared} → {folder}")
         return EXIT_OK
 
     def _read(self) -> AdoptedModel:
-        from voxflow.adopt import read_nnunet, read_plain
+        from voxflow.adopt import read_bundle, read_nnunet, read_plain
 
-        if not self.path.is_file():
+        is_config = self.path.is_file() and self.path.parent.name == CONFIGS
+        is_bundle = is_config or (self.path / CONFIGS).is_dir()
+        if not self.path.is_file() and not is_bundle:
             return read_nnunet(self.path, self.folds, self.checkpoint)
         if self.folds or self.checkpoint:
             raise ConfigError("--folds and --checkpoint are of nnU-Net's result folders", path=self.path)
+        if is_bundle:
+            return read_bundle(self.path.parent.parent, self.path) if is_config else read_bundle(self.path)
         if self.path.suffix.lower() not in (".yaml", ".yml"):
             message = "a model is described by a YAML file that names it by the key file; docs/adopt.md shows such"
             raise ConfigError(message, path=self.path)

@@ -126,6 +126,9 @@ def compute_maker_digest(
     engine_name = engine.name if options.engine == "auto" else options.engine
     if engine.spec.nnunet:  # whose mirroring is its own where none is set
         options = options.model_copy(update={"flips": options.list_flips(engine.spec)})
+    if engine.spec.monai:
+        update = {"back": options.choose_back(engine.spec), "blend": options.choose_blend(engine.spec)}
+        options = options.model_copy(update=update)
     # What is as it always was is left out, so that notes from before these options still count.
     unnoted = {"swapped_channels"} if options.swapped_channels == "refuse" else set()
     unnoted |= {"gpu_memory_mb"} if options.gpu_memory_mb is None else set()

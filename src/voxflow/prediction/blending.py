@@ -229,7 +229,7 @@ def _make_background_logits(spec: ModelSpec, window: Values) -> Values:
 
 
 def extract_window(image: Values, corner: Sequence[int], plan: WindowPlan) -> Values:
-    """Cut one window out of an image; beyond the borders it is 0, as in training.
+    """Cut one window out of an image; beyond the borders it is 0, as in training, or what the plan says.
 
     Args:
         image: (channel, i, j, k), an array or a tensor.
@@ -244,11 +244,24 @@ def extract_window(image: Values, corner: Sequence[int], plan: WindowPlan) -> Va
     part = image[:, *inside]
     if tuple(part.shape[1:]) == plan.window:
         return part
+    if plan.padding == "replicate":
+        return _replicate(part, [max(-c, 0) for c in corner], plan.window)
     size = (len(image), *plan.window)
     window = np.zeros(size, dtype=image.dtype) if isinstance(image, np.ndarray) else image.new_zeros(size)
     first = [max(-c, 0) for c in corner]
     window[:, *_make_box(first, [a + n for a, n in zip(first, part.shape[1:], strict=True)])] = part
     return window
+
+
+def _replicate(part: Values, before: Sequence[int], window: Sequence[int]) -> Values:
+    """Continue a part (channel, i, j, k) by its outermost values, to a window's size."""
+    sides = [(n, w - n - have) for n, w, have in zip(before, window, part.shape[1:], strict=True)]
+    if isinstance(part, np.ndarray):
+        return np.pad(part, [(0, 0), *sides], mode="edge")
+    import torch
+
+    widths = [n for pair in reversed(sides) for n in pair]
+    return torch.nn.functional.pad(part[None], widths, mode="replicate")[0]
 
 
 def _subtract(minuend: Sequence[int], subtrahend: Sequence[int]) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxflow.errors import DataError
-from voxflow.volumes import Volume, resample, target_geometry
+from voxflow.volumes import Taps, Volume, count_threads, resample, resample_parallel, target_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     from voxflow.geometry import Geometry
     from voxflow.spec import ModelSpec
+
+# A position this close to a voxel's centre is the centre, in voxels.
+CENTRE = 1e-6
+# MONAI's Spacing leaves an axis as it is that is so near to what is asked for.
+SAME_MM = 1e-3
 
 
 def network_grid(native: Geometry, spec: ModelSpec) -> Geometry:
@@ -38,6 +43,13 @@ def network_grid(native: Geometry, spec: ModelSpec) -> Geometry:
         >>> network_grid(Geometry.from_parts((4, 4, 4), (1, 1, 2)), spec).size
         (4, 4, 8)
     """
+    if spec.monai and spec.spacing_mm:
+        oriented = target_geometry(native, None, spec.orientation)
+        steps = [
+            own if abs(own - step) <= SAME_MM else step
+            for own, step in zip(oriented.spacing, spec.spacing_mm, strict=True)
+        ]
+        return target_geometry(oriented, steps, None, spec.extent)
     return target_geometry(native, spec.spacing_mm, spec.orientation, spec.extent)
 
 
@@ -53,16 +65,51 @@ def resample_to_network(volume: Volume, spec: ModelSpec, grid: Geometry | None =
         The image on that grid; what lies outside it is filled with its least value.
     """
     grid = grid or network_grid(volume.geometry, spec)
+    if spec.monai:
+        return resample_clamped(volume, grid, is_nearest=spec.interpolation == "nearest")
     fill = float(volume.array.min())
     return resample(volume, grid, spec.interpolation, fill, antialias=spec.antialias)
 
 
-def resample_labels(labels: Volume, geometry: Geometry) -> Volume:
+def resample_clamped(volume: Volume, geometry: Geometry, *, is_nearest: bool = False) -> Volume:
+    """Bring an image to a grid with parallel axes as MONAI does: in floats, and its outermost values go on outside.
+
+    Args:
+        volume: the image.
+        geometry: the grid that is filled.
+        is_nearest: take the nearest voxel in the place of linear interpolation.
+
+    Raises:
+        DataError: the grids are rotated against each other.
+    """
+    array = volume.array.astype(np.float32)
+    order, positions = map_positions(volume.geometry, geometry)
+    clipped = [np.clip(place, 0, n - 1) for place, n in zip(positions, array.shape, strict=True)]
+    rounded = [np.rint(place) for place in clipped]
+    if is_nearest or all(np.allclose(place, whole, atol=CENTRE) for place, whole in zip(clipped, rounded, strict=True)):
+        resampled = array[np.ix_(*(place.astype(np.intp) for place in rounded))]
+    else:
+        taps = [make_taps(place, axis) for axis, place in enumerate(clipped)]
+        resampled = resample_parallel(array, taps, 0.0, count_threads())
+    return Volume(np.ascontiguousarray(resampled.transpose(order)), geometry)
+
+
+def make_taps(positions: NDArray[np.float64], axis: int) -> Taps:
+    """Make the taps of an axis of positions that all lie on the old grid; what is as good as a centre is the centre."""
+    whole = np.rint(positions)
+    snapped = np.where(abs(positions - whole) < CENTRE, whole, positions)
+    low = np.floor(snapped).astype(np.intp)
+    weight: NDArray[np.float64] = snapped - low
+    return Taps(low, low + (weight > 0), weight, 0, len(positions), axis)
+
+
+def resample_labels(labels: Volume, geometry: Geometry, *, halves_to_even: bool = False) -> Volume:
     """Bring a label map to a grid with parallel axes; each voxel takes the nearest one.
 
     Args:
         labels: label values (i, j, k).
         geometry: the grid that is filled.
+        halves_to_even: see :func:`find_nearest`.
 
     Raises:
         DataError: the grids are rotated against each other.
@@ -74,16 +121,19 @@ def resample_labels(labels: Volume, geometry: Geometry) -> Volume:
         >>> resample_labels(coarse, fine).array.ravel()
         array([1, 1, 2, 2], dtype=uint8)
     """
-    order, nearest = find_nearest(labels.geometry, geometry)
+    order, nearest = find_nearest(labels.geometry, geometry, halves_to_even=halves_to_even)
     return Volume(np.ascontiguousarray(labels.array[np.ix_(*nearest)].transpose(order)), geometry)
 
 
-def find_nearest(source: Geometry, target: Geometry) -> tuple[Sequence[int], list[NDArray[np.intp]]]:
+def find_nearest(
+    source: Geometry, target: Geometry, *, halves_to_even: bool = False
+) -> tuple[Sequence[int], list[NDArray[np.intp]]]:
     """Find the nearest voxels of one grid for those of another one with parallel axes.
 
     Args:
         source: the grid that is read.
         target: the grid that is filled.
+        halves_to_even: of two voxels that are equally near the one of an even number, as torch has it; else the later.
 
     Returns:
         How to order the axes of what was read, as of :func:`map_positions`; and for each axis of ``source`` the numbers
@@ -94,7 +144,7 @@ def find_nearest(source: Geometry, target: Geometry) -> tuple[Sequence[int], lis
     """
     order, positions = map_positions(source, target)
     return order, [
-        np.clip(np.floor(place + 0.5).astype(np.intp), 0, n - 1)
+        np.clip((np.rint(place) if halves_to_even else np.floor(place + 0.5)).astype(np.intp), 0, n - 1)
         for place, n in zip(positions, source.size, strict=True)
     ]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.prediction.grids import map_positions
+from voxflow.prediction.grids import CENTRE, make_taps, map_positions
 from voxflow.prediction.labels import (
     AT_A_TIME,
     combine_regions,
@@ -43,8 +43,6 @@ MAP_VOXELS, SCORES = 1 << 20, 1 << 22
 VOXELS_AT_A_TIME = 1 << 15
 # What is held of one map at a time: what came in, what it becomes, and half of either on the way.
 MAPS_HELD = 3
-# A position this close to a voxel's centre is the centre, in voxels.
-CENTRE = 1e-6
 
 
 def count_restoring_bytes(source: Geometry, target: Geometry, spec: ModelSpec) -> int:
@@ -180,7 +178,7 @@ class BlockRestorer:
             if not all(len(positions) for positions in read_positions):
                 continue
             box[self._along] = slice(int(voxels[0]), int(voxels[-1]) + 1)
-            labels = self._scores.labels([_make_taps(positions, axis) for axis, positions in enumerate(read_positions)])
+            labels = self._scores.labels([make_taps(positions, axis) for axis, positions in enumerate(read_positions)])
             i, j, k = (box[axis] for axis in self._order)
             turned = (
                 labels.transpose(self._order) if isinstance(labels, np.ndarray) else labels.permute(list(self._order))
@@ -383,12 +381,6 @@ def _size_without_planes(axis: int) -> list[int]:
 def _count_plane_voxels(logits: NDArray[Any], axis: int) -> int:
     """Voxels of one plane of logits (class, i, j, k) along an axis."""
     return math.prod(n for number, n in enumerate(logits.shape[1:]) if number != axis)
-
-
-def _make_taps(positions: NDArray[np.float64], axis: int) -> Taps:
-    low = np.floor(positions).astype(np.intp)
-    weight = positions - low
-    return Taps(low, low + (weight > 0), weight, 0, len(positions), axis)
 
 
 def _find_mixed_cells(labels: NDArray[Any]) -> NDArray[np.bool_]:

@@ -93,11 +93,11 @@ def prepare_nnunet(volumes: Sequence[Volume], spec: ModelSpec) -> NnunetImage:
     turned = _turn_geometry(oriented, steps.axes)
     image = _stack_channels(volumes, reference, image_axes, image_flips)
     is_inside = _fill_nonzero(image)
-    box = _find_box(is_inside)
+    box = find_box(is_inside)
     image, is_inside = np.ascontiguousarray(image[:, *box]), is_inside[box]
     for number, (channel, normalisation) in enumerate(zip(image, steps.normalisation, strict=True)):
         image[number] = _normalise(channel, is_inside, normalisation)
-    cropped = _crop_geometry(turned, box)
+    cropped = crop_geometry(turned, box)
     now, wanted = _read_spacing(cropped), _fill_spacing(steps, cropped)
     size = [round(a / b * n) for a, b, n in zip(now, wanted, cropped.size, strict=True)]
     if min(size) < 1:
@@ -207,7 +207,8 @@ def _turn_geometry(geometry: Geometry, axes: Sequence[int]) -> Geometry:
     return Geometry((i, j, k), geometry.affine[:, [*axes, 3]])
 
 
-def _crop_geometry(geometry: Geometry, box: Sequence[slice]) -> Geometry:
+def crop_geometry(geometry: Geometry, box: Sequence[slice]) -> Geometry:
+    """Return the grid of a part of a grid."""
     affine = geometry.affine.copy()
     affine[:3, 3] = geometry.to_physical(np.array([part.start for part in box]))
     i, j, k = (part.stop - part.start for part in box)
@@ -245,7 +246,8 @@ def _fill_nonzero(image: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(binary_fill_holes(is_inside))
 
 
-def _find_box(is_inside: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+def find_box(is_inside: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """Find the box of the voxels (i, j, k) that are inside; all, where none is."""
     box = []
     for axis, side in enumerate(is_inside.shape):
         filled = np.flatnonzero(is_inside.any(axis=tuple(other for other in range(3) if other != axis)))

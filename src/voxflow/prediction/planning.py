@@ -93,7 +93,7 @@ def _plan_size(
         spec=spec,
         memory_mb=max(1, (options.memory_mb - math.ceil(held_bytes / 2**20)) // len(engine.members)),
         bytes_per_voxel=options.bytes_per_voxel,
-        blend=options.blend,
+        blend=options.choose_blend(engine.spec),
         skip_empty=options.skip_empty,
         batch=options.batch,
     )
@@ -104,6 +104,6 @@ def count_mask_bytes(
 ) -> int:
     """Bytes of the mask on the image's own grid, and of the way there."""
     mask = math.prod(native.size) * label_type(spec)().itemsize
-    if options.back == "labels":
+    if options.choose_back(spec) == "labels":
         return mask
     return mask + (count_score_bytes if on_tensors else count_restoring_bytes)(grid, native, spec)

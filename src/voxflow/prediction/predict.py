@@ -16,6 +16,7 @@ from voxflow.prediction.ensemble import iterate_logits
 from voxflow.prediction.grids import find_nearest, resample_labels
 from voxflow.prediction.labels import class_values, label_type, logits_to_labels
 from voxflow.prediction.mirroring import Axis, run_mirrored
+from voxflow.prediction.monai import keep_largest, restore_cropped, restore_labels
 from voxflow.prediction.native_grid import NativeGridRestorer
 from voxflow.prediction.planning import count_mask_bytes, plan_image
 from voxflow.prediction.preparation import choose_device, prepare_image, prepare_radiograph, require_channels
@@ -91,6 +92,14 @@ class PredictOptions(BaseModel):
         """The axes along which a model is shown mirror images."""
         is_automatic = self.flips == "auto" or (spec.nnunet is not None and "flips" not in self.model_fields_set)
         return spec.mirrored if is_automatic or self.flips == "auto" else self.flips
+
+    def choose_back(self, spec: ModelSpec) -> Literal["labels", "probabilities", "logits"]:
+        """What is brought back of a model: of an adopted bundle its own where nothing else is set."""
+        return spec.monai.back if spec.monai and "back" not in self.model_fields_set else self.back
+
+    def choose_blend(self, spec: ModelSpec) -> Blend:
+        """How windows are weighted for a model: of an adopted bundle its own where nothing else is set."""
+        return spec.monai.blend if spec.monai and "blend" not in self.model_fields_set else self.blend
 
     @property
     def measures_agreement(self) -> bool:
@@ -168,13 +177,16 @@ def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, s
         prepared.grid, prepared.native, spec, options, on_tensors=is_tensor(prepared.image)
     )
     plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes, share=share)
-    segment = _segment_by_labels if options.back == "labels" else _segment_by_scores
+    segment = _segment_by_labels if options.choose_back(spec) == "labels" else _segment_by_scores
+    if prepared.foreground is not None:
+        segment = _segment_cropped
     signal = choose_signal(engine, options.list_flips(spec))
     meter = AgreementMeter(spec, signal) if options.measures_agreement else None
     labels = segment(engine, prepared, plan, options, meter)
     if prepared.place is not None:
         labels = prepared.place.insert(labels)
     mask = Volume(labels, prepared.whole or prepared.native)
+    keep_largest(mask, spec, is_before=False)
     clean_mask(mask, classes, options.clean)
     return Prediction(mask, plan.count, meter.measure() if meter else None)
 
@@ -188,6 +200,9 @@ def _segment_by_labels(
     for box, logits in iterate_logits(engine, image, plan, options.list_flips(spec), meter=meter):
         labels[box] = pick_labels(logits, spec) if is_tensor(logits) else logits_to_labels(logits, spec)
         del logits  # the next block's sums take the memory of these
+    if spec.monai:
+        return restore_labels(download_mask(labels, spec) if is_tensor(labels) else labels, prepared.grid,
+                              prepared.native, spec)  # fmt: skip
     if is_tensor(labels):
         order, nearest = find_nearest(prepared.grid, prepared.native)
         return download_mask(take_nearest(labels, nearest, order), spec)
@@ -213,7 +228,7 @@ def _segment_by_scores(
         plan.along,
         plan.across,
         on_tensors=on_tensors,
-        of_logits=options.back == "logits",
+        of_logits=options.choose_back(engine.spec) == "logits",
     )
     if restorer.is_exact:
         return _segment_by_labels(engine, prepared, plan, options, meter)
@@ -225,6 +240,17 @@ def _segment_by_scores(
                 mask[target] = labels
             del logits  # the next block's sums take the memory of these
     return download_mask(mask, engine.spec) if on_tensors else mask
+
+
+def _segment_cropped(
+    engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions, meter: AgreementMeter | None
+) -> NDArray[Any]:
+    """The answer for a cropped image; its logits are held whole."""
+    spec, image = engine.spec, prepared.image
+    logits = np.empty((spec.out_channels, *image.shape[1:]), dtype=np.float32)
+    for box, part in iterate_logits(engine, image, plan, options.list_flips(spec), meter=meter):
+        logits[:, *box] = part.cpu().numpy() if is_tensor(part) else part
+    return restore_cropped(logits, prepared, spec, options.choose_back(spec))
 
 
 def predict_radiograph(

@@ -10,6 +10,7 @@ import numpy as np
 from voxflow.errors import DataError
 from voxflow.machine import release_gpu_memory
 from voxflow.prediction.grids import resample_to_network
+from voxflow.prediction.monai import prepare_monai
 from voxflow.prediction.nnunet import prepare_nnunet
 from voxflow.prediction.tensors import prepare_on_device, upload
 from voxflow.progress import say
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.geometry import Geometry
     from voxflow.prediction.blending import Values
+    from voxflow.prediction.monai import Foreground
     from voxflow.prediction.nnunet import CroppedPlace
     from voxflow.prediction.tensors import DeviceImage
     from voxflow.spec import ModelSpec
@@ -38,6 +40,7 @@ class PreparedImage:
         native: the grid of the image that came in; of an adopted nnU-Net of the part that it is shown, turned.
         place: where that part lies in the image; None: it is all of it.
         whole: the grid of the image then.
+        foreground: of an adopted MONAI bundle that crops images, the part that ``image`` is; None: it is all of it.
     """
 
     image: Values
@@ -45,6 +48,7 @@ class PreparedImage:
     native: Geometry
     place: CroppedPlace | None = None
     whole: Geometry | None = None
+    foreground: Foreground | None = None
 
 
 def choose_device(engine: Engine) -> str | None:
@@ -65,7 +69,7 @@ def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None
     """
     if spec.task != "segmentation":
         raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
-    if spec.nnunet:
+    if spec.nnunet or spec.monai:
         return _prepare_adopted(volumes, spec, device)
     on_device = _try_device(volumes, spec, device) if device is not None else None
     if on_device is not None:
@@ -76,18 +80,26 @@ def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None
 
 
 def _prepare_adopted(volumes: Sequence[Volume], spec: ModelSpec, device: str | None) -> PreparedImage:
-    """The image as nnU-Net prepares it: on the processor, and then brought to the device where there is memory."""
+    """The image as the original tool prepares it: on the processor, then brought to the device where there is room."""
     _require_images(len(volumes), spec)
+    whole = volumes[spec.reference].geometry
+    if spec.monai:
+        bundled = prepare_monai(volumes, spec)
+        require_channels(bundled.image, spec)
+        return PreparedImage(_upload(bundled.image, device), bundled.grid, whole, foreground=bundled.foreground)
     prepared = prepare_nnunet(volumes, spec)
-    image: Values = prepared.image
+    return PreparedImage(_upload(prepared.image, device), prepared.grid, prepared.cropped, prepared.place, whole)
+
+
+def _upload(image: NDArray[np.float32], device: str | None) -> Values:
+    """The image on a device, where one is asked for and has the memory."""
     if device is not None:
         try:
-            image = upload(prepared.image, device)
+            return upload(image, device)
         except RuntimeError as error:
             if not release_gpu_memory(error):
                 raise
-    whole = volumes[spec.reference].geometry
-    return PreparedImage(image, prepared.grid, prepared.cropped, prepared.place, whole)
+    return image
 
 
 def _require_images(count: int, spec: ModelSpec) -> None:
@@ -120,6 +132,9 @@ def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[
     if spec.nnunet:
         adopted = prepare_nnunet(volumes, spec)
         return adopted.image, Volume(adopted.image[spec.reference], adopted.grid)
+    if spec.monai:
+        bundled = prepare_monai(volumes, spec)
+        return bundled.image, Volume(bundled.image[spec.reference], bundled.grid)
     for volume in volumes:
         require_finite(volume.array)
     if spec.channels:

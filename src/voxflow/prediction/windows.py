@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Plan = Literal["auto", "whole", "windows"]
 Blend = Literal["gaussian", "constant"]
+Padding = Literal["constant", "replicate"]
 Size = tuple[int, int, int]
 
 LOGIT_BYTES = 4
@@ -45,6 +46,7 @@ class WindowPlan:
         half: whether the sums are kept in half precision.
         skip_empty: whether a window that holds one value only is taken for background unseen.
         batch: how many windows pass through the network at a time.
+        padding: what surrounds the image: zeros, or its outermost values.
     """
 
     size: Size
@@ -59,6 +61,7 @@ class WindowPlan:
     half: bool = False
     skip_empty: bool = False
     batch: int = 1
+    padding: Padding = "constant"
 
     @property
     def count(self) -> int:
@@ -136,6 +139,8 @@ def plan_windows(
     whole = _fit_size(_take_larger_sides(image, window), engine)
     covers = all(have >= need for have, need in zip(whole, image, strict=True))
     template = WindowPlan(image, image, (0, 0, 0), window, ((0,), (0,), (0,)), blend, skip_empty=skip_empty)
+    if limits.spec.monai:
+        template = replace(template, padding=limits.spec.monai.padding)
     if covers and (plan == "whole" or (plan == "auto" and engine.is_local and limits.window(whole) <= limits.budget)):
         return _lay_windows(template, whole, limits)
     if plan == "auto" and engine.is_local:
@@ -205,6 +210,8 @@ def _lay_windows(template: WindowPlan, window: Size, limits: _MemoryLimits) -> W
     steps = [
         max(1, int(now * (1 - overlap)), now - int(then * overlap)) for now, then in zip(window, trained, strict=True)
     ]
+    if limits.spec.monai:
+        steps = [max(1, int(now * (1 - overlap))) for now in window]
     if limits.spec.nnunet:
         i, j, k = (_spread_starts(n, w, overlap) for n, w in zip(padded, window, strict=True))
     else:
