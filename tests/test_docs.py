@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from voxflow.cli.main import COMMANDS
+from voxflow.corrections import CorrectionOptions
 from voxflow.dicom import ConvertOptions
 from voxflow.drift import MonitorOptions
 from voxflow.evaluation import EvaluateOptions
@@ -38,6 +39,7 @@ GENERATED = {
 OPTIONS: dict[str, type[BaseModel]] = {
     "answer": AnswerOptions,
     "convert": ConvertOptions,
+    "corrections": CorrectionOptions,
     "evaluate": EvaluateOptions,
     "export": ExportOptions,
     "infer": InferOptions,
