@@ -58,7 +58,7 @@ def tabulate_corrections(sources: ReportSources) -> CorrectionTables:
     """Tabulate the corrections of a workspace; nothing where none ever came.
 
     Args:
-        sources: its folder of corrections holds corrections.csv and classes.csv.
+        sources: its folder of corrections holds corrections.csv and classes.csv, and that of volumes cases.csv.
     """
     folder = sources.corrections
     rows = (read_rows(folder / "corrections.csv") if folder else None) or []
@@ -70,6 +70,7 @@ def tabulate_corrections(sources: ReportSources) -> CorrectionTables:
         for row in read_rows(folder / "classes.csv") or []
         if (key := (row["sop_uid"], row["digest"])) in by_object and by_object[key]["state"] != "unchanged"
     ]
+    cases = _name_cases(sources)
     counts = Counter(row["state"] for row in rows)
     states = [{"objects": str(counts[state]), "became": text} for state, text in MEANINGS.items() if counts[state]]
     return CorrectionTables(
@@ -79,7 +80,7 @@ def tabulate_corrections(sources: ReportSources) -> CorrectionTables:
         months=make_table(
             _summarise(changes, lambda row: {"month": row["month"], "class": row["class"]}), missing="None was changed."
         ),
-        cases=make_table([_describe_case(row) for row in reversed(rows)], missing=""),
+        cases=make_table([_describe_case(row, cases) for row in reversed(rows)], missing=""),
     )
 
 
@@ -106,10 +107,19 @@ def _average(rows: Sequence[Mapping[str, str]]) -> Row:
     return summary
 
 
-def _describe_case(row: Row) -> Row:
+def _name_cases(sources: ReportSources) -> dict[tuple[str, str], str]:
+    """The case of each volume of a series today: a further study of a patient may number the patient's cases anew."""
+    return {
+        (uid, str(int(volume) - 1)): row["case"]
+        for row in read_rows(sources.volumes / "cases.csv") or []
+        if ";" not in (uid := row.get("series_uid") or "") and (volume := row.get("volume") or "1").isdecimal()
+    }
+
+
+def _describe_case(row: Row, cases: Mapping[tuple[str, str], str]) -> Row:
     return {
         "received": row["received"][:16].replace("T", " "),
-        "case": row["case"] or row["patient"],
+        "case": cases.get((row["unit"], row["number"])) or row["case"] or row["patient"],
         "version": row["version"],
         "by": " ".join(text for text in (row["role"], row["author"]) if text),
         "part": row["part"],
