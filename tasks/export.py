@@ -41,7 +41,7 @@ def run(stage: Stage) -> int:
     engines = ", ".join(name for name in report.published_engines if "-" not in name)
     left_out = f" ({', '.join(report.left_out)} left out)" if report.left_out else ""
     notes = report.describe_reduced() + left_out + report.describe_uncompared()
-    summary = f"{engines} equal torch on {report.cases} cases{notes}"
+    summary = f"{engines} equal torch on {report.cases} cases{notes}" if engines else f"torch alone runs it{notes}"
     say(f"export {stage.title}: {summary} → {stage.models / 'export'}")
     return EXIT_OK
 

@@ -22,6 +22,7 @@ _LATER_KEYS = (
     "mirrored",
     "region_values",
     "nnunet",
+    "previous",
     "fixed_window",
     "monai",
 )
@@ -144,6 +145,22 @@ class MonaiSteps(BaseModel):
     cleans_before: bool = False
 
 
+class PreviousStage(BaseModel):
+    """The first stage of an adopted cascade, whose mask the network is shown beside the image.
+
+    Attributes:
+        spec: of its network.
+        values: the label values of its mask that become channels, one each, 1 inside and 0 outside, behind the image's.
+        mask: how the mask is brought to the network's grid.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: ModelSpec
+    values: tuple[int, ...]
+    mask: NnunetResampling
+
+
 class ModelSpec(BaseModel):
     """How to feed a network and how to read its answer.
 
@@ -183,6 +200,7 @@ class ModelSpec(BaseModel):
         mirrored: axes along which the training mirrored images, where its configuration lets inference do so, too.
         region_values: the value that each region writes, one after the other; empty: the regions' own rules.
         nnunet: how an adopted nnU-Net prepares images, and brings its answer back.
+        previous: of an adopted cascade, the stage before.
         fixed_window: the network is shown windows of this one size, as an adopted program of another tool is.
         monai: how an adopted MONAI bundle prepares images, and brings its answer back.
     """
@@ -214,6 +232,7 @@ class ModelSpec(BaseModel):
     mirrored: tuple[Literal["i", "j", "k"], ...] = ()
     region_values: tuple[int, ...] = ()
     nnunet: NnunetSteps | None = None
+    previous: PreviousStage | None = None
     fixed_window: bool = False
     monai: MonaiSteps | None = None
 
@@ -226,8 +245,10 @@ class ModelSpec(BaseModel):
             raise ValueError(f"{len(self.regions)} regions need as many classes and a sigmoid")
         if self.region_values and len(self.region_values) != len(self.regions):
             raise ValueError(f"{len(self.region_values)} region_values need as many regions")
-        if self.nnunet and (self.window is None or len(self.nnunet.normalisation) != self.in_channels):
+        if self.nnunet and (self.window is None or len(self.nnunet.normalisation) != self.image_count):
             raise ValueError("an adopted nnU-Net has a window, and a normalisation for each channel")
+        if self.previous and (not self.nnunet or self.previous.spec.previous):
+            raise ValueError("a cascade is an adopted nnU-Net, and has two stages")
         if self.fixed_window and self.window is None:
             raise ValueError("fixed_window needs a window")
         if self.nnunet and self.monai:
@@ -276,7 +297,7 @@ class ModelSpec(BaseModel):
     @property
     def image_count(self) -> int:
         """How many images a case has: the channels that have names; else as many as the network takes."""
-        return len(self.channels) or self.in_channels
+        return len(self.channels) or self.in_channels - (len(self.previous.values) if self.previous else 0)
 
     @property
     def has_several_images(self) -> bool:

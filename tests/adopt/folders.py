@@ -56,6 +56,8 @@ def make_plans(
     transpose: Sequence[int] = (0, 1, 2),
     reader: str = "SimpleITKIO",
     separate_z: bool | None = None,
+    back_order: int = 1,
+    previous: str | None = None,
 ) -> dict[str, Any]:
     """A plans.json, as version 2.4 and later write it."""
     resampling = {"order_z": 0, "force_separate_z": separate_z}
@@ -81,11 +83,11 @@ def make_plans(
                 "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, **resampling},
                 "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, **resampling},
                 "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-                "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, **resampling},
+                "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": back_order, **resampling},
                 "architecture": architecture or make_architecture(),
                 "batch_dice": True,
             },
-            configuration: {"inherits_from": "base"},
+            configuration: {"inherits_from": "base"} | ({"previous_stage": previous} if previous else {}),
         },
     }
 

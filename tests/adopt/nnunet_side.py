@@ -31,7 +31,7 @@ def write_fold(folder: Path, job: dict[str, Any], fold: int) -> None:
     torch.manual_seed(11 + fold)
     trainer = nnUNetTrainer(plans, job["configuration"], fold, dataset, device=torch.device("cpu"))
     trainer.initialize()
-    channels, patch = len(dataset["channel_names"]), trainer.configuration_manager.patch_size
+    channels, patch = trainer.num_input_channels, trainer.configuration_manager.patch_size
     image = torch.randn(2, channels, *patch)
     with torch.no_grad():
         shapes = [part.shape[2:] for part in trainer.network(image)]
@@ -56,6 +56,8 @@ def write_fold(folder: Path, job: dict[str, Any], fold: int) -> None:
 def run_job(job: dict[str, Any]) -> None:
     """Write the folds and predict every image of the job."""
     folder, out = Path(job["folder"]), Path(job["out"])
+    if "previous" in job:
+        run_job(job["previous"])
     for fold in job["folds"]:
         write_fold(folder, job, fold)
     predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
@@ -65,7 +67,10 @@ def run_job(job: dict[str, Any]) -> None:
     torch.half = torch.float32
     for name, files in job["images"].items():
         image, properties = dataset_reader.read_images(files)
-        mask, probabilities = predictor.predict_single_npy_array(image, properties, None, None, True)
+        previous = None
+        if "previous" in job:
+            previous, _ = dataset_reader.read_seg(str(Path(job["previous"]["out"]) / f"{name}.nii.gz"))
+        mask, probabilities = predictor.predict_single_npy_array(image, properties, previous, None, True)
         dataset_reader.write_seg(mask, str(out / f"{name}.nii.gz"), properties)
         np.save(out / f"{name}.npy", probabilities)
     torch.half = torch.float16

@@ -23,7 +23,8 @@ from voxflow.prediction import (
     predict_volume,
     prepare_image,
 )
-from voxflow.prediction.nnunet import list_positions
+from voxflow.prediction.nnunet import find_separate_axis, list_positions, list_spacings, resample_channels
+from voxflow.prediction.preparation import show_mask
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4}
 TURNED = (0, 0, -1, 1, 0, 0, 0, -1, 0)
+FLAT = make_architecture(strides=[[1, 1, 1], [1, 2, 2], [2, 2, 2]])
 CASES: dict[str, dict[str, Any]] = {
     "full resolution": {},
     "two classes": {"labels": {"background": 0, "spleen": 1}},
@@ -59,11 +61,42 @@ CASES: dict[str, dict[str, Any]] = {
             "spacing": (4.0, 0.8, 1.0),
             "patch": (8, 24, 16),
             "transpose": (1, 0, 2),
-            "architecture": make_architecture(strides=[[1, 1, 1], [1, 2, 2], [2, 2, 2]]),
+            "architecture": FLAT,
         },
         "spacing": (1.0, 4.5, 0.9),
     },
     "turned images by the reader that turns back": {"plans": {"reader": "NibabelIOWithReorient"}, "direction": TURNED},
+    "logits by cubic splines": {"plans": {"back_order": 3}},
+    "logits by cubic splines in the planes": {
+        "plans": {"back_order": 3, "spacing": (4.0, 0.8, 1.0), "patch": (8, 24, 16), "architecture": FLAT},
+        "labels": REGIONS,
+        "order": (1, 2, 3),
+        "spacing": (1.0, 0.9, 4.5),
+    },
+    "cascade": {
+        "plans": {"configuration": "3d_cascade_fullres", "previous": "3d_lowres"},
+        "previous": {"configuration": "3d_lowres", "spacing": (2.5, 1.9, 1.7), "patch": (8, 16, 16)},
+    },
+    "cascade of regions, coarse along one axis": {
+        "plans": {
+            "configuration": "3d_cascade_fullres",
+            "previous": "3d_lowres",
+            "spacing": (4.0, 0.8, 1.0),
+            "patch": (8, 24, 16),
+            "transpose": (1, 0, 2),
+            "architecture": FLAT,
+        },
+        "previous": {
+            "configuration": "3d_lowres",
+            "spacing": (4.4, 1.6, 1.7),
+            "patch": (8, 16, 16),
+            "transpose": (1, 0, 2),
+            "architecture": FLAT,
+        },
+        "labels": REGIONS,
+        "order": (1, 2, 3),
+        "spacing": (1.0, 4.5, 0.9),
+    },
 }
 
 
@@ -74,6 +107,12 @@ IMAGES: dict[str, dict[str, Any]] = {
 }
 
 
+def name_folder(root: Path, name: str) -> Path:
+    """The result folder of a case."""
+    configuration = CASES[name].get("plans", {}).get("configuration", "3d_fullres")
+    return root / name / f"trainer__plans__{configuration}"
+
+
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory, nnunet_python: Path) -> Path:
     """A folder for each case with its model, its images and what nnU-Net makes of them, all by one process."""
@@ -82,7 +121,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory, nnunet_python: Path) -> Pa
     for name, case in CASES.items():
         channels, plans = case.get("channels", ("CT",)), case.get("plans", {})
         dataset = make_dataset(case.get("labels"), channels, case.get("order", ()))
-        folder = write_folder(root / name / "model", make_plans(**plans), dataset)
+        folder = write_folder(name_folder(root, name), make_plans(**plans), dataset)
         images = {}
         for seed, (label, form) in enumerate(IMAGES.items()):
             changes = {key: case[key] for key in ("spacing", "direction") if key in case}
@@ -90,16 +129,23 @@ def answers(tmp_path_factory: pytest.TempPathFactory, nnunet_python: Path) -> Pa
                 str(write_image(root / name / f"{label}_{number}.nii.gz", seed=10 * seed + number, **(form | changes)))
                 for number in range(len(channels))
             ]
-        jobs.append(
-            {
-                "folder": str(folder),
-                "out": str(root / name / "theirs"),
-                "configuration": plans.get("configuration", "3d_fullres"),
-                "folds": case.get("folds", (0,)),
-                "mirroring": case.get("mirroring", (1, 2)),
-                "images": images,
+        job: dict[str, Any] = {
+            "folder": str(folder),
+            "out": str(root / name / "theirs"),
+            "configuration": plans.get("configuration", "3d_fullres"),
+            "folds": case.get("folds", (0,)),
+            "mirroring": case.get("mirroring", (1, 2)),
+            "images": images,
+        }
+        if "previous" in case:
+            first = write_folder(folder.with_name("trainer__plans__3d_lowres"), make_plans(**case["previous"]), dataset)
+            job["previous"] = {
+                **job,
+                "folder": str(first),
+                "out": str(root / name / "first"),
+                "configuration": "3d_lowres",
             }
-        )
+        jobs.append(job)
     (root / "jobs.json").write_text(json.dumps(jobs))
     script = Path(__file__).with_name("nnunet_side.py")
     places = {f"nnUNet_{kind}": str(root / kind) for kind in ("raw", "preprocessed", "results")}
@@ -112,7 +158,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory, nnunet_python: Path) -> Pa
 @pytest.mark.parametrize("name", CASES)
 def test_masks_and_probabilities_are_those_of_nnunet(name: str, answers: Path) -> None:
     folder = answers / name
-    write_adopted(read_nnunet(folder / "model"), folder / "model.pt")
+    write_adopted(read_nnunet(name_folder(answers, name)), folder / "model.pt")
     engine = open_engine(folder / "model.pt", "torch")
     for label in IMAGES:
         volumes = [read_volume(file) for file in sorted(folder.glob(f"{label}_*.nii.gz"))]
@@ -129,12 +175,20 @@ def measure_probabilities(engine: Engine, volumes: list[Volume], theirs: NDArray
     """The greatest difference of probabilities inside the part that the network is shown, brought back by SciPy."""
     prepared = prepare_image(volumes, engine.spec)
     assert prepared.place is not None
-    logits = predict_logits(engine, prepared.image, PredictOptions())
-    positions = np.meshgrid(*list_positions(prepared.grid, prepared.native, engine.spec), indexing="ij")
-    restored = np.stack([map_coordinates(part, positions, order=1, mode="nearest") for part in logits])
+    assert engine.spec.nnunet is not None
+    if engine.previous is not None:
+        prepared = show_mask(prepared, predict_volume(engine.previous, volumes).mask.array, engine.spec)
+    assert prepared.place is not None
+    logits, resampling = predict_logits(engine, prepared.image, PredictOptions()), engine.spec.nnunet.logits
+    if resampling.order > 1:
+        native, trained = list_spacings(engine.spec, prepared.native)
+        separate = find_separate_axis(trained, native, resampling)
+        restored = resample_channels(logits, prepared.native.size, resampling, separate)
+    else:
+        positions = np.meshgrid(*list_positions(prepared.grid, prepared.native, engine.spec), indexing="ij")
+        restored = np.stack([map_coordinates(part, positions, order=1, mode="nearest") for part in logits])
     probabilities = logits_to_probabilities(restored, engine.spec)
     # nnU-Net's arrays begin with the last axis of the image that it read.
-    assert engine.spec.nnunet is not None
     forward = [2 - axis for axis in engine.spec.nnunet.axes]
     inside = [part.transpose(forward)[prepared.place.box] for part in theirs]
     return float(max(np.abs(a - b).max() for a, b in zip(probabilities, inside, strict=True)))

@@ -40,16 +40,17 @@ def write_model(folder: Path, plans: dict[str, Any] | None = None, dataset: dict
     return folder
 
 
-def make_weights(folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
+def make_weights(
+    folder: Path, seed: int = 0, configuration: str = "3d_fullres", extra_channels: int = 0
+) -> dict[str, torch.Tensor]:
     """Weights of the folder's network, with the copies that dynamic_network_architectures has."""
-    plans = Plans(folder / "plans.json", "3d_fullres")
+    plans = Plans(folder / "plans.json", configuration)
     dataset = json.loads((folder / "dataset.json").read_text())
     labels = [name for name in dataset["labels"] if name != "ignore"]
     classes = len(labels) - 1 if "regions_class_order" in dataset else len(labels)
     torch.manual_seed(seed)
-    network = build_network(
-        complete_network(plans.read_network(), in_channels=len(dataset["channel_names"]), num_classes=classes)
-    )
+    channels = len(dataset["channel_names"]) + extra_channels
+    network = build_network(complete_network(plans.read_network(), in_channels=channels, num_classes=classes))
     weights = dict(network.state_dict())
     for name in [name for name in weights if "seg_layers" in name]:
         weights[name] = torch.zeros_like(weights[name]) if name.endswith("bias") else 8 * weights[name]
@@ -165,7 +166,10 @@ ARCHITECTURE = "configurations/base/architecture"
         ("configurations/base/previous_stage", "3d_lowres", "a cascade"),
         ("configurations/base/preprocessor_name", "MyPreprocessor", "prepared by MyPreprocessor"),
         ("configurations/base/resampling_fn_data", "my_resampling", "no resampling that is known: my_resampling"),
-        ("configurations/base/resampling_fn_probabilities_kwargs/order", 3, "spline of order 2 or more"),
+        ("configurations/base/previous_stage", 3, "needs the name of a configuration"),
+        ("configurations/base/previous_stage", "../3d_lowres", "needs the name of a configuration"),
+        ("configurations/base/resampling_fn_probabilities_kwargs/order", 6, "arguments that are not known"),
+        ("configurations/base/resampling_fn_probabilities_kwargs/is_seg", True, "is_seg is meant for label maps"),
         ("configurations/base/normalization_schemes", ["MyNormalization"], "no normalisation that is known"),
         ("configurations/base/normalization_schemes", ["NoNormalization"] * 2, "2 normalisations"),
         (f"{ARCHITECTURE}/arch_kwargs/n_stages", 10**9, "2 to 20 stages"),

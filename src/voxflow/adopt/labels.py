@@ -32,6 +32,13 @@ class NnunetLabels:
     region_values: tuple[int, ...]
     file_ending: str
 
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The label values of a mask, without the background."""
+        if self.regions:
+            return tuple(sorted({value for region in self.regions for value in region} - {0}))
+        return tuple(range(1, len(self.names)))
+
 
 def read_labels(path: Path) -> NnunetLabels:
     """Read a dataset.json.

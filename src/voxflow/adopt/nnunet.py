@@ -8,9 +8,9 @@ from voxflow.adopt.checkpoint import NnunetCheckpoint, read_nnunet_checkpoint
 from voxflow.adopt.labels import NnunetLabels, read_labels
 from voxflow.adopt.model import AdoptedModel
 from voxflow.adopt.plans import PREPROCESSOR, READERS, Plans
-from voxflow.components import Component, build_network, complete_network, read_network
+from voxflow.components import Component, build_network, complete_network, join_cascade, read_network
 from voxflow.errors import ConfigError, DataError
-from voxflow.spec import ModelSpec, NnunetSteps
+from voxflow.spec import ModelSpec, NnunetSteps, PreviousStage
 from voxflow.texts import escape
 
 if TYPE_CHECKING:
@@ -46,13 +46,15 @@ def read_nnunet(folder: Path, folds: Sequence[str] = (), checkpoint: str | None 
         if (later.configuration, later.mirrored) != (first.configuration, first.mirrored):
             raise DataError(f"trained otherwise than {first.path.parent.name}", path=later.path, where="init_args")
     plans = Plans(folder / PLANS, first.configuration)
-    _refuse_unknown_steps(plans)
-    spec = _make_spec(plans, labels, first)
-    channels, classes = len(labels.channels), len(labels.names)
-    component = complete_network(plans.read_network(), in_channels=channels, num_classes=classes)
+    _require_preprocessor(plans)
+    previous = _read_previous(folder, plans, labels, folds, checkpoint)
+    spec = _make_spec(plans, labels, first, previous)
+    component = complete_network(plans.read_network(), in_channels=spec.in_channels, num_classes=len(labels.names))
     if len(checkpoints) > 1:
         component = component.model_copy(update={"args": {**component.args, "folds": len(checkpoints)}})
     network = _fill_network(component, checkpoints, plans)
+    if previous:
+        component, network = _join_stages(previous, component, network)
     return AdoptedModel(
         network=network,
         component=component,
@@ -106,19 +108,50 @@ def _list_checkpoints(folder: Path, folds: Sequence[str], name: str | None) -> l
     return files
 
 
-def _refuse_unknown_steps(plans: Plans) -> None:
-    place = f"configurations.{plans.name}"
-    if plans.configuration.get("previous_stage"):
-        previous = plans.configuration["previous_stage"]
-        message = f"a cascade, whose network is shown the masks of {previous}; adopt {previous} or 3d_fullres"
-        raise DataError(message, path=plans.path, where=f"{place}.previous_stage")
+def _require_preprocessor(plans: Plans) -> None:
     preprocessor = plans.require("preprocessor_name", str)
     if preprocessor != PREPROCESSOR:
         message = f"images are prepared by {preprocessor}; known is {PREPROCESSOR}"
-        raise DataError(message, path=plans.path, where=f"{place}.preprocessor_name")
-    if plans.read_resampling("probabilities").order > 1:
-        message = "logits are brought back by a spline of order 2 or more; known are orders 0 and 1"
-        raise DataError(message, path=plans.path, where=f"{place}.resampling_fn_probabilities_kwargs.order")
+        place = f"configurations.{plans.name}.preprocessor_name"
+        raise DataError(message, path=plans.path, where=place)
+
+
+def _read_previous(
+    folder: Path, plans: Plans, labels: NnunetLabels, folds: Sequence[str], checkpoint: str | None
+) -> AdoptedModel | None:
+    """The first stage of a cascade, from the result folder beside the cascade's; None: it is no cascade."""
+    name = plans.configuration.get("previous_stage")
+    if not name:
+        return None
+    place = f"configurations.{plans.name}.previous_stage"
+    if not isinstance(name, str) or "/" in name or "\\" in name:
+        raise DataError(f"needs the name of a configuration, received {name!r}", path=plans.path, where=place)
+    expected = folder.resolve().parent / f"{folder.resolve().name.removesuffix(f'__{plans.name}')}__{name}"
+    if not (expected / PLANS).is_file():
+        message = f"a cascade, whose network is shown the masks of {name}, which needs to lie in {expected}"
+        raise DataError(message, path=plans.path, where=place)
+    previous = read_nnunet(expected, folds, checkpoint)
+    if previous.spec.previous or previous.configuration != name:
+        message = f"a cascade has two stages; {expected.name} is one of {previous.configuration}"
+        raise DataError(message, path=plans.path, where=place)
+    if read_labels(expected / DATASET) != labels:
+        raise DataError(f"other channels or labels than those of {name}", path=folder / DATASET, where="labels")
+    return previous
+
+
+def _join_stages(
+    previous: AdoptedModel, component: Component, network: torch.nn.Module
+) -> tuple[Component, torch.nn.Module]:
+    """Both networks of a cascade as one, each with its weights."""
+    stages = {
+        key: {"name": stage.name, "args": stage.args}
+        for key, stage in (("previous", previous.component), ("last", component))
+    }
+    counts = {key: component.args[key] for key in ("in_channels", "num_classes")}
+    return (
+        Component(name="NnunetCascade", args={**counts, **stages}),
+        join_cascade(previous.network, network),
+    )
 
 
 def _fill_network(component: Component, checkpoints: Sequence[NnunetCheckpoint], plans: Plans) -> torch.nn.Module:
@@ -157,7 +190,9 @@ def _check_patch(component: Component, plans: Plans) -> None:
         raise DataError(message, path=plans.path, where=place)
 
 
-def _make_spec(plans: Plans, labels: NnunetLabels, checkpoint: NnunetCheckpoint) -> ModelSpec:
+def _make_spec(
+    plans: Plans, labels: NnunetLabels, checkpoint: NnunetCheckpoint, previous: AdoptedModel | None
+) -> ModelSpec:
     window, spacing = plans.read_patch(), plans.read_numbers("spacing")
     if len(window) != len(spacing):
         place = f"configurations.{plans.name}.spacing"
@@ -176,7 +211,7 @@ def _make_spec(plans: Plans, labels: NnunetLabels, checkpoint: NnunetCheckpoint)
     has_several = len(labels.channels) > 1
     return ModelSpec(
         task="segmentation",
-        in_channels=len(labels.channels),
+        in_channels=len(labels.channels) + (len(labels.values) if previous else 0),
         class_names=labels.names,
         activation="sigmoid" if labels.regions else "softmax",
         orientation=READERS[plans.reader],
@@ -188,4 +223,7 @@ def _make_spec(plans: Plans, labels: NnunetLabels, checkpoint: NnunetCheckpoint)
         channels=labels.channels if has_several else (),
         mirrored=tuple(AXES[axis + planes] for axis in checkpoint.mirrored),
         nnunet=steps,
+        previous=PreviousStage(spec=previous.spec, values=labels.values, mask=plans.read_resampling("seg"))
+        if previous
+        else None,
     )

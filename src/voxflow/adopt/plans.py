@@ -121,13 +121,13 @@ class Plans:
         return tuple(normalisation)
 
     def read_resampling(self, kind: str) -> NnunetResampling:
-        """How arrays of a kind are resampled: "data" or "probabilities"."""
+        """How arrays of a kind are resampled: "data", "seg" or "probabilities"."""
         key = f"resampling_fn_{kind}"
         function, arguments = self.require(key, str), dict(self.require(f"{key}_kwargs", dict))
         place = f"configurations.{self.name}.{key}"
         if function not in (SPLINES, LINEAR):
             raise DataError(f"no resampling that is known: {function}", path=self.path, where=place)
-        if arguments.get("is_seg"):
+        if bool(arguments.get("is_seg")) != (kind == "seg"):
             raise DataError("is_seg is meant for label maps", path=self.path, where=f"{place}_kwargs.is_seg")
         names = {"force_separate_z": "separate_z", "separate_z_anisotropy_threshold": "threshold"}
         values = {names.get(key, key): value for key, value in arguments.items() if key not in UNUSED}

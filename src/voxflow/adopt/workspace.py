@@ -98,7 +98,7 @@ def _make_block(model: AdoptedModel, source: str, largest: Sequence[str]) -> dic
         "resample": {},
         "split": {"seed": 7, "testing": 0.2, "validation": 0.2, "folds": 0},
         "train": {},
-        "export": {"engines": ["onnx", "openvino"]},
+        "export": {"engines": [] if model.spec.previous else ["onnx", "openvino"]},
         "evaluate": answers,
         "infer": {**answers, "dicom_seg": True},
         "promote": {},

@@ -177,6 +177,10 @@ class AdoptCommand(Command):
         from voxflow.adopt import NnunetOriginal, find_python
 
         python = find_python(self.original_python)
+        if model.spec.previous:
+            if self.original_python or self.masks is None:
+                raise ConfigError("a cascade is compared with masks that nnU-Net made with both stages: --masks")
+            return None
         if not model.folds:
             if self.original_python or self.masks is None:
                 raise ConfigError("nnU-Net alone is run here; give masks that the original made with --masks")

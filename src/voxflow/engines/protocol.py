@@ -37,6 +37,7 @@ class Engine(ABC):
         largest: greatest one; equal to ``smallest`` where the file allows one size only.
         batch: how many windows it takes at a time where memory allows; 1 where more are no faster.
         device: the device whose torch tensors it takes and gives, such as "cuda"; None: it takes NumPy arrays alone.
+        previous: of an adopted cascade, what runs its first stage; None: there is none, or it can't be run.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Engine(ABC):
     largest: tuple[int, ...] | None = None
     batch: int = 1
     device: str | None = None
+    previous: Engine | None = None
 
     @property
     def members(self) -> tuple[Engine, ...]:

@@ -97,6 +97,9 @@ class TorchEngine(Engine):
 
     def _hold(self, module: torch.nn.Module, spec: ModelSpec) -> None:
         self.spec = spec
+        if spec.previous is not None:
+            stages = cast("Any", module)
+            self.previous, module = TorchEngine.wrap(stages.previous, spec.previous.spec), stages.last
         self.is_local = not spec.keeps_window and is_local(type(part).__name__ for part in module.modules())
         self.module, self.device = place_module(module)
         self.batch = choose_batch(self.device)

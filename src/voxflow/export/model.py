@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
-from voxflow.engines import ExportSource, TorchEngine, list_exported_kinds
+from voxflow.engines import ExportSource, TorchEngine, get_engine_kind, list_exported_kinds
 from voxflow.export.images import make_noise, prepare_images
 from voxflow.export.parity import Parity, ParityReport, Reference, measure_parity
 from voxflow.export.reduced import publish_reduced
+from voxflow.files import atomic_path
 from voxflow.progress import say, track
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def export_model(
         VoxflowError: the network can't be expressed in a format.
     """
     engine = TorchEngine(model)
+    if engine.previous is not None:
+        return _copy_cascade(model, out, options)
     if on_noise and not cases:
         return export_engine(engine, [], out, options)
     images = prepare_images(cases[: options.parity_cases], engine.spec)
@@ -90,6 +94,14 @@ def export_engine(
         # Else the ONNX file is what they are compared with at their first use.
         source.remove_unasked(options.engines)
     return report
+
+
+def _copy_cascade(model: Path, out: Path, options: ExportOptions) -> ParityReport:
+    """Copy an adopted cascade, whose two networks no other engine runs; every format is left out."""
+    reason = "an adopted cascade of two networks is run by torch alone"
+    with atomic_path(out / get_engine_kind(TorchEngine.name).file) as temporary:
+        shutil.copyfile(model, temporary)
+    return ParityReport((), {}, dict.fromkeys(options.engines, reason), 0)
 
 
 def _write_formats(source: ExportSource, formats: Sequence[str]) -> dict[str, str]:

@@ -56,6 +56,10 @@ class CroppedPlace:
         turned[self.box] = labels
         return np.ascontiguousarray(_flip(turned, self.flips).transpose(np.argsort(self.axes)))
 
+    def extract(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return the part of label values (i, j, k) of the whole image."""
+        return np.ascontiguousarray(_flip(labels.transpose(self.axes), self.flips)[self.box])
+
 
 @dataclass(frozen=True, eq=False)
 class NnunetImage:
@@ -66,12 +70,14 @@ class NnunetImage:
         grid: where its voxels lie.
         cropped: the grid of the part of the image that it was made of, along the same axes.
         place: where that part lies in the image.
+        is_inside: whether a voxel of the part is not zero, or enclosed by such; None: all are.
     """
 
     image: NDArray[np.float32]
     grid: Geometry
     cropped: Geometry
     place: CroppedPlace
+    is_inside: NDArray[np.bool_] | None
 
 
 def prepare_nnunet(volumes: Sequence[Volume], spec: ModelSpec) -> NnunetImage:
@@ -84,7 +90,7 @@ def prepare_nnunet(volumes: Sequence[Volume], spec: ModelSpec) -> NnunetImage:
     Raises:
         DataError: values that are no numbers, or that a normalisation refuses.
     """
-    steps, reference = _require_steps(spec), volumes[spec.reference].geometry
+    steps, reference = require_steps(spec), volumes[spec.reference].geometry
     oriented = target_geometry(reference, None, spec.orientation)
     axes, flips = reference.find_axes(oriented) or ((0, 1, 2), (False, False, False))
     first, second, third = steps.axes
@@ -98,14 +104,15 @@ def prepare_nnunet(volumes: Sequence[Volume], spec: ModelSpec) -> NnunetImage:
     for number, (channel, normalisation) in enumerate(zip(image, steps.normalisation, strict=True)):
         image[number] = _normalise(channel, is_inside, normalisation)
     cropped = crop_geometry(turned, box)
-    now, wanted = _read_spacing(cropped), _fill_spacing(steps, cropped)
+    now, wanted = list_spacings(spec, cropped)
     size = [round(a / b * n) for a, b, n in zip(now, wanted, cropped.size, strict=True)]
     if min(size) < 1:
         raise DataError(f"an image of {cropped.size} voxels of {now} mm has none left at the model's {wanted} mm")
     check_resampling(cropped.size, size)
-    resampled = _resample(image, size, steps.image, find_separate_axis(now, wanted, steps.image))
+    resampled = resample_channels(image, size, steps.image, find_separate_axis(now, wanted, steps.image))
     place = CroppedPlace(reference.size, image_axes, image_flips, box)
-    return NnunetImage(resampled, _resize_geometry(cropped, size), cropped, place)
+    grid = _resize_geometry(cropped, size)
+    return NnunetImage(resampled, grid, cropped, place, None if is_inside.all() else is_inside)
 
 
 def list_positions(source: Geometry, target: Geometry, spec: ModelSpec) -> list[NDArray[np.float64]]:
@@ -119,8 +126,9 @@ def list_positions(source: Geometry, target: Geometry, spec: ModelSpec) -> list[
     Returns:
         For each axis positions in voxels of ``source`` from 0; whole numbers along an axis that takes the nearest one.
     """
-    steps = _require_steps(spec)
-    separate = find_separate_axis(_fill_spacing(steps, target), _read_spacing(target), steps.logits)
+    steps = require_steps(spec)
+    native, trained = list_spacings(spec, target)
+    separate = find_separate_axis(trained, native, steps.logits)
     positions = []
     for axis, (have, need) in enumerate(zip(source.size, target.size, strict=True)):
         place = have / need * (np.arange(need) + 0.5) - 0.5
@@ -129,6 +137,22 @@ def list_positions(source: Geometry, target: Geometry, spec: ModelSpec) -> list[
             place = np.floor(place + 0.5)
         positions.append(np.clip(place, 0, have - 1))
     return positions
+
+
+def require_steps(spec: ModelSpec) -> NnunetSteps:
+    """Return how an adopted nnU-Net prepares images.
+
+    Raises:
+        DataError: the model is none.
+    """
+    if spec.nnunet is None:
+        raise DataError("the model is no adopted nnU-Net")
+    return spec.nnunet
+
+
+def list_spacings(spec: ModelSpec, cropped: Geometry) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """List the spacing of the part of an image that a model is shown, and that of the network's grid, in mm."""
+    return _read_spacing(cropped), _fill_spacing(require_steps(spec), cropped)
 
 
 def find_separate_axis(now: Sequence[float], wanted: Sequence[float], resampling: NnunetResampling) -> int | None:
@@ -177,12 +201,6 @@ def compute_nnunet_importance(window: Sequence[int]) -> NDArray[np.float32]:
         weight = weight * values.reshape(shape)
     half = weight.astype(np.float16)
     return np.where(half == 0, half[half > 0].min(), half).astype(np.float32)
-
-
-def _require_steps(spec: ModelSpec) -> NnunetSteps:
-    if spec.nnunet is None:
-        raise DataError("the model is no adopted nnU-Net")
-    return spec.nnunet
 
 
 def _stack_channels(
@@ -281,10 +299,17 @@ def _normalise(
     return np.asarray(channel, dtype=np.float32)
 
 
-def _resample(
+def resample_channels(
     image: NDArray[np.float32], size: Sequence[int], resampling: NnunetResampling, separate: int | None
 ) -> NDArray[np.float32]:
-    """Resample each channel of (channel, i, j, k) to a size."""
+    """Resample each channel to a size.
+
+    Args:
+        image: (channel, i, j, k).
+        size: voxels along i, j, k afterwards.
+        resampling: the orders of the splines.
+        separate: the coarse axis, which is resampled by itself; None: there is none.
+    """
     if tuple(size) == image.shape[1:]:
         return image
     within = [axis for axis in range(3) if axis != separate]

@@ -10,6 +10,7 @@ import numpy as np
 from voxflow.prediction.grids import network_grid
 from voxflow.prediction.labels import label_type
 from voxflow.prediction.native_grid import count_restoring_bytes
+from voxflow.prediction.splines import count_spline_bytes, takes_splines
 from voxflow.prediction.tensors import count_free_bytes, count_score_bytes, is_tensor
 from voxflow.prediction.windows import plan_windows
 
@@ -106,4 +107,6 @@ def count_mask_bytes(
     mask = math.prod(native.size) * label_type(spec)().itemsize
     if options.choose_back(spec) == "labels":
         return mask
+    if takes_splines(spec):
+        return mask if on_tensors else mask + count_spline_bytes(grid, native, spec)
     return mask + (count_score_bytes if on_tensors else count_restoring_bytes)(grid, native, spec)

@@ -19,8 +19,15 @@ from voxflow.prediction.mirroring import Axis, run_mirrored
 from voxflow.prediction.monai import keep_largest, restore_cropped, restore_labels
 from voxflow.prediction.native_grid import NativeGridRestorer
 from voxflow.prediction.planning import count_mask_bytes, plan_image
-from voxflow.prediction.preparation import choose_device, prepare_image, prepare_radiograph, require_channels
+from voxflow.prediction.preparation import (
+    choose_device,
+    prepare_image,
+    prepare_radiograph,
+    require_channels,
+    show_mask,
+)
 from voxflow.prediction.probabilities import logits_to_probabilities
+from voxflow.prediction.splines import pick_labels_by_splines, takes_splines
 from voxflow.prediction.tensors import download_mask, is_tensor, mask_type, pick_labels, take_nearest
 from voxflow.prediction.windows import Blend, Plan
 from voxflow.progress import say
@@ -152,6 +159,8 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
     Raises:
         DataError: the options name a class that the model does not have.
     """
+    if prepared.previous is not None:
+        prepared = show_mask(prepared, _predict_previous(engine, prepared.previous, options), engine.spec)
     if all(member.device in (None, "cpu") for member in engine.members) and not is_tensor(prepared.image):
         return _predict(engine, prepared, options)
     for share in SHARES:
@@ -166,6 +175,15 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
     return _predict(engine.on_processor(), replace(prepared, image=array), options)
 
 
+def _predict_previous(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> NDArray[Any]:
+    """The mask of a cascade's first stage, as nnU-Net hands it on: neither cleaned nor measured."""
+    if engine.previous is None:
+        raise DataError(f"the model is a cascade of two networks, which {engine.name} does not run; torch does")
+    names = options.model_fields_set & PredictOptions.model_fields.keys() - {"clean", "back"}
+    plain = PredictOptions.model_validate({name: getattr(options, name) for name in names})
+    return predict_prepared(engine.previous, prepared, plain).mask.array
+
+
 def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, share: float = 1.0) -> Prediction:
     """Predict within a share of the memory that the options allow."""
     spec, classes = engine.spec, class_values(engine.spec)
@@ -177,7 +195,9 @@ def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, s
         prepared.grid, prepared.native, spec, options, on_tensors=is_tensor(prepared.image)
     )
     plan = plan_image(prepared.image, engine, options, extra_bytes=restoring_bytes, share=share)
-    segment = _segment_by_labels if options.choose_back(spec) == "labels" else _segment_by_scores
+    segment = _segment_by_splines if takes_splines(spec) else _segment_by_scores
+    if options.choose_back(spec) == "labels":
+        segment = _segment_by_labels
     if prepared.foreground is not None:
         segment = _segment_cropped
     signal = choose_signal(engine, options.list_flips(spec))
@@ -246,11 +266,27 @@ def _segment_cropped(
     engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions, meter: AgreementMeter | None
 ) -> NDArray[Any]:
     """The answer for a cropped image; its logits are held whole."""
-    spec, image = engine.spec, prepared.image
-    logits = np.empty((spec.out_channels, *image.shape[1:]), dtype=np.float32)
-    for box, part in iterate_logits(engine, image, plan, options.list_flips(spec), meter=meter):
-        logits[:, *box] = part.cpu().numpy() if is_tensor(part) else part
-    return restore_cropped(logits, prepared, spec, options.choose_back(spec))
+    logits = _collect_logits(engine, prepared.image, plan, options, meter)
+    return restore_cropped(logits, prepared, engine.spec, options.choose_back(engine.spec))
+
+
+def _segment_by_splines(
+    engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions, meter: AgreementMeter | None
+) -> NDArray[Any]:
+    """The strongest class of the logits that are brought back by splines, once all of them are there."""
+    logits = _collect_logits(engine, prepared.image, plan, options, meter)
+    return pick_labels_by_splines(logits, prepared.native, engine.spec)
+
+
+def _collect_logits(
+    engine: Engine, image: Values, plan: WindowPlan, options: PredictOptions, meter: AgreementMeter | None = None
+) -> NDArray[np.float32]:
+    """All logits (class, i, j, k) of an image."""
+    logits = np.empty((engine.spec.out_channels, *image.shape[1:]), dtype=np.float32)
+    for box, part in iterate_logits(engine, image, plan, options.list_flips(engine.spec), meter=meter):
+        logits[:, *box] = part.float().cpu().numpy() if is_tensor(part) else part
+        del part  # the next block's sums take the memory of these
+    return logits
 
 
 def predict_radiograph(
@@ -312,8 +348,4 @@ def predict_logits(
     """
     require_finite(image)
     require_channels(image, engine.spec)
-    logits = np.empty((engine.spec.out_channels, *image.shape[1:]), dtype=np.float32)
-    flips = options.list_flips(engine.spec)
-    for box, part in iterate_logits(engine, image, plan_image(image, engine, options, spec=spec), flips):
-        logits[:, *box] = part
-    return logits
+    return _collect_logits(engine, image, plan_image(image, engine, options, spec=spec), options)

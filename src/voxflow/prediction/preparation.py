@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from voxflow.errors import DataError
 from voxflow.machine import release_gpu_memory
 from voxflow.prediction.grids import resample_to_network
 from voxflow.prediction.monai import prepare_monai
-from voxflow.prediction.nnunet import prepare_nnunet
+from voxflow.prediction.nnunet import list_spacings, prepare_nnunet
+from voxflow.prediction.splines import make_mask_channels
 from voxflow.prediction.tensors import prepare_on_device, upload
 from voxflow.progress import say
 from voxflow.volumes import Volume, require_finite, resize_radiograph
@@ -41,6 +42,8 @@ class PreparedImage:
         place: where that part lies in the image; None: it is all of it.
         whole: the grid of the image then.
         foreground: of an adopted MONAI bundle that crops images, the part that ``image`` is; None: it is all of it.
+        previous: of a cascade, the image as its first stage takes it; its mask is still to be shown to the network.
+        is_inside: of a cascade, whether a voxel of ``native`` lies in what is not zero; None: all do.
     """
 
     image: Values
@@ -49,6 +52,8 @@ class PreparedImage:
     place: CroppedPlace | None = None
     whole: Geometry | None = None
     foreground: Foreground | None = None
+    previous: PreparedImage | None = None
+    is_inside: NDArray[np.bool_] | None = None
 
 
 def choose_device(engine: Engine) -> str | None:
@@ -88,7 +93,11 @@ def _prepare_adopted(volumes: Sequence[Volume], spec: ModelSpec, device: str | N
         require_channels(bundled.image, spec)
         return PreparedImage(_upload(bundled.image, device), bundled.grid, whole, foreground=bundled.foreground)
     prepared = prepare_nnunet(volumes, spec)
-    return PreparedImage(_upload(prepared.image, device), prepared.grid, prepared.cropped, prepared.place, whole)
+    complete = PreparedImage(_upload(prepared.image, device), prepared.grid, prepared.cropped, prepared.place, whole)
+    if spec.previous is None:
+        return complete
+    previous = _prepare_adopted(volumes, spec.previous.spec, device)
+    return replace(complete, previous=previous, is_inside=prepared.is_inside)
 
 
 def _upload(image: NDArray[np.float32], device: str | None) -> Values:
@@ -102,12 +111,33 @@ def _upload(image: NDArray[np.float32], device: str | None) -> Values:
     return image
 
 
+def show_mask(prepared: PreparedImage, mask: NDArray[Any], spec: ModelSpec) -> PreparedImage:
+    """Put the mask of a cascade's first stage beside the image.
+
+    Args:
+        prepared: of a cascade.
+        mask: label values (i, j, k) on the image's own grid.
+        spec: of the model.
+    """
+    if prepared.place is None or spec.previous is None:
+        return prepared
+    labels, spacings = prepared.place.extract(mask), list_spacings(spec, prepared.native)
+    channels = make_mask_channels(labels, prepared.is_inside, prepared.image.shape[1:], spacings, spec.previous)
+    if isinstance(prepared.image, np.ndarray):
+        image: Values = np.concatenate([prepared.image, channels])
+    else:
+        import torch
+
+        image = torch.cat([prepared.image, upload(channels, str(prepared.image.device))])
+    return replace(prepared, image=image, previous=None, is_inside=None)
+
+
 def _require_images(count: int, spec: ModelSpec) -> None:
     """Refuse a case of another number of images than the model takes, before they are prepared."""
     if spec.channels:
         require_named_channels(count, spec)
-    elif count != spec.in_channels:
-        raise DataError(f"the network takes {spec.in_channels} channel(s), the image has {count}")
+    elif count != spec.image_count:
+        raise DataError(f"the network takes {spec.image_count} channel(s), the image has {count}")
 
 
 def _try_device(volumes: Sequence[Volume], spec: ModelSpec, device: str) -> DeviceImage | None:

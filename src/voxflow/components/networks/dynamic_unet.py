@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
-from voxflow.components.networks.base import Filters, Network
+from voxflow.components.component import Component
+from voxflow.components.networks.base import Filters, Network, build_network
 from voxflow.components.registry import register
 
 if TYPE_CHECKING:
@@ -172,3 +173,45 @@ class ResidualUnet(ResidualEncoderUnet):
     """nnU-Net's U-Net with residual blocks on both ways."""
 
     is_residual_up: ClassVar[bool] = True
+
+
+class CascadeStage(BaseModel):
+    """The network of one stage of a cascade.
+
+    Attributes:
+        name: one of this module's.
+        args: its arguments, channel counts filled in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet"]
+    args: dict[str, Any]
+
+    def build(self) -> torch.nn.Module:
+        """Build it."""
+        return build_network(Component(name=self.name, args=self.args))
+
+
+@register("network")
+class NnunetCascade(Network):
+    """Two networks of nnU-Net, of which the second is shown the mask of the first; it can't be trained.
+
+    Attributes:
+        previous: the first one.
+        last: the second one.
+    """
+
+    previous: CascadeStage
+    last: CascadeStage
+
+    def build(self) -> torch.nn.Module:
+        """Build both."""
+        return join_cascade(self.previous.build(), self.last.build())
+
+
+def join_cascade(previous: torch.nn.Module, last: torch.nn.Module) -> torch.nn.Module:
+    """Make one module of a cascade's two networks, each with its weights; it runs the last one."""
+    from voxflow.components.networks.modules.dynamic_unet import CascadedNetworks
+
+    return CascadedNetworks(previous, last)

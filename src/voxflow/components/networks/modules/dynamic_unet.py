@@ -312,3 +312,16 @@ class AveragedNetworks(nn.Module):
         for member in list(self.members)[1:]:
             total = total + member(image)
         return total / len(self.members)
+
+
+class CascadedNetworks(nn.Module):
+    """The networks of a cascade; what lies between them is no work of a network."""
+
+    def __init__(self, previous: nn.Module, last: nn.Module) -> None:
+        super().__init__()
+        self.previous, self.last = previous, last
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the second network's logits of an image that has the mask of the first one beside it."""
+        answer: torch.Tensor = self.last(image)
+        return answer
