@@ -115,7 +115,7 @@ def resample_mask(
         return labels
     planes = [have if axis == separate else need for axis, (have, need) in enumerate(zip(labels.shape, size,
                                                                                         strict=True))]  # fmt: skip
-    resampled = _resample_by_shares(labels, planes, resampling, separate)
+    resampled = _resample_by_shares(labels, planes, resampling.order)
     if separate is None or planes[separate] == size[separate]:
         return resampled
     along = resampling.model_copy(update={"order": resampling.order_z})
@@ -130,28 +130,33 @@ def resample_mask(
     return final
 
 
-def _resample_by_shares(
-    labels: NDArray[Any], size: Sequence[int], resampling: NnunetResampling, separate: int | None
-) -> NDArray[Any]:
-    """Resample all axes but the separate one."""
-    nearest = resample_channels(
-        labels[None].astype(np.float32), size, resampling.model_copy(update={"order": 0}), separate
-    )[0]
-    nearest_labels = np.rint(nearest).astype(labels.dtype)
-    if resampling.order == 0:
-        return nearest_labels
+def _resample_by_shares(labels: NDArray[Any], size: Sequence[int], order: int) -> NDArray[Any]:
+    """Resample a mask to a size, label by label.
+
+    A voxel half-way between two labels has equal shares up to the last bit, so that the shares are summed as nnU-Net
+    sums them, by SciPy in double precision.
+    """
+    nearest = np.rint(_zoom(labels, size, 0)).astype(labels.dtype)
+    if order == 0:
+        return nearest
     values = np.unique(labels)
     winner = np.full(tuple(size), values[0], dtype=labels.dtype)
-    best = np.zeros(tuple(size), dtype=np.float32)
-    is_nearest_best = np.zeros(tuple(size), dtype=bool)
-    for number, value in enumerate(values):
-        share = resample_channels((labels == value)[None].astype(np.float32), size, resampling, separate)[0]
-        if number == 0:
-            better = np.ones(tuple(size), dtype=bool)
-        else:
-            better = share > best
-            is_nearest_best |= (share == best) & (share > 0) & (nearest_labels == value)
-        is_nearest_best = np.where(better, (nearest_labels == value) & (share > 0), is_nearest_best)
+    best = _zoom(labels == values[0], size, order)
+    is_nearest_best = (nearest == values[0]) & (best > 0)
+    for value in values[1:]:
+        share = _zoom(labels == value, size, order)
+        better, is_nearest = share > best, (nearest == value) & (share > 0)
+        is_nearest_best |= (share == best) & is_nearest
+        np.copyto(is_nearest_best, is_nearest, where=better)
         winner[better] = value
-        best = np.maximum(best, share)
-    return np.where(is_nearest_best, nearest_labels, winner)
+        np.maximum(best, share, out=best)
+    return np.where(is_nearest_best, nearest, winner)
+
+
+def _zoom(values: NDArray[Any], size: Sequence[int], order: int) -> NDArray[np.float64]:
+    """Resample (i, j, k) as ``skimage.transform.resize`` does; what a spline overshoots is cut off."""
+    from scipy.ndimage import zoom
+
+    factors = [1 / (have / need) for have, need in zip(values.shape, size, strict=True)]
+    resampled = zoom(values.astype(np.float64), factors, order=order, mode="nearest", grid_mode=True)
+    return np.clip(resampled, values.min(), values.max()) if order > 1 else np.asarray(resampled)
