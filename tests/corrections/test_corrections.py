@@ -111,6 +111,14 @@ def test_the_latest_version_wins_and_the_history_stays(clinic: Clinic) -> None:
     )
 
 
+def test_a_clock_that_is_years_ahead_does_not_stop_later_versions(clinic: Clinic) -> None:
+    mask = clinic.find_mask(clinic.make_image(1))
+    assert clinic.take(edit(mask, shave, ContentDate="20991231"), "1.dcm").state == "label"
+    later = clinic.take(edit(mask, lambda frames, _: frames.fill(0)), "2.dcm")
+    assert (later.state, later.version) == ("label", "2")
+    assert clinic.take(edit(mask, shave, minutes=2), "3.dcm").state == "superseded"
+
+
 def test_another_vendors_numbers_names_and_codes_are_matched(clinic: Clinic) -> None:
     series = clinic.make_image(1)
     masks = make_masks()

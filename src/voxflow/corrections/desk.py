@@ -195,7 +195,7 @@ class CorrectionDesk:
             row.reason = "; ".join(text for text in (obstacle, row.reason) if text)
             return
         current = next((r for r in self.table.list_versions(row.unit, int(row.number)) if r.state == "label"), None)
-        if current and self._is_older(recognition.facts, current):
+        if current and self._is_older(row, recognition.facts, current):
             row.state = "superseded"
             row.reason = "; ".join(text for text in ("made before the version that is the label", row.reason) if text)
             return
@@ -219,12 +219,13 @@ class CorrectionDesk:
         row.reason = "; ".join(text for text in (row.reason, remark) if text)
         return ""
 
-    def _is_older(self, facts: ObjectFacts, current: Correction) -> bool:
+    def _is_older(self, row: Correction, facts: ObjectFacts, current: Correction) -> bool:
         try:
-            moment = read_facts(self.table.find_object(current)).moment
+            current_facts = read_facts(self.table.find_object(current))
         except (InputError, OSError, *PARSE_ERRORS):
             return False
-        return bool(facts.moment and moment and facts.moment < moment)
+        moment, current_moment = _find_moment(row, facts), _find_moment(current, current_facts)
+        return bool(moment and current_moment and moment < current_moment)
 
     def _keep(self, row: Correction, path: Path) -> None:
         """Keep the object as it came; it may name the patient, as everything in the inbox does."""
@@ -236,6 +237,14 @@ class CorrectionDesk:
 
 def _describe_object(row: Correction, facts: ObjectFacts) -> None:
     row.kind, row.sop_uid, row.series_uid, row.study_uid = facts.kind, facts.sop_uid, facts.series_uid, facts.study_uid
+
+
+def _find_moment(row: Correction, facts: ObjectFacts) -> str:
+    """When an object was made, YYYYMMDDHHMMSS, by its own clock; when it came, where that was ahead by over a day."""
+    arrival = datetime.datetime.fromisoformat(row.received).astimezone()
+    if facts.moment > f"{arrival + datetime.timedelta(days=1):%Y%m%d%H%M%S}":
+        return f"{arrival:%Y%m%d%H%M%S}"
+    return facts.moment
 
 
 def _now() -> str:
