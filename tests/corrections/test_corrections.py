@@ -13,6 +13,7 @@ import yaml
 
 from tests.corrections.clinic import SHAPE, WORKSPACE, Clinic, edit, make_masks, shave
 from tests.dicom.objects import Series, contour, random_values, refer, save, seg, structure_set
+from voxflow.corrections import CorrectionTable, list_due
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.tables import read_rows
 from voxflow.volumes import read_volume
@@ -117,6 +118,22 @@ def test_a_clock_that_is_years_ahead_does_not_stop_later_versions(clinic: Clinic
     later = clinic.take(edit(mask, lambda frames, _: frames.fill(0)), "2.dcm")
     assert (later.state, later.version) == ("label", "2")
     assert clinic.take(edit(mask, shave, minutes=2), "3.dcm").state == "superseded"
+
+
+def test_a_label_whose_run_was_ended_before_the_table_is_a_label_in_the_next(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = save(edit(clinic.find_mask(clinic.make_image(1)), shave), Path("drop/sent.dcm"))
+    with monkeypatch.context() as patch:
+        patch.setattr(CorrectionTable, "write", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            clinic.open_desk().take(sent)
+    assert len(list_labels()) == 1
+    desk = clinic.open_desk()
+    row = desk.take(sent)
+    assert row is not None
+    assert (row.state, row.version, list_due(desk.table)) == ("label", "1", [row.sop_uid])
+    assert clinic.take(edit(clinic.find_mask(Series(random_values(SHAPE), uid=row.unit)), shave)).state == "unchanged"
 
 
 def test_another_vendors_numbers_names_and_codes_are_matched(clinic: Clinic) -> None:

@@ -20,7 +20,7 @@ from voxflow.corrections.table import Correction, CorrectionTable
 from voxflow.corrections.versions import VersionComparison, compare_version
 from voxflow.dicom import PARSE_ERRORS, ConvertOptions, explain_parse_error
 from voxflow.errors import InputError
-from voxflow.files import atomic_path
+from voxflow.files import atomic_path, read_json_or_none, write_json
 from voxflow.images import PseudonymBook, load_pseudonym_key
 from voxflow.naming import shorten_pseudonym
 from voxflow.progress import say
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from voxflow.tables import Row
 
 TESTING = "testing"
+PENDING = "pending.json"  # names the correction whose label is being put in its place
 
 
 @dataclass
@@ -131,6 +132,7 @@ class CorrectionDesk:
 
     def _report(self, row: Correction) -> None:
         self.table.write()
+        (self.table.folder / PENDING).unlink(missing_ok=True)
         self.decisions.append(row)
         say(f"{row.kind or 'object'} {row.sop_uid}: {row.state}{f': {row.reason}' if row.reason else ''}")
 
@@ -153,7 +155,10 @@ class CorrectionDesk:
             row.state, row.reason = "other", reason
             return None
         place = LabelPlace(self.places.source, recognition.result)
-        comparison = compare_version(recognition, place.label, self.places, self.convert)
+        # A run that was ended may have put this very label there, and not noted it.
+        is_pending = read_json_or_none(self.table.folder / PENDING) == {"digest": row.digest}
+        earlier = None if is_pending else place.label
+        comparison = compare_version(recognition, earlier, self.places, self.convert)
         row.patient = comparison.patient
         row.reason = "; ".join(comparison.remarks)
         if comparison.is_unchanged:
@@ -199,6 +204,8 @@ class CorrectionDesk:
             row.state = "superseded"
             row.reason = "; ".join(text for text in ("made before the version that is the label", row.reason) if text)
             return
+        self.table.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.table.folder / PENDING, {"digest": row.digest})
         place.put(comparison, self.places, self.convert)
         row.state = "label"
         if current:

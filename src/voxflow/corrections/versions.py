@@ -83,13 +83,13 @@ class _Reader:
 
 
 def compare_version(
-    recognition: Recognition, earlier: Path, places: WorkspaceLayout, options: ConvertOptions
+    recognition: Recognition, earlier: Path | None, places: WorkspaceLayout, options: ConvertOptions
 ) -> VersionComparison:
     """Compare a correction with our mask and with the present label of its image.
 
     Args:
         recognition: the correction, and our mask.
-        earlier: the label that came of the version before; it may be missing.
+        earlier: the label that came of the version before; it may be missing. None: there is none.
         places: of the workspace.
         options: of its conversion.
 
@@ -165,9 +165,9 @@ def _match(recognition: Recognition, reader: _Reader, mask_reader: _Reader) -> C
     return match
 
 
-def _open_earlier(images: ImageMasks, path: Path, size: tuple[int, ...]) -> _Reader | None:
+def _open_earlier(images: ImageMasks, path: Path | None, size: tuple[int, ...]) -> _Reader | None:
     """The present label of the image; None where it has none."""
-    if not path.is_file():
+    if path is None or not path.is_file():
         return None
     reader = _Reader(images.open(path), size)
     for segment in read_facts(path).segments:
