@@ -22,7 +22,7 @@ from voxflow.engines import TorchEngine, open_engine
 from voxflow.errors import ConfigError, DataError
 from voxflow.export import ExportOptions, export_model
 from voxflow.inference import InferenceCase
-from voxflow.prediction import predict_volume
+from voxflow.prediction import PredictOptions, predict_prepared, predict_volume, prepare_image
 from voxflow.training import load_model
 from voxflow.volumes import read_volume
 
@@ -37,7 +37,10 @@ GRIDS: dict[str, dict[str, Any]] = {
     "other_way": {"size": (27, 30, 15), "spacing": (1.21, 1.27, 3.37), "direction": bundles.OTHER_WAY},
 }
 # Whole images need sides that the network can halve; MONAI's writer does not save the bundle's label map sideways.
-SIZES: dict[str, dict[str, Any]] = {"template": {"size": (32, 24, 20)}, "brats": {"direction": bundles.OTHER_WAY}}
+SIZES: dict[str, dict[str, Any]] = {
+    "template": {"size": (32, 24, 20)},
+    "brats": {"size": (20, 22, 17), "direction": bundles.OTHER_WAY},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +92,33 @@ def test_masks_are_those_of_monai(name: str, tmp_path: Path) -> None:
         assert (mask == expected).mean() >= 0.9999
         seen |= set(np.unique(expected).tolist())
     assert len(seen) > 1, "else the comparison says nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        # MONAI lays the grid around the middle where the axes are oblique by what single precision can't hold.
+        ("pediatric", {"size": (20, 22, 16), "spacing": (1.3, 1.1, 2.4), "direction": bundles.OBLIQUE}),
+        # Every fourth voxel lies midway between two of the network's.
+        ("organs", {"size": (28, 24, 16), "spacing": (0.75, 0.75, 1.0), "direction": bundles.OTHER_WAY}),
+        # As good as the spacing that is asked for, so that nothing is resampled; whole numbers.
+        ("spleen", {"size": (20, 18, 17), "spacing": (1.5004, 1.5, 2.0)}),
+    ],
+)
+def test_masks_are_those_of_monai_on_grids_of_their_own_kinds(name: str, grid: dict[str, Any], tmp_path: Path) -> None:
+    bundle = bundles.write_bundle(tmp_path / "bundle", *bundles.FORMS[name]())
+    model = read_bundle(bundle)
+    (file,) = bundles.write_case(tmp_path / "images", "case", **grid)
+    image = nibabel.load(file)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj).astype(np.int16), image.affine), file)
+    (expected,) = run_original(bundle, tmp_path / "images", tmp_path / "out", "inference.json").values()
+    volumes = [read_volume(file)]
+    engine = TorchEngine.wrap(model.network, model.spec)
+    mask = predict_volume(engine, volumes).mask.array
+    assert len(np.unique(expected)) > 1
+    assert (mask == expected).mean() >= 0.9999
+    on_device = predict_prepared(engine, prepare_image(volumes, model.spec, "cpu"), PredictOptions()).mask.array
+    np.testing.assert_array_equal(on_device, mask)
 
 
 def read(config: Config, folder: Path, metadata: Config | None = None, **kwargs: Any) -> Any:
@@ -171,7 +201,6 @@ PRE, POST = "preprocessing#transforms", "postprocessing#transforms"
         ("network_def#strids", [2, 2], r"takes no argument 'strids'"),
         ("network_def#_target_", "scripts.networks.unest.UNesT", r"scripts.networks.unest.UNesT: no network"),
         ("network_def#_target_", "os.system", r"os.system: no network"),
-        ("evaluator#_target_", "scripts.evaluator.DetectionEvaluator", r"DetectionEvaluator is no segmentation"),
         ("evaluator#prepare_batch", "$scripts.prepare", r"evaluator#prepare_batch"),
         ("network", "$torch.jit.load('model.ts')", r"is code"),
         ("checkpointloader#load_path", "$open('x').name", r"checkpointloader#load_path: .*is code"),
@@ -187,6 +216,45 @@ def test_what_can_not_be_adopted_is_named_in_its_place(place: str, value: Any, m
         read_bundle(bundle)
     assert "\n" not in str(error.value)
     assert "inference.json" in str(error.value)
+
+
+DINTS = {
+    "_target_": "monai.networks.nets.DiNTS",
+    "dints_space": "@dints_space",
+    "in_channels": 1,
+    "num_classes": 3,
+    "use_downsample": True,
+    "node_a": "$@arch_ckpt['node_a']",
+}
+FLEXIBLE = {"_target_": "FlexibleUNet", "in_channels": 3, "out_channels": 2, "backbone": "efficientnet-b2"}
+RESNET = {"_target_": "TorchVisionFCModel", "model_name": "resnet18", "num_classes": 1, "pretrained": True}
+UNEST = {"_target_": "scripts.networks.unest_base_patch_4.UNesT", "in_channels": 1, "out_channels": 133}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("network_def", DINTS, "DiNTS: no network that can be adopted"),
+        ("network_def", FLEXIBLE | {"spatial_dims": 2, "pretrained": False}, "FlexibleUNet of 2 dimensions"),
+        ("network_def", FLEXIBLE, "FlexibleUNet of 2 dimensions"),
+        ("network_def", RESNET, "TorchVisionFCModel: no network that can be adopted"),
+        ("network_def", UNEST, "UNesT: no network that can be adopted"),
+        ("evaluator#_target_", "scripts.evaluator.DetectionEvaluator", "DetectionEvaluator is no segmentation"),
+        ("inferer", {"_target_": "scripts.detection_inferer.RetinaNetInferer"}, "RetinaNetInferer: no inferer"),
+        (f"{PRE}#4", bundles.part("AddGuidanceSignalDeepEditd"), "AddGuidanceSignalDeepEditd: no transform"),
+    ],
+)
+def test_bundles_of_other_kinds_are_refused_with_the_reason(
+    place: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    """Searched networks, endoscopy, pathology, whole brains by a network of the bundle's own, nodules, DeepEdit."""
+    config, metadata = bundles.spleen()
+    bundle = bundles.write_bundle(tmp_path / "bundle", config, metadata)
+    (bundle / "configs/inference.json").write_text(json.dumps(change(config, place, value)))
+    with pytest.raises(ConfigError, match=message) as error:
+        read_bundle(bundle)
+    assert "kind: bundle (docs/bundles.md)" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_all_that_can_not_be_adopted_is_named_at_once_with_a_way_to_run_it(tmp_path: Path) -> None:

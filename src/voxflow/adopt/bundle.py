@@ -136,11 +136,15 @@ class _BundleReader:
         dropped = DROPPED.get(name, set())
         keys = [key for key in self.network.arguments if key not in dropped]
         args = {key: self._try(partial(self.network.read, key), None) for key in keys}
+        for key, value in args.items():
+            if not _is_plain(value):
+                self.problems.append(f"{self.network.place_of(key)}: needs plain values, no component")
         return NamedArguments(name=f"monai:{name}", args=args)
 
     def find_weights(self) -> Path:
         """The file of weights that the bundle's CheckpointLoader reads."""
         loaders = [part for part in self.values.list_parts() if part.name == "CheckpointLoader"]
+        loaders = [part for part in loaders if not self._try(part.is_disabled, True)]
         if not loaders:
             self.problems.append("no CheckpointLoader names the weights")
             return self.values.bundle / "models/model.pt"
@@ -197,7 +201,8 @@ class _BundleReader:
             known = join_names(sorted(NETWORKS - {"Unet", "DynUnet", "BasicUnet"}), len(NETWORKS))
             message = f"{part.name}: no network that can be adopted, which are {known}; {ADVICE}"
             raise ConfigError(message, path=self.values.file, where=part.place)
-        dims = self._try(partial(part.read, "spatial_dims", 3), 3)
+        stated = _read_default(part.name, "spatial_dims", 3)
+        dims = self._try(partial(part.read, "spatial_dims", stated), 3)
         if dims != 3:
             message = f"{part.name} of {dims} dimensions: models of two dimensions can't be adopted; {ADVICE}"
             raise ConfigError(message, path=self.values.file, where=part.place_of("spatial_dims"))
@@ -262,10 +267,7 @@ class _BundleReader:
 
     def _count(self, key: str, fallback: int) -> int:
         """A number of channels, or what the network's class has where nothing is said."""
-        import monai.networks.nets
-
-        defaults = inspect.signature(getattr(monai.networks.nets, self.network.name)).parameters
-        stated = defaults[key].default if key in defaults else fallback
+        stated = _read_default(self.network.name, key, fallback)
         count = self._try(partial(self.network.read, key, stated), fallback)
         if not isinstance(count, int) or isinstance(count, bool) or not 0 < count <= 4096:
             self.problems.append(f"{self.network.place_of(key)}: needs a number of channels, received {count!r}")
@@ -320,6 +322,23 @@ class _BundleReader:
             place = f"{error.where}: " if error.where else ""
             self.problems.append(f"{place}{error.message}")
             return fallback
+
+
+def _read_default(network: str, key: str, fallback: Any) -> Any:
+    """What an argument of one of MONAI's networks is where nothing is said."""
+    import monai.networks.nets
+
+    parameter = inspect.signature(getattr(monai.networks.nets, network)).parameters.get(key)
+    return fallback if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can stand in JSON."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    return value is None or isinstance(value, str | int | float)
 
 
 def _name_labels(classes: int, *, has_background: bool) -> tuple[str, ...]:

@@ -70,14 +70,24 @@ class BundlePart:
     @property
     def target(self) -> str:
         """The class, such as "monai.networks.nets.UNet"."""
-        target = self.values.resolve(self.content[TARGET], f"{self.place}{SEPARATOR}{TARGET}")
-        return target if isinstance(target, str) else str(target)
+        target = self.content[TARGET]
+        if isinstance(target, str) and target.startswith("@"):
+            target = self.values.resolve(target, f"{self.place}{SEPARATOR}{TARGET}")
+        return str(target)
 
     @property
     def name(self) -> str:
         """The class without its module; all of it where the module is none of MONAI's or torch's."""
         root, _, name = self.target.rpartition(".")
         return name if root.partition(".")[0] in ("", "monai", "torch", "ignite") else self.target
+
+    def is_disabled(self) -> bool:
+        """Whether it is switched off.
+
+        Raises:
+            ConfigError: it takes code to know.
+        """
+        return self.values.resolve(self.content, self.place) is None
 
     @property
     def arguments(self) -> list[str]:
@@ -163,7 +173,7 @@ class BundleValues:
         return self.resolve(get_item(self.content, name), name) if has_item(self.content, name) else None
 
     def list_parts(self) -> Iterator[BundlePart]:
-        """List all components that stand in the configuration, switched off or not."""
+        """List all components that stand in the configuration, also those that are switched off."""
         for place, value in walk(self.content):
             if isinstance(value, dict) and TARGET in value:
                 yield BundlePart(self, place, value)

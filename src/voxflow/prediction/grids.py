@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxflow.errors import DataError
+from voxflow.prediction.monai_grid import compute_monai_grid
 from voxflow.volumes import Taps, Volume, count_threads, resample, resample_parallel, target_geometry
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 # A position this close to a voxel's centre is the centre, in voxels.
 CENTRE = 1e-6
-# MONAI's Spacing leaves an axis as it is that is so near to what is asked for.
-SAME_MM = 1e-3
 
 
 def network_grid(native: Geometry, spec: ModelSpec) -> Geometry:
@@ -43,13 +42,8 @@ def network_grid(native: Geometry, spec: ModelSpec) -> Geometry:
         >>> network_grid(Geometry.from_parts((4, 4, 4), (1, 1, 2)), spec).size
         (4, 4, 8)
     """
-    if spec.monai and spec.spacing_mm:
-        oriented = target_geometry(native, None, spec.orientation)
-        steps = [
-            own if abs(own - step) <= SAME_MM else step
-            for own, step in zip(oriented.spacing, spec.spacing_mm, strict=True)
-        ]
-        return target_geometry(oriented, steps, None, spec.extent)
+    if spec.monai:
+        return compute_monai_grid(native, spec)
     return target_geometry(native, spec.spacing_mm, spec.orientation, spec.extent)
 
 
@@ -103,13 +97,12 @@ def make_taps(positions: NDArray[np.float64], axis: int) -> Taps:
     return Taps(low, low + (weight > 0), weight, 0, len(positions), axis)
 
 
-def resample_labels(labels: Volume, geometry: Geometry, *, halves_to_even: bool = False) -> Volume:
+def resample_labels(labels: Volume, geometry: Geometry) -> Volume:
     """Bring a label map to a grid with parallel axes; each voxel takes the nearest one.
 
     Args:
         labels: label values (i, j, k).
         geometry: the grid that is filled.
-        halves_to_even: see :func:`find_nearest`.
 
     Raises:
         DataError: the grids are rotated against each other.
@@ -121,19 +114,16 @@ def resample_labels(labels: Volume, geometry: Geometry, *, halves_to_even: bool 
         >>> resample_labels(coarse, fine).array.ravel()
         array([1, 1, 2, 2], dtype=uint8)
     """
-    order, nearest = find_nearest(labels.geometry, geometry, halves_to_even=halves_to_even)
+    order, nearest = find_nearest(labels.geometry, geometry)
     return Volume(np.ascontiguousarray(labels.array[np.ix_(*nearest)].transpose(order)), geometry)
 
 
-def find_nearest(
-    source: Geometry, target: Geometry, *, halves_to_even: bool = False
-) -> tuple[Sequence[int], list[NDArray[np.intp]]]:
+def find_nearest(source: Geometry, target: Geometry) -> tuple[Sequence[int], list[NDArray[np.intp]]]:
     """Find the nearest voxels of one grid for those of another one with parallel axes.
 
     Args:
         source: the grid that is read.
         target: the grid that is filled.
-        halves_to_even: of two voxels that are equally near the one of an even number, as torch has it; else the later.
 
     Returns:
         How to order the axes of what was read, as of :func:`map_positions`; and for each axis of ``source`` the numbers
@@ -144,7 +134,7 @@ def find_nearest(
     """
     order, positions = map_positions(source, target)
     return order, [
-        np.clip((np.rint(place) if halves_to_even else np.floor(place + 0.5)).astype(np.intp), 0, n - 1)
+        np.clip(np.floor(place + 0.5).astype(np.intp), 0, n - 1)
         for place, n in zip(positions, source.size, strict=True)
     ]
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxflow.errors import DataError
-from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.grids import network_grid, resample_clamped, resample_labels, resample_to_network
 from voxflow.prediction.labels import combine_regions, label_type, logits_to_labels, single_value
+from voxflow.prediction.monai_grid import find_torch_nearest
 from voxflow.prediction.nnunet import crop_geometry, find_box
 from voxflow.prediction.probabilities import logits_to_probabilities
-from voxflow.volumes import Volume, require_finite
+from voxflow.volumes import Volume, require_finite, target_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +135,9 @@ def restore_labels(labels: NDArray[Any], grid: Geometry, native: Geometry, spec:
     """Bring label values of the network's grid to the image's own, after they are cleaned where the bundle does so."""
     mask = Volume(labels, grid)
     keep_largest(mask, spec, is_before=True)
-    return resample_labels(mask, native, halves_to_even=True).array
+    oriented = target_geometry(native, None, spec.orientation)
+    taken = np.ascontiguousarray(labels[np.ix_(*find_torch_nearest(grid, oriented))])
+    return resample_labels(Volume(taken, oriented), native).array
 
 
 def keep_largest(mask: Volume, spec: ModelSpec, *, is_before: bool) -> None:
@@ -149,8 +151,14 @@ def keep_largest(mask: Volume, spec: ModelSpec, *, is_before: bool) -> None:
     steps = spec.monai
     if steps is None or not steps.largest or steps.cleans_before != is_before:
         return
-    classes = {str(value): (value,) for value in steps.largest}
-    clean_mask(mask, classes, CleaningOptions(largest_component=tuple(classes)))
+    from scipy.ndimage import label
+
+    for value in steps.largest:
+        components, _ = label(mask.array == value, np.ones((3, 3, 3)))
+        sizes = np.bincount(components.ravel())
+        sizes[0] = 0
+        # Of components of one size MONAI takes the one that NumPy sorts to the end.
+        mask.array[(components > 0) & (components != np.argsort(sizes)[-1])] = 0
 
 
 def require_monai(spec: ModelSpec) -> MonaiSteps:
