@@ -23,6 +23,7 @@ PLANS, DATASET, FOLD = "plans.json", "dataset.json", "fold_"
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 # nnU-Net's predictor lays windows half a window apart.
 OVERLAP = 0.5
+MOST_FOLDERS = 20  # that one message lists
 AXES: tuple[Literal["i", "j", "k"], ...] = ("i", "j", "k")
 
 
@@ -68,7 +69,7 @@ def read_nnunet(folder: Path, folds: Sequence[str] = (), checkpoint: str | None 
 
 
 def find_result_folder(folder: Path) -> Path:
-    """Find the result folder: a folder with a plans.json, or the only one in it that has one.
+    """Find the result folder: a folder with a plans.json, or the only one in it, or one deeper, that has one.
 
     Raises:
         DataError: there is none, or there are several.
@@ -77,11 +78,13 @@ def find_result_folder(folder: Path) -> Path:
         raise DataError("no folder", path=folder)
     if (folder / PLANS).is_file():
         return folder
-    inside = sorted(path.parent for path in folder.glob(f"*/{PLANS}"))
+    # The folder of a data set, or that of several, as TotalSegmentator has one.
+    inside = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{PLANS}"))
     if len(inside) == 1:
         return inside[0]
     if inside:
-        names = ", ".join(path.name for path in inside)
+        names = ", ".join(str(path.relative_to(folder)) for path in inside[:MOST_FOLDERS])
+        names += " …" if len(inside) > MOST_FOLDERS else ""
         raise DataError(f"holds several trained configurations, {names}; name one", path=folder)
     if any(folder.rglob("plans.pkl")):
         raise DataError("a result of nnU-Net v1, which can't be adopted; one of v2 has a plans.json", path=folder)

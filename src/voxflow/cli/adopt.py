@@ -37,6 +37,7 @@ class AdoptCommand(Command):
         report: a folder for the page and the numbers of the comparison, also of one that is refused; None: they
             stand in the workspace alone.
         postprocessing: nnU-Net's postprocessing.pkl; None: none.
+        classes: a class map for the names of nnU-Net's classes, FILE or FILE:NAME; None: those of its dataset.json.
     """
 
     name: ClassVar[str] = "adopt"
@@ -51,6 +52,7 @@ class AdoptCommand(Command):
     images: Path | None
     least_equal: float
     postprocessing: Path | None
+    classes: str | None
     original_python: str | None = None
     report: Path | None = None
 
@@ -65,6 +67,8 @@ class AdoptCommand(Command):
         parser.add_argument("--folds", nargs="+", default=[], metavar="FOLD", help="such as 0 1 (default: all of them)")
         parser.add_argument("--checkpoint", help="default: checkpoint_final.pth, else checkpoint_best.pth")
         parser.add_argument("--postprocessing", type=Path, metavar="FILE", help="nnU-Net's postprocessing.pkl to apply")
+        names = "names of the classes: JSON, YAML, or TotalSegmentator's map_to_binary.py"
+        parser.add_argument("--classes", metavar="FILE[:NAME]", help=names)
         compared = parser.add_argument_group("comparison", "segment images and compare with the original's masks")
         compared.add_argument("--images", type=Path, metavar="DIR", help="images, CASE_0000.nii.gz and so on")
         masks = "the original's masks of them, CASE.nii.gz (default: nnU-Net is run)"
@@ -98,6 +102,7 @@ class AdoptCommand(Command):
             images=arguments.images,
             least_equal=arguments.least_equal,
             postprocessing=arguments.postprocessing,
+            classes=arguments.classes,
             original_python=arguments.original_python,
             report=arguments.report,
         )
@@ -132,14 +137,15 @@ class AdoptCommand(Command):
         return EXIT_OK
 
     def _read(self) -> AdoptedModel:
-        from voxflow.adopt import read_bundle, read_nnunet, read_plain
+        from voxflow.adopt import read_bundle, read_nnunet, read_plain, rename_classes
 
         is_config = self.path.is_file() and self.path.parent.name == CONFIGS
         is_bundle = is_config or (self.path / CONFIGS).is_dir()
         if not self.path.is_file() and not is_bundle:
-            return read_nnunet(self.path, self.folds, self.checkpoint)
-        if self.folds or self.checkpoint:
-            raise ConfigError("--folds and --checkpoint are of nnU-Net's result folders", path=self.path)
+            model = read_nnunet(self.path, self.folds, self.checkpoint)
+            return rename_classes(model, self.classes) if self.classes else model
+        if self.folds or self.checkpoint or self.classes:
+            raise ConfigError("--folds, --checkpoint and --classes are of nnU-Net's result folders", path=self.path)
         if is_bundle:
             return read_bundle(self.path.parent.parent, self.path) if is_config else read_bundle(self.path)
         if self.path.suffix.lower() not in (".yaml", ".yml"):
