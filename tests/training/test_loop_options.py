@@ -82,6 +82,21 @@ def test_the_average_of_the_weights_is_what_is_kept(tmp_path: Path, training: An
     assert not torch.equal(weights(tmp_path / "plain/model_final.pt"), weights(tmp_path / "averaged/model_final.pt"))
 
 
+@pytest.mark.parametrize(("keep", "is_last"), [("best", False), ("last", True), ("auto", True)])
+def test_the_last_state_is_kept_where_few_cases_would_choose(
+    training: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str, is_last: bool
+) -> None:
+    scores = iter([0.9, 0.2, 0.4])
+    monkeypatch.setattr("voxflow.training.loop.validate", lambda *_, **__: {"mean_dice": next(scores)})
+    result = training(places={"epochs": 3, "num_training_epoch_per_valid": 1}, keep=keep)
+    checkpoint = read_checkpoint(tmp_path / "m/model.pt")
+    assert (result.best_epoch, result.best_metric) == (checkpoint["epoch"], checkpoint["metric"])
+    assert (result.best_epoch, result.best_metric) == ((3, 0.4) if is_last else (1, 0.9))
+    final = weights(tmp_path / "m/model_final.pt")
+    assert torch.equal(weights(tmp_path / "m/model.pt"), final) == is_last
+    assert f"{'last' if is_last else 'best'} mean_dice" in result.summary()
+
+
 def test_an_average_follows_its_formula() -> None:
     network = torch.nn.Linear(1, 1, bias=False)
     average = WeightAverage(network, 0.9)

@@ -60,7 +60,9 @@ def digest_training(
     plain = TypeAdapter(WorkflowModel).dump_python(workflow, mode="json")
     # "variables" hold the places of data and models; what of them decides stands in the components already.
     config = _without_places({key: value for key, value in plain.items() if key not in {"path", "variables"}})
-    decisive = options.model_dump(mode="json", include=set(_DECISIVE))
+    # A training of before the option has the digest that it had, and so goes on.
+    newer = {"keep"} if options.keep != "best" else set()
+    decisive = options.model_dump(mode="json", include=newer.union(_DECISIVE))
     start = "" if options.checkpoint is None else digest_file(options.checkpoint)
     return {
         "configuration": digest_values([config, facts.model_dump(mode="json"), _digest_custom_code(plain)]),

@@ -320,7 +320,8 @@ class TrainingLoop:
             self.recorder.write_row(epoch, row)
         self._keep_if_best(epoch, metrics)
         key = self.plan.key_metric
-        score = f", {key.name} {metrics[key.name]:.4f} (best {self.result.best_metric:.4f})" if key and metrics else ""
+        best = f" (best {self.result.best_metric:.4f})" if self.result.kept == "best" else ""
+        score = f", {key.name} {metrics[key.name]:.4f}{best}" if key and metrics else ""
         self.world.say(f"epoch {epoch}: loss {self.result.train_loss:.4f}{score}, {seconds:.0f} s")
 
     def _measure(self) -> dict[str, float]:
@@ -341,7 +342,7 @@ class TrainingLoop:
             )
 
     def _keep_if_best(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Keep the network when it is the best so far; count how long nothing has got better."""
+        """Keep the network if it is the best so far, or if the last counts; count how long nothing got better."""
         key = self.plan.key_metric
         if key is None or not metrics:
             return
@@ -351,7 +352,7 @@ class TrainingLoop:
         self.patience.note(metrics[stopping_metric])
         value = metrics[key.name]
         # Written so that a first value beats NaN, NaN never wins, and of equal ones the longer trained is kept.
-        if math.isnan(value) or value < self.result.best_metric:
+        if math.isnan(value) or (value < self.result.best_metric and self.result.kept == "best"):
             return
         if self._try_to_write(f"{BEST} of epoch {epoch}", lambda: self._save(BEST, value)):
             self.result.best_epoch, self.result.best_metric, self.result.metrics = epoch, value, metrics

@@ -73,6 +73,8 @@ class TrainOptions(BaseModel):
         clip_norm: longest gradient (L2 norm over all parameters); None: as it is.
         ema: decay of a running average of the weights (0.999, say), which is then validated and kept instead of
             the weights themselves; None: none.
+        keep: which state becomes model.pt: the "best" by the key metric, the "last" that was validated, or "auto": the
+            last where fewer than five cases could choose, since they would choose by chance.
         compile: hand the network to torch.compile. "auto": on a GPU, in a training of 15 minutes and more; on the CPUs
             measured it did not pay (docs/training.md).
         deterministic: let torch use no operation whose result may differ from run to run; slower on a GPU. On a CPU
@@ -111,6 +113,7 @@ class TrainOptions(BaseModel):
     accumulate: PositiveInt = 1
     clip_norm: PositiveFloat | None = None
     ema: float | None = Field(default=None, gt=0, lt=1)
+    keep: Literal["best", "last", "auto"] = "best"
     compile: bool | Literal["auto"] = "auto"
     deterministic: bool = False
     early_stopping: PositiveInt | None = None

@@ -25,6 +25,8 @@ class TrainingResult:
         metrics: every metric at the best epoch.
         train_loss: mean loss since the last validation.
         precision: "bf16", "fp16" or "fp32", in which the network was computed.
+        kept: whether model.pt holds the best state that was validated, or the last; what is said of the best model is
+            then said of the last.
         continued_at: the step that a killed run was continued at; 0: it was begun afresh.
     """
 
@@ -39,6 +41,7 @@ class TrainingResult:
     train_loss: float = math.nan
     precision: str = "fp32"
     continued_at: int = 0
+    kept: Literal["best", "last"] = "best"
 
     def to_metrics(self) -> dict[str, float]:
         """Return the counts and the finite numbers, flat, as JSON and ``dvc metrics`` want them.
@@ -66,5 +69,9 @@ class TrainingResult:
     def summary(self) -> str:
         """One line for a person: how long it took, how it ended, and what the best model scored."""
         ended = "" if self.ending == "finished" else f" ({self.ending})"
-        best = f", best {self.key_metric} {self.best_metric:.4f} in epoch {self.best_epoch}" if self.key_metric else ""
+        best = (
+            f", {self.kept} {self.key_metric} {self.best_metric:.4f} in epoch {self.best_epoch}"
+            if self.key_metric
+            else ""
+        )
         return f"{self.epochs} epochs{ended}, {self.seconds / 60:.1f} min in {self.precision}{best}"

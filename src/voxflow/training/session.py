@@ -36,6 +36,7 @@ from voxflow.training.weights import read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Literal
 
     import torch
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from voxflow.training.result import TrainingResult
 
 CURVES, EVENTS = "curves.csv", "events"
+CASES_TO_CHOOSE = 5  # for validation: fewer choose a state by chance
 
 
 def train(
@@ -111,9 +113,16 @@ def train(
         )
         if state:
             loop.restore(state)
-        loop.result.precision = precision
+        loop.result.precision, loop.result.kept = precision, _choose_kept(options, len(validation))
         loop.run(interruption)
     return loop.result
+
+
+def _choose_kept(options: TrainOptions, cases: int) -> Literal["best", "last"]:
+    """Whether model.pt holds the best state or the last, given the number of cases that validate."""
+    if options.keep != "auto":
+        return options.keep
+    return "last" if cases < CASES_TO_CHOOSE else "best"
 
 
 def prepare_data(
