@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.training.conftest import volume_config, workflow_of
 from tests.training.test_loop import rows_of
@@ -108,6 +109,27 @@ def test_an_average_follows_its_formula() -> None:
         keep = min(0.9, (1 + step) / (10 + step))
         expected = keep * expected + (1 - keep) * step
     torch.testing.assert_close(average.network.state_dict()["weight"], expected)
+
+
+@pytest.mark.parametrize("decay", [1.5, 0, 1, True, "poly"])
+def test_a_decay_that_is_none_is_refused_in_one_line(decay: Any) -> None:
+    with pytest.raises(ValidationError, match="a decay between 0 and 1, or polynomial") as caught:
+        TrainOptions.model_validate({"ema": decay})
+    assert caught.value.error_count() == 1
+
+
+def test_a_polynomial_average_counts_steps_by_their_third_power() -> None:
+    network = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    average = WeightAverage(network, "polynomial")
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=500)
+    for step, value in enumerate(values, 1):
+        with torch.no_grad():
+            network.weight.fill_(value)
+        average.update(network, step)
+    numbers = np.arange(1, 501)
+    shares = numbers * (numbers + 1) * (numbers + 2)
+    assert average.network.state_dict()["weight"].item() == pytest.approx(np.average(values, weights=shares), rel=1e-9)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

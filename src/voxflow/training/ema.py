@@ -6,18 +6,24 @@ import copy
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     import torch
+
+POWER = 3  # of the number of a step, as Shamir and Zhang recommend
 
 
 class WeightAverage:
-    """An exponential moving average of a network.
+    """A moving average of a network, exponential or polynomial.
 
     Args:
         network: copied; the copy is never trained.
         decay: share that the average keeps each step; early on it keeps less, so that the random start is forgotten.
+            "polynomial": the weights of a step count by its number to the power of 3, so that the last third of a
+            training has four fifths of the average, however long it is.
     """
 
-    def __init__(self, network: torch.nn.Module, decay: float) -> None:
+    def __init__(self, network: torch.nn.Module, decay: float | Literal["polynomial"]) -> None:
         self.network = copy.deepcopy(network).eval()
         self.decay = decay
         for parameter in self.network.parameters():
@@ -27,7 +33,8 @@ class WeightAverage:
         """Take in the weights of one more step; buffers (running statistics) are copied as they are.
 
         The average becomes ``d * average + (1 - d) * weights`` with ``d = min(decay, (1 + step) / (10 + step))``, as in
-        TensorFlow's ExponentialMovingAverage.
+        TensorFlow's ExponentialMovingAverage, or with ``d = 1 - 4 / (step + 3)``, the polynomial-decay averaging of
+        Shamir and Zhang (2013).
 
         Args:
             network: of the same form as the one that the average was made of.
@@ -45,7 +52,10 @@ class WeightAverage:
         """
         import torch
 
-        decay = min(self.decay, (1 + step) / (10 + step))
+        if self.decay == "polynomial":
+            decay = 1 - (POWER + 1) / (step + POWER)
+        else:
+            decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
             averages, weights = ([p.detach() for p in module.parameters()] for module in (self.network, network))
             # All tensors in one call, as torch's own optimizers and AveragedModel do.

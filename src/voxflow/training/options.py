@@ -72,7 +72,7 @@ class TrainOptions(BaseModel):
         accumulate: batches whose gradients make one step of the optimizer.
         clip_norm: longest gradient (L2 norm over all parameters); None: as it is.
         ema: decay of a running average of the weights (0.999, say), which is then validated and kept instead of
-            the weights themselves; None: none.
+            the weights themselves; "polynomial": an average over the same share of any training; None: none.
         keep: which state becomes model.pt: the "best" by the key metric, the "last" that was validated, or "auto": the
             last where fewer than five cases could choose, since they would choose by chance.
         compile: hand the network to torch.compile. "auto": on a GPU, in a training of 15 minutes and more; on the CPUs
@@ -112,7 +112,7 @@ class TrainOptions(BaseModel):
     state_epochs: PositiveInt | None = None
     accumulate: PositiveInt = 1
     clip_norm: PositiveFloat | None = None
-    ema: float | None = Field(default=None, gt=0, lt=1)
+    ema: float | Literal["polynomial"] | None = None
     keep: Literal["best", "last", "auto"] = "best"
     compile: bool | Literal["auto"] = "auto"
     deterministic: bool = False
@@ -122,6 +122,13 @@ class TrainOptions(BaseModel):
     allow_repeated_cases: bool = False
     on_bad_case: Literal["stop", "skip"] = "stop"
     cache: CacheOptions = CacheOptions()
+
+    @field_validator("ema", mode="before")
+    @classmethod
+    def _check_average(cls, value: Any) -> Any:
+        if value not in (None, "polynomial") and not (isinstance(value, float) and 0 < value < 1):
+            raise ValueError("a decay between 0 and 1, or polynomial")
+        return value
 
     @model_validator(mode="after")
     def _require_minutes(self) -> Self:
