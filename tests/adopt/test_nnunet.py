@@ -94,6 +94,29 @@ def test_a_folder_becomes_a_model_file_that_predicts(tmp_path: Path) -> None:
     assert mask.array.any()
 
 
+def test_weights_of_half_precision_are_run_in_single_precision(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    weights = make_weights(folder)
+    write_checkpoint(folder / "fold_0/checkpoint_final.pth", {name: value.half() for name, value in weights.items()})
+    network = read_nnunet(folder).network
+    assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
+    with torch.inference_mode():
+        assert torch.isfinite(network(torch.randn(1, 1, 8, 8, 8))).all()
+
+
+def test_two_channels_of_one_name_have_none(tmp_path: Path) -> None:
+    plans = make_plans(schemes=("NoNormalization",) * 2, masks=(False, False))
+    spec = read_nnunet(write_model(tmp_path / "model", plans, make_dataset(channels=("CT", "CT")))).spec
+    assert (spec.channels, spec.image_count) == ((), 2)
+
+
+def test_planes_are_mirrored_along_their_own_axes_alone(tmp_path: Path) -> None:
+    plans = make_plans(spacing=(1.2, 1.0), patch=(24, 16), architecture=make_architecture(dimensions=2))
+    folder = write_model(tmp_path / "model", plans)  # whose checkpoint names three axes
+    with pytest.raises(DataError, match="the network has 2 axes, from 0; received 2"):
+        read_nnunet(folder)
+
+
 def test_the_mean_of_two_folds_is_that_of_their_logits(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     write_checkpoint(folder / "fold_1/checkpoint_best.pth", make_weights(folder, seed=1))
@@ -188,6 +211,9 @@ ARCHITECTURE = "configurations/base/architecture"
         ("configurations/3d_fullres/inherits_from", "3d_fullres", "inherits from itself"),
         ("configurations/3d_fullres", None, "no configuration '3d_fullres'"),
         ("transpose_forward", [0, 0, 1], "transposition"),
+        ("transpose_backward", [2, 1, 0], r"transpose_backward: undoes \[0, 1, 2\] by \[0, 1, 2\], received"),
+        ("configurations/3d_fullres/inherits_from", ["base"], "needs the name of a configuration"),
+        ("configurations/base/use_mask_for_norm", ["no"], "needs true or false for each channel"),
         ("image_reader_writer", "MyReader", "read by MyReader"),
         ("foreground_intensity_properties_per_channel/0/mean", "high", "mean: needs a number"),
     ],
@@ -213,6 +239,8 @@ def test_plans_that_ask_for_more_are_refused_with_their_place(
         (make_dataset({"background": 0, "whole": [1, 2]}), "regions_class_order: missing"),
         (make_dataset({"background": 0, "liver": "one"}), "labels.liver: needs a label value"),
         (make_dataset(channels=("CT", "PET")), "1 normalisation"),
+        (make_dataset() | {"file_ending": 5}, "file_ending: needs text, received 5"),
+        (make_dataset() | {"channel_names": {"0": None}}, r"channel_names\.0: needs text, received None"),
     ],
 )
 def test_data_sets_that_nnunet_would_not_train_with_are_refused(
@@ -271,6 +299,15 @@ def test_damaged_and_foreign_checkpoints_are_refused_in_one_line(tmp_path: Path)
     refuse("values that are no numbers")
     write_checkpoint(path, weights | {"decoder.encoder.stages.0.0.convs.0.conv.bias": torch.ones(8)})
     refuse("differs from its own copy")
+    name = "encoder.stages.0.0.convs.0.conv.weight"
+    repeated = torch.zeros(1).expand(10**12)
+    for value in (weights[name].to(torch.complex64), weights[name].to_sparse(), weights[name].to("meta"), repeated):
+        write_checkpoint(path, weights | {name: value})
+        refuse("needs a dense array of real numbers")
+    write_checkpoint(path, weights | {"decoder.seg_layers.0.bias": torch.ones(3, dtype=torch.int32)})
+    refuse("not the weights of the network in plans.json")
+    write_checkpoint(path, weights, mirrored=(0, 0))
+    refuse("needs axes 0, 1, 2, each once")
     write_checkpoint(path, weights, mirrored=(5,))
     refuse("needs axes 0, 1, 2")
     write_checkpoint(path, weights, configuration="3d_lowres_of_tomorrow")

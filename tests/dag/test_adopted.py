@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.adopt.folders import make_dataset, make_plans
+from tests.adopt.test_cascade import write_cascade
 from tests.adopt.test_nnunet import write_model
 from tests.dag.repository import SPLEEN, Repository
 
@@ -22,15 +23,20 @@ NAME = "adopted_spleen"
 STAGES = ("convert", "validate", "resample", "split", "train", "export", "evaluate", "infer", "promote", "report")
 
 
-def test_every_stage_runs_on_an_adopted_model_and_none_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_cascade", [False, True], ids=["one network", "cascade"])
+def test_every_stage_runs_on_an_adopted_model_and_none_again(is_cascade: bool, tmp_path: Path) -> None:
     repository = Repository.copy_to(tmp_path / "repository")
     params = repository.params
     params["samples"] = {SPLEEN: params["samples"][SPLEEN] | {"patients": 6}}
     params["workspaces"] = {}
     repository.set_params(params)
-    plans = make_plans(spacing=(8.0, 4.0, 4.0), patch=(32, 64, 64))
-    write_model(tmp_path / "results", plans, make_dataset({"background": 0, "spleen": 1}))
-    adopt = ("adopt", str(tmp_path / "results"), "--name", NAME, "--source", f"data/raw/{SPLEEN}")
+    dataset = make_dataset({"background": 0, "spleen": 1})
+    if is_cascade:
+        results = write_cascade(tmp_path / "results", dataset, spacing=(8.0, 4.0, 4.0))
+    else:
+        plans = make_plans(spacing=(8.0, 4.0, 4.0), patch=(32, 64, 64))
+        results = write_model(tmp_path / "results", plans, dataset)
+    adopt = ("adopt", str(results), "--name", NAME, "--source", f"data/raw/{SPLEEN}")
     repository.run(sys.executable, "-m", "voxflow.cli.main", *adopt)
     params = repository.params
     for stage in ("evaluate", "infer"):

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from voxflow.adopt.plans import is_whole
 from voxflow.errors import DataError
 from voxflow.texts import escape
 from voxflow.torch_files import read_torch
@@ -99,9 +100,14 @@ def _name_weights(content: Mapping[Any, Any], path: Path) -> dict[str, torch.Ten
         name = key
         for wrapper in _WRAPPERS:
             name = name.removeprefix(wrapper)
+        place = f"network_weights.{escape(name)}"
+        if not _is_plain(value):
+            raise DataError("needs a dense array of real numbers", path=path, where=place)
         if not bool(torch.isfinite(value).all()):
-            raise DataError("holds values that are no numbers", path=path, where=f"network_weights.{escape(name)}")
-        (repeated if _REPEATED.search(name) else weights)[name] = value
+            raise DataError("holds values that are no numbers", path=path, where=place)
+        # nnU-Net copies weights of any precision into networks of single precision.
+        single = value.float() if value.is_floating_point() else value
+        (repeated if _REPEATED.search(name) else weights)[name] = single
     for name, value in repeated.items():
         plain = name.removeprefix("decoder.encoder.") if name.startswith("decoder.encoder.") else None
         original = weights.get(f"encoder.{plain}") if plain and ".all_modules." not in plain else None
@@ -110,9 +116,20 @@ def _name_weights(content: Mapping[Any, Any], path: Path) -> dict[str, torch.Ten
     return weights
 
 
+def _is_plain(value: torch.Tensor) -> bool:
+    """Whether a tensor holds each of its numbers: none that is sparse, quantised, complex, or one number repeated."""
+    import torch
+
+    if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
 def _read_mirrored(axes: Any, path: Path) -> tuple[int, ...]:
     if axes is None:
         return ()
-    if not isinstance(axes, tuple | list) or not all(isinstance(axis, int) and axis in (0, 1, 2) for axis in axes):
-        raise DataError(f"needs axes 0, 1, 2, received {axes!r}", path=path, where="inference_allowed_mirroring_axes")
+    is_list = isinstance(axes, tuple | list) and all(is_whole(axis) and axis in (0, 1, 2) for axis in axes)
+    if not is_list or len(set(axes)) < len(axes):
+        message = f"needs axes 0, 1, 2, each once, received {escape(repr(axes))}"
+        raise DataError(message, path=path, where="inference_allowed_mirroring_axes")
     return tuple(axes)

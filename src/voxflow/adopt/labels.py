@@ -52,9 +52,9 @@ def read_labels(path: Path) -> NnunetLabels:
     expected = [str(number) for number in range(len(names))]
     if not names or sorted(names, key=_as_number) != expected:
         raise DataError(f"channels are numbered from 0, received {', '.join(names)}", path=path, where=key)
-    channels = tuple(str(names[number]) for number in expected)
+    channels = tuple(require_value(names, number, str, path, f"{key}.{number}") for number in expected)
     labels = dict(require_value(content, "labels", dict, path, "labels"))
-    ending = str(content.get("file_ending", ".nii.gz"))
+    ending = require_value({"file_ending": ".nii.gz", **content}, "file_ending", str, path, "file_ending")
     values = {name: _read_values(name, value, path) for name, value in labels.items()}
     if values.get(BACKGROUND) != (0,):
         raise DataError("background is 0", path=path, where=f"labels.{BACKGROUND}")

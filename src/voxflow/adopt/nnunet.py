@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from pydantic import ValidationError
+
 from voxflow.adopt.checkpoint import NnunetCheckpoint, read_nnunet_checkpoint
 from voxflow.adopt.labels import NnunetLabels, read_labels
 from voxflow.adopt.model import AdoptedModel
@@ -38,7 +40,13 @@ def read_nnunet(folder: Path, folds: Sequence[str] = (), checkpoint: str | None 
     Raises:
         DataError: a file is damaged, holds code, or asks for what Voxflow does not do.
     """
-    folder = find_result_folder(folder)
+    return _read_model(find_result_folder(folder), folds, checkpoint)
+
+
+def _read_model(
+    folder: Path, folds: Sequence[str], checkpoint: str | None, *, is_previous: bool = False
+) -> AdoptedModel:
+    """Read a result folder; of a cascade both stages."""
     files = _list_checkpoints(folder, folds, checkpoint)
     labels = read_labels(folder / DATASET)
     checkpoints = [read_nnunet_checkpoint(file) for file in files]
@@ -48,8 +56,14 @@ def read_nnunet(folder: Path, folds: Sequence[str] = (), checkpoint: str | None 
             raise DataError(f"trained otherwise than {first.path.parent.name}", path=later.path, where="init_args")
     plans = Plans(folder / PLANS, first.configuration)
     _require_preprocessor(plans)
+    if is_previous and plans.configuration.get("previous_stage"):
+        place = f"configurations.{plans.name}.previous_stage"
+        raise DataError("a cascade of more than two stages", path=plans.path, where=place)
     previous = _read_previous(folder, plans, labels, folds, checkpoint)
-    spec = _make_spec(plans, labels, first, previous)
+    try:
+        spec = _make_spec(plans, labels, first, previous)
+    except ValidationError as error:
+        raise DataError(error.errors()[0]["msg"], path=plans.path, where=f"configurations.{plans.name}") from error
     component = complete_network(plans.read_network(), in_channels=spec.in_channels, num_classes=len(labels.names))
     if len(checkpoints) > 1:
         component = component.model_copy(update={"args": {**component.args, "folds": len(checkpoints)}})
@@ -133,10 +147,9 @@ def _read_previous(
     if not (expected / PLANS).is_file():
         message = f"a cascade, whose network is shown the masks of {name}, which needs to lie in {expected}"
         raise DataError(message, path=plans.path, where=place)
-    previous = read_nnunet(expected, folds, checkpoint)
-    if previous.spec.previous or previous.configuration != name:
-        message = f"a cascade has two stages; {expected.name} is one of {previous.configuration}"
-        raise DataError(message, path=plans.path, where=place)
+    previous = _read_model(expected, folds, checkpoint, is_previous=True)
+    if previous.configuration != name:
+        raise DataError(f"{expected.name} is one of {previous.configuration}", path=plans.path, where=place)
     if read_labels(expected / DATASET) != labels:
         raise DataError(f"other channels or labels than those of {name}", path=folder / DATASET, where="labels")
     return previous
@@ -174,7 +187,9 @@ def _fill_network(component: Component, checkpoints: Sequence[NnunetCheckpoint],
     for member, checkpoint in zip(members, checkpoints, strict=True):
         expected = member.state_dict()
         different = sorted(expected.keys() ^ checkpoint.weights.keys()) or sorted(
-            name for name, value in expected.items() if value.shape != checkpoint.weights[name].shape
+            name
+            for name, value in expected.items()
+            if value.shape != checkpoint.weights[name].shape or value.dtype != checkpoint.weights[name].dtype
         )
         if different:
             message = f"not the weights of the network in {PLANS}; trained by {escape(checkpoint.trainer)}"
@@ -211,7 +226,12 @@ def _make_spec(
         }
     )
     i, j, k = (*(1,) * planes, *window)
-    has_several = len(labels.channels) > 1
+    beyond = [axis for axis in checkpoint.mirrored if axis >= len(window)]
+    if beyond:
+        message = f"the network has {len(window)} axes, from 0; received {beyond[0]}"
+        raise DataError(message, path=checkpoint.path, where="inference_allowed_mirroring_axes")
+    # Names that tell channels apart; two phases may both be called CT.
+    is_named = 1 < len(labels.channels) == len(set(labels.channels))
     return ModelSpec(
         task="segmentation",
         in_channels=len(labels.channels) + (len(labels.values) if previous else 0),
@@ -223,7 +243,7 @@ def _make_spec(
         modality="CT" if any(name.casefold() == "ct" for name in labels.channels) else "",
         regions=labels.regions,
         region_values=labels.region_values,
-        channels=labels.channels if has_several else (),
+        channels=labels.channels if is_named else (),
         mirrored=tuple(AXES[axis + planes] for axis in checkpoint.mirrored),
         nnunet=steps,
         previous=PreviousStage(spec=previous.spec, values=labels.values, mask=plans.read_resampling("seg"))

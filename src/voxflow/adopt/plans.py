@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.components import Component
 from voxflow.errors import DataError
+from voxflow.files import read_text
 from voxflow.spec import NnunetNormalisation, NnunetResampling
 from voxflow.texts import parse_json
 
@@ -75,6 +76,11 @@ class Plans:
         if not all(is_whole(axis) for axis in forward) or sorted(forward) != [0, 1, 2]:
             raise DataError(f"a transposition is 0, 1, 2 in some order, received {forward}", path=self.path,
                             where="transpose_forward")  # fmt: skip
+        backward = self.content.get("transpose_backward", None)
+        expected = sorted(range(3), key=forward.__getitem__)
+        if backward not in (None, expected):
+            message = f"undoes {forward} by {expected}, received {backward}"
+            raise DataError(message, path=self.path, where="transpose_backward")
         i, j, k = (2 - axis for axis in forward)
         return i, j, k
 
@@ -100,6 +106,9 @@ class Plans:
         if not len(schemes) == len(masks) == channels:
             message = f"{len(schemes)} normalisations and {len(masks)} use_mask_for_norm for {channels} channel(s)"
             raise DataError(message, path=self.path, where=f"configurations.{self.name}.normalization_schemes")
+        if not all(isinstance(uses_mask, bool) for uses_mask in masks):
+            place = f"configurations.{self.name}.use_mask_for_norm"
+            raise DataError(f"needs true or false for each channel, received {masks}", path=self.path, where=place)
         measured = self.content.get("foreground_intensity_properties_per_channel") or self.content.get(
             "foreground_intensity_properties_by_modality", {}
         )
@@ -114,7 +123,7 @@ class Plans:
                     for key in ("mean", "std", "percentile_00_5", "percentile_99_5")
                 }
             try:
-                normalisation.append(NnunetNormalisation(scheme=scheme, uses_mask=bool(uses_mask), **values))
+                normalisation.append(NnunetNormalisation(scheme=scheme, uses_mask=uses_mask, **values))
             except ValueError as error:
                 place = f"configurations.{self.name}.normalization_schemes[{number}]"
                 raise DataError(f"no normalisation that is known: {scheme!r}", path=self.path, where=place) from error
@@ -161,6 +170,9 @@ class Plans:
             raise DataError(f"inherits from itself: {chain}", path=self.path, where=f"configurations.{name}")
         configuration = require_value(configurations, name, dict, self.path, f"configurations.{name}")
         parent = configuration.get("inherits_from")
+        if parent and not isinstance(parent, str):
+            place = f"configurations.{name}.inherits_from"
+            raise DataError(f"needs the name of a configuration, received {parent!r}", path=self.path, where=place)
         return {**self._inherit(parent, (*visited, name)), **configuration} if parent else dict(configuration)
 
 
@@ -171,11 +183,11 @@ def read_object(path: Path) -> dict[str, Any]:
         DataError: it is missing, damaged, or holds something else.
     """
     try:
-        content = parse_json(path.read_text(encoding="utf-8"), path)
+        content = parse_json(read_text(path), path)
     except FileNotFoundError as error:
         raise DataError("file not found; a result folder of nnU-Net v2 has one", path=path) from error
-    except UnicodeDecodeError as error:
-        raise DataError("no text in UTF-8", path=path) from error
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}", path=path) from error
     if not isinstance(content, dict):
         raise DataError("needs to be a JSON object", path=path)
     return content
