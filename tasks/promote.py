@@ -36,7 +36,7 @@ def _decide(candidate: Candidate, options: PromoteOptions) -> Decision:
         return judge_candidate(candidate, options, moves_alias=options.automatic)
     except VoxflowError as error:
         # A store that is away is no reason to have no report.
-        return Decision("undecided", (f"{error}; `voxflow promote {candidate.name}` decides when it is back",))
+        return Decision("undecided", (f"{error}; `voxflow promote {candidate.workspace}` decides when it is back",))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,11 @@ class WorkspaceLayout:
             return None
 
     @property
+    def registered_name(self) -> str:
+        """The registered model that the workspace's models are versions of: its own, or one that they challenge."""
+        return str((self.block.get("promote") or {}).get("model") or self.workspace)
+
+    @property
     def task(self) -> str:
         """What the workspace's model does: "segmentation" or "classification"."""
         return str(self.block["task"])

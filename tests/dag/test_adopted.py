@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-NAME = "adopted_spleen"
+NAME, CHALLENGER = "adopted_spleen", "spleen_here"
 STAGES = ("convert", "validate", "resample", "split", "train", "export", "evaluate", "infer", "promote", "report")
 
 
@@ -27,6 +28,7 @@ STAGES = ("convert", "validate", "resample", "split", "train", "export", "evalua
 def test_every_stage_runs_on_an_adopted_model_and_none_again(is_cascade: bool, tmp_path: Path) -> None:
     repository = Repository.copy_to(tmp_path / "repository")
     params = repository.params
+    demo = params["workspaces"][SPLEEN]
     params["samples"] = {SPLEEN: params["samples"][SPLEEN] | {"patients": 6}}
     params["workspaces"] = {}
     repository.set_params(params)
@@ -41,6 +43,7 @@ def test_every_stage_runs_on_an_adopted_model_and_none_again(is_cascade: bool, t
     params = repository.params
     for stage in ("evaluate", "infer"):
         params["workspaces"][NAME][stage]["flips"] = []  # quicker; other tests compare mirrored masks
+    params["workspaces"][NAME]["promote"] = {"floor": 0, "allow_failed_checks": True}  # its weights are random
     repository.set_params(params)
     output = repository.run("dvc", "repro").stdout
     assert set(re.findall(r"Running stage '([^']+)'", output)) == {
@@ -48,7 +51,24 @@ def test_every_stage_runs_on_an_adopted_model_and_none_again(is_cascade: bool, t
         *(f"{stage}@{NAME}" for stage in STAGES),
     }
     folder = repository.root / "mmars" / NAME
-    assert json.loads((folder / "eval/decision.json").read_text())
+    assert json.loads((folder / "eval/decision.json").read_text())["verdict"] == "promoted"
     assert "trained elsewhere" in (folder / "eval/model_card.md").read_text()
     assert list((folder / "eval/infer").rglob("*.nii.gz"))
     assert "Running stage" not in repository.run("dvc", "repro").stdout
+    challenge(repository, demo)
+
+
+def challenge(repository: Repository, demo: dict[str, Any]) -> None:
+    """Train a model here: it is compared with the adopted champion on the same test cases."""
+    params = repository.params
+    adopted = params["workspaces"][NAME]
+    same = {key: adopted[key] for key in ("source", "convert", "validate", "split")}
+    params["workspaces"][CHALLENGER] = demo | same | {"promote": {"model": NAME}}
+    repository.set_params(params)
+    shutil.copytree(repository.root / "mmars" / SPLEEN, repository.root / "mmars" / CHALLENGER)
+    repository.run("dvc", "repro", f"promote@{CHALLENGER}")
+    decision = json.loads(repository.read(f"mmars/{CHALLENGER}/eval/decision.json"))
+    assert (decision["champion"], decision["challenger"]) == ("1", "2")
+    assert decision["verdict"] in ("promoted", "kept")
+    assert not [reason for reason in decision["reasons"] if "different test parts" in reason]
+    assert decision["numbers"]["cases"] >= 1

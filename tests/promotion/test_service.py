@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tasks import promote
 from tasks.common.stage import main as stage_main
 from tests.promotion.workspace import put, write_workspace
 from voxflow.cli.main import main
 from voxflow.errors import DataError
+from voxflow.places import Places
 from voxflow.promotion import Decision, PromoteOptions, judge_candidate, read_candidate
 from voxflow.tracking import begin_run, fetch_folder, find_version, materialise_champion, write_run_file
 
@@ -66,6 +69,28 @@ def test_a_better_challenger_is_promoted_and_a_worse_one_is_not(root: Path) -> N
     assert find_version("demo", "challenger") is None
     record = json.loads((fetch_folder(version, "decision", root / "kept") / "decision.json").read_text())
     assert record["numbers"]["p_value"] == float(version.tags["p_value"])
+
+
+def test_a_workspace_challenges_the_champion_of_another_one(root: Path) -> None:
+    put_forward(root, OLD, "adopted")
+    write_workspace(root, BETTER, model="trained here")
+    block = {"task": "segmentation", "source": "data/raw/demo", "promote": {"model": "demo"}}
+    demo, here = Places("demo", {}), Places("here", block)
+    for folder in ("evaluation", "models", "datalists", "volumes"):
+        shutil.copytree(getattr(demo, folder), getattr(here, folder))
+    (root / "params.yaml").write_text(yaml.safe_dump({"workspaces": {"here": block}}))
+    decision = judge_candidate(read_candidate(here), here.options_of("promote", PromoteOptions), moves_alias=True)
+    assert (decision.verdict, champion()) == ("promoted", "2")
+    version = find_version("demo", "champion")
+    assert version is not None
+    assert version.tags["workspace"] == "here"
+    assert find_version("here", "champion") is None
+    assert main(["rollback", "here", "--because", "a trial"]) == 0
+    assert champion() == "1"
+    put(here.volumes / "labels/t0.nii.gz", "another label")
+    decision = judge_candidate(read_candidate(here), PromoteOptions(), moves_alias=True)
+    assert "judged on different test parts" in decision.reasons[0]
+    assert "`voxflow promote here --evaluate-champion`" in decision.reasons[0]
 
 
 def test_the_champion_comes_with_its_calibration_and_with_a_later_one(root: Path) -> None:

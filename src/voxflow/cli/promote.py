@@ -66,7 +66,9 @@ class PromoteCommand(Command):
             raise ConfigError("--version needs --because: what the rules compare is the workspace's present model")
         with hold_workspace(self.workspace, self.name, say), use_store(Path.cwd()):
             if self.because:
-                decision = promote_by_hand(self.workspace, self.version or CHALLENGER, self.because)
+                decision = promote_by_hand(
+                    _find_registered_name(self.workspace), self.version or CHALLENGER, self.because
+                )
                 _renew_pages(self.workspace, decision)
             else:
                 from voxflow.places import Places
@@ -115,12 +117,19 @@ class RollbackCommand(Command):
         from voxflow.tracking import use_store
 
         with hold_workspace(self.workspace, self.name, say), use_store(Path.cwd()):
-            former, champion = roll_back(self.workspace, self.because)
+            former, champion = roll_back(_find_registered_name(self.workspace), self.because)
             reason = f"by hand: version {former.number} was rolled back{f': {self.because}' if self.because else ''}"
             facts = {"challenger": champion.number, "champion": former.number}
             _renew_pages(self.workspace, Decision("promoted", (reason,), facts=facts))
         say(f"rollback {self.workspace}: version {champion.number} is champion again, version {former.number} was left")
         return EXIT_OK
+
+
+def _find_registered_name(workspace: str) -> str:
+    """The registered model of a workspace; what params.yaml does not have is the name of one itself."""
+    from voxflow.places import Places, read_workspaces
+
+    return Places.of(workspace).registered_name if workspace in read_workspaces() else workspace
 
 
 def _renew_pages(workspace: str, decision: Decision) -> None:
@@ -130,7 +139,7 @@ def _renew_pages(workspace: str, decision: Decision) -> None:
     from voxflow.promotion import describe_for_present_model, digest_export
     from voxflow.tracking import CHAMPION, find_version
 
-    champion = find_version(workspace, CHAMPION)
+    champion = find_version(_find_registered_name(workspace), CHAMPION)
     if workspace not in read_workspaces() or champion is None:
         return
     places = Places.of(workspace)

@@ -29,7 +29,8 @@ class Candidate:
     """A workspace's present model.
 
     Attributes:
-        name: the workspace, which the registered model is called as.
+        workspace: its name.
+        name: of the registered model, usually the workspace's.
         run_id: the MLflow run of its training; empty when it kept no record.
         export: the folder of exported engines.
         parity: parity.json.
@@ -39,6 +40,7 @@ class Candidate:
         calibration: trust.json of the evaluation; may be missing.
     """
 
+    workspace: str
     name: str
     run_id: str
     export: Path
@@ -68,6 +70,7 @@ def read_candidate(places: Places) -> Candidate:
     run_id = read_run_file(places.models / "train" / "run.json")
     return Candidate(
         places.workspace,
+        places.registered_name,
         run_id,
         export,
         places.models / PARITY,

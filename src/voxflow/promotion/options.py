@@ -22,6 +22,8 @@ class PromoteOptions(BaseModel):
         floor: the least key metric of a first champion; None: that of the task, see :data:`FLOORS`.
         allow_merged_labels: let a first champion learn from labels that were merged from several series.
         allow_failed_checks: let a first champion learn from data that failed a check of the stage validate.
+        model: the registered model that this workspace's models are versions of: another workspace's, whose champion
+            they challenge on the same test part; None: the workspace's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,3 +37,4 @@ class PromoteOptions(BaseModel):
     floor: float | None = Field(default=None, ge=0, le=1)
     allow_merged_labels: bool = False
     allow_failed_checks: bool = False
+    model: str | None = Field(default=None, min_length=1)

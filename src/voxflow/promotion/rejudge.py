@@ -41,7 +41,7 @@ def evaluate_champion(places: Places, test_part: str) -> RegisteredVersion:
     cases = find_native_cases(labels, places.volumes, is_mask=is_segmentation)
     evaluate = evaluate_segmentation if is_segmentation else evaluate_classification
     with tempfile.TemporaryDirectory() as scratch:
-        version = materialise_champion(places.workspace, Path(scratch) / "export")
+        version = materialise_champion(places.registered_name, Path(scratch) / "export")
         scores = Path(scratch) / "test"
         scores.mkdir()
         evaluate(open_engine(Path(scratch) / "export", options.engine), cases, scores, options)

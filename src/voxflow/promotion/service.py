@@ -61,7 +61,7 @@ def judge_candidate(candidate: Candidate, options: PromoteOptions, *, moves_alia
         return Decision("champion", (f"version {champion.number} is the champion already{because}",), facts=facts)
     model = replace(candidate.judged, name=f"version {challenger.number}")
     former = _load_judged_model(champion, candidate.judged.test_part) if champion else None
-    decision = decide(model, former, options, candidate.name)
+    decision = decide(model, former, options, candidate.workspace)
     decision = replace(decision, facts=facts | decision.facts | {"decided": _format_now()})
     decision = _hold_back(decision, challenger, moves_alias)
     set_alias(challenger, CHALLENGER)
@@ -163,7 +163,7 @@ def record_decision(decision: Decision, version: RegisteredVersion) -> None:
 def _register_candidate(candidate: Candidate) -> RegisteredVersion:
     model = candidate.judged
     tags = {
-        "workspace": candidate.name,
+        "workspace": candidate.workspace,
         TEST_PART: model.test_part,
         "parity": "failed" if model.parity else "passed",
     }
