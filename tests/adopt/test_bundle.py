@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import sys
 import warnings
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ import torch
 from scipy.ndimage import label as label_components
 
 from tests.adopt import bundles
-from voxflow.adopt import read_bundle, write_adopted
+from voxflow.adopt import BundleOriginal, Comparison, compare_adoption, read_bundle, write_adopted
 from voxflow.cli.main import main
 from voxflow.engines import TorchEngine, open_engine
 from voxflow.errors import ConfigError, DataError
@@ -362,3 +364,31 @@ def test_the_command_makes_a_workspace_and_its_engines_agree(
     ]
     assert len(np.unique(masks[0])) > 1
     assert (masks[0] == masks[1]).mean() >= 0.999
+
+
+def test_a_bundles_own_code_is_run_only_where_a_python_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = bundles.write_bundle(tmp_path / "bundle", *bundles.spleen())
+    assert main(["adopt", str(bundle), "--name", "spleen", "--images", str(tmp_path)]) == 2
+    assert "a bundle runs its own code: name a Python that has MONAI" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_adopt_runs_monai_itself_where_its_python_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundles.write_bundle(tmp_path / "bundle", *bundles.spleen())
+    bundles.write_case(tmp_path / "images", "a", **GRIDS["other_way"])
+    adopt = ["adopt", "bundle", "--name", "spleen", "--images", "images"]
+    assert main([*adopt, "--original-python", sys.executable]) == 0
+    assert "a: 0 of 12150 voxels differ" in capsys.readouterr().err
+    # Other weights since: the original, run here, parts at the logits.
+    model = read_bundle(tmp_path / "bundle")
+    network = copy.deepcopy(model.network)
+    with torch.no_grad():
+        next(network.parameters()).mul_(3)
+    tool = BundleOriginal(sys.executable, tmp_path / "bundle", ".nii.gz")
+    comparison = Comparison(TorchEngine.wrap(network, model.spec), tmp_path / "images", original=tool)
+    assert "The first step that differs: logits; the greatest difference is" in compare_adoption(comparison).problem

@@ -45,7 +45,7 @@ class StandIn:
         self.change_mask: Any = lambda mask: mask
         self.broken: set[str] = set()
 
-    def __call__(self, _python: str, job: Mapping[str, Any]) -> None:
+    def __call__(self, _tool: str, _python: str, job: Mapping[str, Any]) -> None:
         self.jobs.append(dict(job))
         model = read_nnunet(Path(job["folder"]))
         engine = TorchEngine.wrap(model.network, model.spec)

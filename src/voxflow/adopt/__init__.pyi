@@ -6,7 +6,9 @@ from .leaving import write_nnunet as write_nnunet
 from .model import AdoptedModel as AdoptedModel
 from .model import write_adopted as write_adopted
 from .nnunet import read_nnunet as read_nnunet
+from .original import BundleOriginal as BundleOriginal
 from .original import NnunetOriginal as NnunetOriginal
+from .original import Original as Original
 from .original import find_python as find_python
 from .parity import CaseParity as CaseParity
 from .parity import Comparison as Comparison

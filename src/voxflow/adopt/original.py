@@ -12,9 +12,10 @@ import time
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from voxflow.adopt.nnunet import CHECKPOINTS, FOLD, find_result_folder
+from voxflow.bundle import BundleValues
 from voxflow.errors import ConfigError, DataError
 from voxflow.texts import escape
 
@@ -24,11 +25,54 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PROGRAM = Path(__file__).with_name("run_nnunet.py")
+PROGRAMS = {"nnU-Net": Path(__file__).with_name("run_nnunet.py"), "MONAI": Path(__file__).with_name("run_bundle.py")}
 PACKAGE = "nnunetv2"
 MOST_CHARACTERS = 300  # of an error of its
 # The variables that nnU-Net warns about where they are not set; it reads none of these folders for a prediction.
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
+class Original(Protocol):
+    """The tool that a model comes from, which segments cases in a process of its own."""
+
+    @property
+    def python(self) -> str:
+        """The program that runs it."""
+
+    def segment(self, cases: Mapping[str, Sequence[Path]], out: Path, *, keeps_arrays: bool = False) -> OriginalRun:
+        """Segment cases.
+
+        Args:
+            cases: the images of each, in the order of the channels.
+            out: an empty folder, for the masks.
+            keeps_arrays: also write what :func:`read_arrays` reads.
+
+        Raises:
+            DataError: the program could not be run.
+        """
+
+
+@dataclass(frozen=True)
+class BundleOriginal:
+    """MONAI itself, with a bundle, whose code it runs.
+
+    Attributes:
+        python: one that has MONAI and what the bundle needs.
+        bundle: its folder.
+        ending: of the masks.
+        config: its inference configuration; None: as for :func:`read_bundle`.
+    """
+
+    python: str
+    bundle: Path
+    ending: str
+    config: Path | None = None
+
+    def segment(self, cases: Mapping[str, Sequence[Path]], out: Path, *, keeps_arrays: bool = False) -> OriginalRun:
+        """See :meth:`Original.segment`."""
+        bundle = self.bundle.resolve()
+        job = {"bundle": str(bundle), "config": str(BundleValues(bundle, self.config).file.resolve())}
+        return _run_job("MONAI", self.python, job, cases, out, ending=self.ending, keeps_arrays=keeps_arrays)
 
 
 @dataclass(frozen=True)
@@ -50,30 +94,14 @@ class NnunetOriginal:
     checkpoint: str | None = None
 
     def segment(self, cases: Mapping[str, Sequence[Path]], out: Path, *, keeps_arrays: bool = False) -> OriginalRun:
-        """Segment cases in a process of its own.
-
-        Args:
-            cases: the images of each, in the order of the channels.
-            out: an empty folder, for the masks.
-            keeps_arrays: also write what :func:`read_arrays` reads.
-
-        Raises:
-            DataError: the program could not be run.
-        """
+        """See :meth:`Original.segment`."""
         folder = find_result_folder(self.folder).resolve()
         job = {
             "folder": str(folder),
             "folds": [_parse_fold(fold) for fold in self.folds],
             "checkpoint": self.checkpoint or _find_common_checkpoint(folder, self.folds),
-            "cases": {case: [str(file.resolve()) for file in files] for case, files in cases.items()},
-            "out": str(out.resolve()),
-            "ending": self.ending,
-            "arrays": keeps_arrays,
         }
-        start = time.perf_counter()
-        _run_program(self.python, job)
-        content = json.loads((out / "result.json").read_text(encoding="utf-8"))
-        return OriginalRun(time.perf_counter() - start, content["seconds"], content["failures"])
+        return _run_job("nnU-Net", self.python, job, cases, out, ending=self.ending, keeps_arrays=keeps_arrays)
 
 
 @dataclass(frozen=True)
@@ -93,21 +121,22 @@ class OriginalRun:
 
 @dataclass(frozen=True, eq=False)
 class OriginalArrays:
-    """What nnU-Net had on the way to a mask, along the axes of its network.
+    """What the original had on the way to a mask, along the axes of its network.
 
     Attributes:
         image: (channel, i, j, k), as the network took it.
         logits: (class, i, j, k), on the same grid.
-        box: the part of the turned image that it was made of: first voxel and the one behind the last of each axis.
+        box: the part of the turned image that it was made of: first voxel and the one behind the last of each axis;
+            None: nobody says.
     """
 
     image: NDArray[np.float32]
     logits: NDArray[np.float32]
-    box: tuple[tuple[int, int], ...]
+    box: tuple[tuple[int, int], ...] | None
 
 
 def find_python(name: str | None) -> str | None:
-    """Find the Python that has nnunetv2.
+    """Find the Python that has the original.
 
     Args:
         name: its path, or its name on PATH; None: the present one.
@@ -127,18 +156,42 @@ def find_python(name: str | None) -> str | None:
 
 
 def read_arrays(folder: Path, case: str) -> OriginalArrays:
-    """Read the arrays of a case that :meth:`NnunetOriginal.segment` kept."""
+    """Read the arrays of a case that :meth:`Original.segment` kept."""
     import numpy as np
 
-    box = json.loads((folder / f"{case}.box.json").read_text(encoding="utf-8"))
     image, logits = (np.load(folder / f"{case}.{kind}.npy") for kind in ("image", "logits"))
-    return OriginalArrays(image, logits, tuple((first, behind) for first, behind in box))
+    file = folder / f"{case}.box.json"
+    box = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return OriginalArrays(image, logits, None if box is None else tuple((first, behind) for first, behind in box))
 
 
-def _run_program(python: str, job: Mapping[str, Any]) -> None:
+def _run_job(
+    tool: str,
+    python: str,
+    job: Mapping[str, Any],
+    cases: Mapping[str, Sequence[Path]],
+    out: Path,
+    *,
+    ending: str,
+    keeps_arrays: bool,
+) -> OriginalRun:
+    whole = {
+        **job,
+        "cases": {case: [str(file.resolve()) for file in files] for case, files in cases.items()},
+        "out": str(out.resolve()),
+        "ending": ending,
+        "arrays": keeps_arrays,
+    }
+    start = time.perf_counter()
+    _run_program(tool, python, whole)
+    content = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    return OriginalRun(time.perf_counter() - start, content["seconds"], content["failures"])
+
+
+def _run_program(tool: str, python: str, job: Mapping[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         # In a folder of its own: beside this file, modules of Voxflow would stand for others of the same names.
-        program = Path(shutil.copy(PROGRAM, scratch))
+        program = Path(shutil.copy(PROGRAMS[tool], scratch))
         (Path(scratch) / "job.json").write_text(json.dumps(job), encoding="utf-8")
         environment = {"nnUNet_compile": "f", **dict.fromkeys(FOLDERS, scratch), **os.environ}
         result = subprocess.run(
@@ -153,7 +206,7 @@ def _run_program(python: str, job: Mapping[str, Any]) -> None:
     if result.returncode:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
         reason = lines[-1][:MOST_CHARACTERS] if lines else f"exit code {result.returncode}"
-        raise DataError(f"nnU-Net can't be run there: {escape(reason)}", path=Path(python))
+        raise DataError(f"{tool} can't be run there: {escape(reason)}", path=Path(python))
 
 
 def _parse_fold(name: str) -> int | str:

@@ -21,7 +21,7 @@ from voxflow.volumes import read_volume
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from voxflow.adopt.original import NnunetOriginal, OriginalRun
+    from voxflow.adopt.original import Original, OriginalRun
     from voxflow.adopt.steps import StepComparison
     from voxflow.engines import Engine
     from voxflow.spec import ModelSpec
@@ -151,7 +151,7 @@ class Comparison:
     masks: Path | None = None
     ending: str = ".nii.gz"
     least_equal: float = LEAST_EQUAL
-    original: NnunetOriginal | None = None
+    original: Original | None = None
 
 
 def compare_adoption(comparison: Comparison) -> ParityResult:

@@ -75,11 +75,11 @@ def find_first_difference(steps: Sequence[StepComparison]) -> StepComparison | N
 def _compare_grids(prepared: PreparedImage, original: OriginalArrays) -> StepComparison:
     ours, theirs = prepared.image.shape, original.image.shape
     place = prepared.place
-    box = tuple((part.start, part.stop) for part in place.box) if place else original.box
+    box = tuple((part.start, part.stop) for part in place.box) if place and original.box else original.box
     if ours != theirs:
         numbers = f"the network is shown {_format_shape(ours)} here, {_format_shape(theirs)} by the original"
         return StepComparison("grid", differs=True, numbers=numbers)
-    if box != original.box:
+    if box and original.box and box != original.box:
         numbers = f"of the image it is shown the voxels {_format_box(box)} here, {_format_box(original.box)} there"
         return StepComparison("grid", differs=True, numbers=numbers)
     return StepComparison("grid", differs=False, numbers=f"{_format_shape(ours)} on both sides")

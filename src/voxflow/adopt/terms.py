@@ -91,6 +91,8 @@ def _list_reasons(spec: ModelSpec) -> list[str]:
         reasons.append("the centres of an image's outer voxels stay where they are, not their faces")
     if spec.antialias:
         reasons.append("images are smoothed before they get coarser (antialias)")
+    if spec.monai:
+        reasons.append("images are prepared by the steps of a MONAI bundle")
     if spec.takes_own_grids:
         reasons.append("channels lie on grids of their own")
     return reasons

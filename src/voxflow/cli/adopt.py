@@ -14,7 +14,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
-    from voxflow.adopt import AdoptedModel, NnunetOriginal, ParityResult
+    from voxflow.adopt import AdoptedModel, Original, ParityResult
 
 CONFIGS = "configs"  # of a MONAI bundle
 
@@ -33,7 +33,8 @@ class AdoptCommand(Command):
         masks: a folder of masks that the original made, which Voxflow's are compared with; None: it is run.
         images: the images that are compared on; None: nothing is compared.
         least_equal: the share of equal voxels below which nothing is adopted.
-        original_python: a Python that has nnunetv2; None: the present one, where it has it.
+        original_python: a Python that has nnunetv2, or MONAI for a bundle; None: the present one for nnU-Net, where it
+            has it.
         report: a folder for the page and the numbers of the comparison, also of one that is refused; None: they
             stand in the workspace alone.
         postprocessing: nnU-Net's postprocessing.pkl; None: none.
@@ -71,9 +72,9 @@ class AdoptCommand(Command):
         parser.add_argument("--classes", metavar="FILE[:NAME]", help=names)
         compared = parser.add_argument_group("comparison", "segment images and compare with the original's masks")
         compared.add_argument("--images", type=Path, metavar="DIR", help="images, CASE_0000.nii.gz and so on")
-        masks = "the original's masks of them, CASE.nii.gz (default: nnU-Net is run)"
+        masks = "the original's masks of them, CASE.nii.gz (default: the original is run)"
         compared.add_argument("--masks", type=Path, metavar="DIR", help=masks)
-        python = "a Python that has nnunetv2 (default: this one)"
+        python = "a Python that has nnunetv2 (default: this one), or MONAI, which runs a bundle's code"
         compared.add_argument("--original-python", metavar="PYTHON", help=python)
         report = "a folder for the page and the numbers, also where the model is refused"
         compared.add_argument("--report", type=Path, metavar="DIR", help=report)
@@ -139,19 +140,24 @@ class AdoptCommand(Command):
     def _read(self) -> AdoptedModel:
         from voxflow.adopt import read_bundle, read_nnunet, read_plain, rename_classes
 
-        is_config = self.path.is_file() and self.path.parent.name == CONFIGS
-        is_bundle = is_config or (self.path / CONFIGS).is_dir()
-        if not self.path.is_file() and not is_bundle:
+        bundle = self._find_bundle()
+        if not self.path.is_file() and not bundle:
             model = read_nnunet(self.path, self.folds, self.checkpoint)
             return rename_classes(model, self.classes) if self.classes else model
         if self.folds or self.checkpoint or self.classes:
             raise ConfigError("--folds, --checkpoint and --classes are of nnU-Net's result folders", path=self.path)
-        if is_bundle:
-            return read_bundle(self.path.parent.parent, self.path) if is_config else read_bundle(self.path)
+        if bundle:
+            return read_bundle(*bundle)
         if self.path.suffix.lower() not in (".yaml", ".yml"):
             message = "a model is described by a YAML file that names it by the key file; docs/adopt.md shows such"
             raise ConfigError(message, path=self.path)
         return read_plain(self.path)
+
+    def _find_bundle(self) -> tuple[Path, Path | None] | None:
+        """The bundle's folder and its configuration, where one is named; None: it is no bundle."""
+        if self.path.is_file() and self.path.parent.name == CONFIGS:
+            return self.path.parent.parent, self.path
+        return (self.path, None) if (self.path / CONFIGS).is_dir() else None
 
     def _compare(self, model: AdoptedModel, images: Path) -> ParityResult:
         """Compare with the original; the report is written before a model is refused."""
@@ -179,21 +185,24 @@ class AdoptCommand(Command):
         require_parity(result)
         return result
 
-    def _find_original(self, model: AdoptedModel) -> NnunetOriginal | None:
-        from voxflow.adopt import NnunetOriginal, find_python
+    def _find_original(self, model: AdoptedModel) -> Original | None:
+        """The tool that the model comes from; None where it is not at hand, and its masks are."""
+        from voxflow.adopt import BundleOriginal, NnunetOriginal, find_python
 
         python = find_python(self.original_python)
-        if model.spec.previous:
-            if self.original_python or self.masks is None:
-                raise ConfigError("a cascade is compared with masks that nnU-Net made with both stages: --masks")
+        bundle = self._find_bundle()
+        if bundle and self.original_python and python:
+            return BundleOriginal(python, bundle[0], model.file_ending, bundle[1])
+        if model.folds and python and not model.spec.previous:
+            return NnunetOriginal(python, self.path, model.folds, model.file_ending, self.checkpoint)
+        if self.masks and not (self.original_python and (not model.folds or model.spec.previous)):
             return None
-        if not model.folds:
-            if self.original_python or self.masks is None:
-                raise ConfigError("nnU-Net alone is run here; give masks that the original made with --masks")
-            return None
-        if python is None and self.masks is None:
-            message = "nnunetv2 is not installed here: name a Python that has it with --original-python, or masks that "
-            raise ConfigError(message + "nnU-Net made with --masks")
-        if python is None:
-            return None
-        return NnunetOriginal(python, self.path, model.folds, model.file_ending, self.checkpoint)
+        if bundle:
+            message = "a bundle runs its own code: name a Python that has MONAI with --original-python"
+        elif model.spec.previous:
+            message = "a cascade is not run here"
+        elif model.folds:
+            message = "nnunetv2 is not installed here: name a Python that has it with --original-python"
+        else:
+            message = "nothing can be run here"
+        raise ConfigError(f"{message}; masks that the original made are compared with --masks")
