@@ -130,7 +130,7 @@ def test_a_cascade_goes_through_the_commands_and_the_export(
     np.testing.assert_array_equal(written, masks[0])
     capsys.readouterr()
     assert main(["adopt", str(last), "--name", "second", "--images", "images"]) == 2
-    assert "a cascade is compared with masks" in capsys.readouterr().err
+    assert "a cascade is not run here; masks that the original made" in capsys.readouterr().err
 
 
 def test_stages_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
