@@ -12,10 +12,10 @@ from scipy.ndimage import zoom
 
 from tests.adopt.folders import make_dataset, make_plans, write_checkpoint, write_folder, write_image
 from tests.adopt.test_nnunet import make_weights, write_model
-from voxflow.adopt import read_nnunet, write_adopted
+from voxflow.adopt import read_nnunet, write_adopted, write_nnunet
 from voxflow.cli.main import main
 from voxflow.engines import TorchEngine, open_engine
-from voxflow.errors import DataError
+from voxflow.errors import ConfigError, DataError
 from voxflow.export import ExportOptions, export_model
 from voxflow.geometry import Geometry
 from voxflow.places import read_workspaces
@@ -115,6 +115,10 @@ def test_a_cascade_goes_through_the_commands_and_the_export(
     report = export_model(model, tmp_path / "exported", ExportOptions(engines=("onnx", "openvino")), [])
     report.require_published()
     assert set(report.left_out) == {"onnx", "openvino"}
+    assert main(["export", str(model)]) == 0
+    assert "torch alone runs the model" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="NnunetCascade"):
+        write_nnunet(model, tmp_path / "left", "Dataset001_Liver")
     masks = [
         predict_volume(each, image).mask.array
         for each in (

@@ -99,8 +99,11 @@ def export_engine(
 def _copy_cascade(model: Path, out: Path, options: ExportOptions) -> ParityReport:
     """Copy an adopted cascade, whose two networks no other engine runs; every format is left out."""
     reason = "an adopted cascade of two networks is run by torch alone"
-    with atomic_path(out / get_engine_kind(TorchEngine.name).file) as temporary:
-        shutil.copyfile(model, temporary)
+    say(f"export: {reason}; its model file is copied")
+    target = out / get_engine_kind(TorchEngine.name).file
+    if target.resolve() != model.resolve():
+        with atomic_path(target) as temporary:
+            shutil.copyfile(model, temporary)
     return ParityReport((), {}, dict.fromkeys(options.engines, reason), 0)
 
 

@@ -76,7 +76,7 @@ class MmarExport:
         names = ", ".join(path.name for name, path in self.files.items() if name not in self.report.uncompared)
         left_out = f" ({', '.join(self.report.left_out)} left out)" if self.report.left_out else ""
         notes = self.report.describe_reduced() + left_out + self.report.describe_uncompared()
-        return f"{names} equal torch on {compared_on}{notes}"
+        return f"{names} equal torch on {compared_on}{notes}" if names else f"torch alone runs the model{notes}"
 
 
 def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) -> MmarExport:
