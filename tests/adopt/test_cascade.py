@@ -117,7 +117,7 @@ def test_a_cascade_goes_through_the_commands_and_the_export(
     assert set(report.left_out) == {"onnx", "openvino"}
     assert main(["export", str(model)]) == 0
     assert "torch alone runs the model" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="NnunetCascade"):
+    with pytest.raises(ConfigError, match="a cascade is two result folders"):
         write_nnunet(model, tmp_path / "left", "Dataset001_Liver")
     masks = [
         predict_volume(each, image).mask.array

@@ -288,9 +288,15 @@ def test_damaged_and_foreign_checkpoints_are_refused_in_one_line(tmp_path: Path)
 
     path.write_bytes(whole[: len(whole) // 2])
     refuse("only a part of one")
+    for place in range(len(whole) // 8, len(whole) - 99, len(whole) // 8):
+        path.write_bytes(whole[:place] + bytes(byte ^ 1 for byte in whole[place : place + 64]) + whole[place + 64 :])
+        refuse("damaged|can't be read")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", "nothing")
     refuse("no checkpoint that can be adopted")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * (1 << 22))
+    refuse("its parts are compressed")
     torch.save({"state": weights, "version": 3}, path)
     refuse("network_weights: missing; no checkpoint of a version")
     write_checkpoint(path, {name: value for name, value in weights.items() if "seg_layers.1.bias" not in name})

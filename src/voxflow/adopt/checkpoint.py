@@ -57,6 +57,7 @@ def read_nnunet_checkpoint(path: Path) -> NnunetCheckpoint:
         raise DataError("file not found", path=path)
     if not zipfile.is_zipfile(path):
         raise DataError("no checkpoint of nnU-Net v2, or only a part of one", path=path)
+    _check_sums(path)
     content = read_torch(path, "checkpoint that can be adopted", allowed=_list_allowed())
     if not isinstance(content, dict):
         raise DataError(f"no checkpoint of nnU-Net v2: it holds a {type(content).__name__}", path=path)
@@ -74,6 +75,21 @@ def read_nnunet_checkpoint(path: Path) -> NnunetCheckpoint:
         mirrored=_read_mirrored(content.get("inference_allowed_mirroring_axes"), path),
         epochs=int(content["current_epoch"]) if isinstance(content.get("current_epoch"), int) else 0,
     )
+
+
+def _check_sums(path: Path) -> None:
+    """Refuse a file with a byte that is not as it was written: torch itself reads such weights without a word."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise DataError("no checkpoint of nnU-Net v2: its parts are compressed", path=path)
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, RuntimeError) as error:
+        raise DataError(f"damaged: {(str(error).splitlines() or ['no archive'])[0]}", path=path) from error
+    if damaged is not None:
+        raise DataError(f"damaged: the checksum of its part {escape(damaged)} is not that of its bytes", path=path)
 
 
 def _list_allowed() -> list[Any]:
