@@ -20,6 +20,7 @@ from voxflow.adopt.plain import NamedArguments, check_answer, read_state
 from voxflow.bundle import BundlePart, BundleValues
 from voxflow.components import read_network
 from voxflow.errors import ConfigError, DataError, join_names
+from voxflow.findings import show
 from voxflow.spec import ModelSpec, MonaiSteps
 from voxflow.texts import escape
 
@@ -185,6 +186,10 @@ class _BundleReader:
             raise ConfigError(message, path=self.values.file, where=part.place)
         unknown = sorted(set(part.arguments) - _EVALUATOR)
         self.problems += [f"{part.place_of(key)}: changes what the network is shown or answers" for key in unknown]
+        handlers: Any = self._try(partial(part.read, "val_handlers"), None)
+        listed = handlers if isinstance(handlers, list) else []
+        changing = [item for item in listed if isinstance(item, BundlePart) and item.name == "PostProcessing"]
+        self.problems += [f"{item.place}: PostProcessing among the handlers changes the answer" for item in changing]
         if self._try(partial(part.read, "mode", "eval"), "eval") != "eval":
             self.problems.append(f"{part.place_of('mode')}: a network is run in evaluation mode")
         return part
@@ -232,7 +237,9 @@ class _BundleReader:
         self, classes: int, steps: ImageSteps
     ) -> tuple[Answer, tuple[str, ...], tuple[tuple[int, ...], ...]]:
         """The post-processing, the names of the channels where they are known, and their regions."""
-        answer = Answer(classes)
+        dataset = self._find_dataset()
+        preprocessing = self._try(partial(dataset.read, "transform"), None) if dataset else None
+        answer = Answer(classes, getattr(preprocessing, "place", ""))
         for part in self._list_transforms(self.evaluator, "postprocessing"):
             self._try(partial(answer.add, part), None)
         names = self._read_labels(classes)
@@ -263,6 +270,8 @@ class _BundleReader:
 
     def _part(self, holder: BundlePart, key: str) -> BundlePart | None:
         part = self._try(partial(holder.read, key), None)
+        if part is not None and not isinstance(part, BundlePart):
+            self.problems.append(f"{holder.place_of(key)}: needs a component, received {show(part)}")
         return part if isinstance(part, BundlePart) else None
 
     def _count(self, key: str, fallback: int) -> int:

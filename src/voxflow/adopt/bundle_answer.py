@@ -84,6 +84,7 @@ class Answer:
 
     Attributes:
         classes: channels of it.
+        preprocessing: id of the pre-processing, which Invertd goes back.
         activation: "softmax", "sigmoid", or "" where there is none.
         kind: how the class is chosen: "argmax", "threshold", or "" as long as none is.
         back: what is brought to the image's grid; "" as long as nothing is.
@@ -95,6 +96,7 @@ class Answer:
     """
 
     classes: int
+    preprocessing: str = ""
     activation: Literal["softmax", "sigmoid", ""] = ""
     kind: Literal["argmax", "threshold", ""] = ""
     back: Literal["labels", "probabilities", "logits", ""] = ""
@@ -154,8 +156,13 @@ class Answer:
         require_known(part, _INVERT)
         if self.back:
             refuse(part, "transform", "the answer is brought back once")
+        transform = part.read("transform")
+        if getattr(transform, "place", None) != self.preprocessing:
+            refuse(part, "transform", f"the way back is that of {self.preprocessing or 'a Compose'}")
         self.key = read_of(part, "orig_keys", PREDICTION)
         is_nearest = read_of(part, "nearest_interp", PREDICTION, default=True)
+        if not isinstance(is_nearest, bool):
+            refuse(part, "nearest_interp", "needs true or false")
         if self.kind or is_nearest:
             self.back = "labels"
         else:

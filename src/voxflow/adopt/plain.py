@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from voxflow.adopt.model import AdoptedModel
 from voxflow.adopt.programs import is_torchscript, read_onnx, read_torchscript
 from voxflow.components import Component, build_network, build_transform, complete_network, find_component, read_network
-from voxflow.errors import ConfigError, DataError, InputError
+from voxflow.errors import LIBRARY_ERRORS, ConfigError, DataError, InputError, MissingDependencyError
 from voxflow.files import read_text
 from voxflow.findings import FindingCollector
 from voxflow.spec import ModelSpec, TransformSpec
@@ -247,7 +248,11 @@ def read_state(
         network = build_network(component)
     except ConfigError as error:
         raise ConfigError(error.message, path=path, where=where) from error
-    except (TypeError, ValueError, RuntimeError) as error:
+    except ImportError as error:  # MONAI looks for some packages when it needs them
+        missing = re.search(r"No module named '([\w.]+)'", str(error))
+        hint = f"it needs a package: pip install {missing[1]}" if missing else str(error).splitlines()[0]
+        raise MissingDependencyError(f"{named.name} can't be built: {hint}") from error
+    except (TypeError, AttributeError, *LIBRARY_ERRORS) as error:
         message = f"{named.name} can't be built: {(str(error).splitlines() or [''])[0]}"
         raise ConfigError(message, path=path, where=f"{where}.args") from error
     counts = {"channels": (typed.in_channels, spec.in_channels), "labels": (typed.num_classes, spec.out_channels)}
