@@ -27,6 +27,8 @@ class PlanCommand(Command):
         applies: write what is proposed into the configuration.
         tries: train a few steps to measure time and memory.
         as_json: write the plan for machines.
+        forecasts: forecast the Dice by short trainings.
+        forecast_minutes: time for them together; None: a tenth of the training's.
     """
 
     name: ClassVar[str] = "plan"
@@ -36,6 +38,8 @@ class PlanCommand(Command):
     applies: bool
     tries: bool
     as_json: bool
+    forecasts: bool = False
+    forecast_minutes: float | None = None
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +48,12 @@ class PlanCommand(Command):
         parser.add_argument("--apply", dest="applies", action="store_true", help="write the proposed configuration")
         parser.add_argument("--quick", dest="tries", action="store_false", help="measure no time and no memory")
         parser.add_argument("--json", dest="as_json", action="store_true", help="write the result as JSON")
+        parser.add_argument(
+            "--forecast", dest="forecasts", action="store_true", help="forecast the Dice by short trainings"
+        )
+        parser.add_argument(
+            "--forecast-minutes", type=float, metavar="N", help="for these N minutes together (default: a tenth)"
+        )
 
     def run(self) -> int:
         """Study the data, apply the proposal where asked, try some steps, and print the plan.
@@ -54,17 +64,30 @@ class PlanCommand(Command):
         """
         from voxflow.locks import hold_file, hold_workspace
         from voxflow.places import PARAMS
-        from voxflow.planning import apply_proposal, study_to_json, study_workspace, try_training
+        from voxflow.planning import (
+            apply_proposal,
+            forecast_training,
+            select_forecast_cases,
+            study_to_json,
+            study_workspace,
+            try_training,
+        )
 
         study, changed = study_workspace(self.workspace), list[str]()
+        has_forecast = self.forecasts or self.forecast_minutes is not None
+        if has_forecast:
+            select_forecast_cases(study)  # refused before anything is written or timed
         if self.applies:
             with hold_workspace(Path(self.workspace).name, self.name, say), hold_file(PARAMS, say):
                 study, changed = apply_proposal(study, self.workspace)
         trial = try_training(study) if self.tries else None
+        forecast = forecast_training(study, trial, self.forecast_minutes) if has_forecast else None
         if self.as_json:
-            sys.stdout.write(study_to_json(study, trial, changed) + "\n")
+            sys.stdout.write(study_to_json(study, trial, changed, forecast) + "\n")
         else:
             rows = _make_rows(study, trial)
+            if forecast:
+                rows |= {"forecast": forecast.line, "advice": forecast.advice}
             width = max(map(len, rows))
             sys.stdout.writelines(f"{name:{width}}  {value}\n" for name, value in rows.items())
             sys.stdout.writelines(f"written: {path}\n" for path in changed)

@@ -1,3 +1,6 @@
+from .forecast import Forecast as Forecast
+from .forecast import forecast_training as forecast_training
+from .forecast import select_forecast_cases as select_forecast_cases
 from .layout import TrainingLayout as TrainingLayout
 from .layout import plan_layout as plan_layout
 from .proposal import Proposal as Proposal

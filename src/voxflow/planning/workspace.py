@@ -24,9 +24,11 @@ from voxflow.workspace import format_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic import BaseModel
+
     from voxflow.config import Workflow
     from voxflow.planning.target import Target
-    from voxflow.training import Trial
+    from voxflow.training import DataFacts, TrainOptions, Trial
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def study_workspace(name: str) -> Study:
     target = find_target(name)
     if target.config is None:
         raise ConfigError("there is no training configuration to plan for", path=target.mmar)
-    workflow = _load_workflow(target)
+    workflow = load_study_workflow(target)
     train = _read_block(name).get("train") or {}
     if workflow.task != "segmentation" and train.get("plan") != AUTO:
         message = f"plans are for segmentation of volumes, or for plan: auto; the task is {workflow.task}"
@@ -87,7 +89,12 @@ def study_workspace(name: str) -> Study:
     return Study(target, train, datalist, proposal, _read_sizes(workflow))
 
 
-def _load_workflow(target: Target) -> Workflow:
+def load_study_workflow(target: Target) -> Workflow:
+    """Load the training configuration, with the values that win over it.
+
+    Raises:
+        ConfigError: there is none, or it is faulty.
+    """
     if target.config is None:
         raise ConfigError("there is no training configuration to plan for", path=target.mmar)
     of_evaluation = ("inferer", "pre_transforms")
@@ -148,20 +155,32 @@ def try_training(study: Study, steps: int = 5) -> Trial:
     Raises:
         ConfigError: the configuration is faulty.
     """
-    from voxflow.training import TrainOptions, read_facts, try_steps
+    from voxflow.training import try_steps
 
-    target = study.target
+    workflow, options, facts = load_study_workflow(study.target), read_study_options(study), read_study_facts(study)
+    return try_steps(workflow, study.datalist, options, facts=facts, steps=steps)
+
+
+def read_study_options(study: Study) -> TrainOptions:
+    """The options of the training, as the workspace's block has them."""
+    from voxflow.training import TrainOptions
+
     values = {key: value for key, value in study.train.items() if key in TrainOptions.model_fields}
-    options = TrainOptions.model_validate(values)
-    if target.labels and target.labels.is_file():
-        facts = read_facts(target.labels, {}, study.datalist.metadata)
-    else:
-        from voxflow.training import DataFacts
+    # Start weights are looked for in the MMAR first, then from the present folder, as the stage does.
+    below = study.target.mmar / str(values.get("checkpoint"))
+    return TrainOptions.model_validate(values | ({"checkpoint": below} if below.is_file() else {}))
 
-        classes = study.proposal.fingerprint.classes if isinstance(study.proposal, Proposal) else ()
-        names = tuple(f"class_{value}" for value in range(max((label.value for label in classes), default=1) + 1))
-        facts = DataFacts(class_names=names)
-    return try_steps(_load_workflow(target), study.datalist, options, facts=facts, steps=steps)
+
+def read_study_facts(study: Study) -> DataFacts:
+    """The names of the classes: as the stages have noted them, else numbers."""
+    from voxflow.training import DataFacts, read_facts
+
+    labels = study.target.labels
+    if labels and labels.is_file():
+        return read_facts(labels, {}, study.datalist.metadata)
+    classes = study.proposal.fingerprint.classes if isinstance(study.proposal, Proposal) else ()
+    names = tuple(f"class_{value}" for value in range(max((label.value for label in classes), default=1) + 1))
+    return DataFacts(class_names=names)
 
 
 def apply_proposal(study: Study, name: str) -> tuple[Study, list[str]]:
@@ -201,7 +220,7 @@ def apply_proposal(study: Study, name: str) -> tuple[Study, list[str]]:
 def _find_divisor(target: Target) -> int:
     from voxflow.components import read_network
 
-    return read_network(_load_workflow(target).train.model).divisor
+    return read_network(load_study_workflow(target).train.model).divisor
 
 
 def _write_values(path: Path, places: Mapping[str, Any]) -> str:
@@ -228,7 +247,7 @@ def _replace_auto(text: str, name: str) -> str:
     return text[: start.end()] + block + text[end:]
 
 
-def study_to_json(study: Study, trial: Trial | None, changed: list[str]) -> str:
+def study_to_json(study: Study, trial: Trial | None, changed: list[str], forecast: BaseModel | None = None) -> str:
     """The answer for machines."""
     return json.dumps(
         {
@@ -239,6 +258,7 @@ def study_to_json(study: Study, trial: Trial | None, changed: list[str]) -> str:
             "configured": study.configured,
             "measured": None if trial is None else {**vars(trial), "epoch_seconds": trial.epoch_seconds},
             "changed": changed,
+            **({} if forecast is None else {"forecast": forecast.model_dump(mode="json")}),
         },
         indent=2,
     )

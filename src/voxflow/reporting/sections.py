@@ -16,6 +16,7 @@ from voxflow.errors import join_names
 from voxflow.files import read_json_or_none
 from voxflow.places import ADOPTED, ADOPTED_MODEL
 from voxflow.reporting.charts import Chart, class_colour, draw_lines, series_colour
+from voxflow.reporting.forecast import describe_forecast
 from voxflow.reporting.scores import FEW_CASES, is_class_score, list_class_names
 from voxflow.reporting.tables import Table, make_table, parse_number, spell_name
 from voxflow.tables import Row, read_rows
@@ -350,9 +351,9 @@ def tabulate_training(sources: ReportSources) -> Table:
             {"what": f"{stage}: {name}", "value": str(value)}
             for name, value in (sources.settings.get(stage) or {}).items()
         ]
-    rows += [
-        {"what": spell_name(name), "value": f"{value:g}"} for name, value in _read_numbers(sources, "train").items()
-    ]
+    numbers = _read_numbers(sources, "train")
+    rows += describe_forecast(sources, numbers)
+    rows += [{"what": spell_name(name), "value": f"{value:g}"} for name, value in numbers.items()]
     return make_table(rows, missing=_explain_absence(sources.config, "the workspace"), rounded=True)
 
 

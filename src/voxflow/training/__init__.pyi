@@ -11,6 +11,8 @@ from .options import DataFacts as DataFacts
 from .options import TrainOptions as TrainOptions
 from .recorder import Recorder as Recorder
 from .result import TrainingResult as TrainingResult
+from .scoring import find_dice as find_dice
+from .scoring import score_cases as score_cases
 from .session import find_unfinished_run as find_unfinished_run
 from .session import train as train
 from .summary import describe_training as describe_training

@@ -48,6 +48,22 @@ def validate(
         counts_on_device: let masks be compared where the network is, if counts of voxels are all that the metrics
             need; else the logits are brought to the processor.
     """
+    in_case_order = measure_batches(network, store, plan, fabric, world, counts_on_device=counts_on_device)
+    by_metric = [[values[number] for values in in_case_order] for number in range(len(plan.metrics))]
+    numbers = summarise_metrics(plan.metrics, by_metric, plan.facts.class_names)
+    return {name: value for values in numbers for name, value in values.items()}
+
+
+def measure_batches(
+    network: torch.nn.Module,
+    store: SampleStore,
+    plan: TrainingPlan,
+    fabric: Any,
+    world: World | None = None,
+    *,
+    counts_on_device: bool = False,
+) -> list[list[Any]]:
+    """Return what each metric keeps of each batch, in the order of the cases; the arguments are those of validate."""
     import torch
 
     world = world or World()
@@ -62,12 +78,7 @@ def validate(
                 values = [metric.measure(outputs) for metric in plan.metrics]
             measurements.append(values)
     # In the order of the cases, so that sums don't depend on the number of processes.
-    in_case_order = [
-        values for turn in zip_longest(*world.gather(measurements)) for values in turn if values is not None
-    ]
-    by_metric = [[values[number] for values in in_case_order] for number in range(len(plan.metrics))]
-    numbers = summarise_metrics(plan.metrics, by_metric, plan.facts.class_names)
-    return {name: value for values in numbers for name, value in values.items()}
+    return [values for turn in zip_longest(*world.gather(measurements)) for values in turn if values is not None]
 
 
 def _iterate_batches(store: SampleStore, plan: TrainingPlan, world: World) -> Iterator[Batch]:
