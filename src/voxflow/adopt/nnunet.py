@@ -208,6 +208,13 @@ def _check_patch(component: Component, plans: Plans) -> None:
         raise DataError(message, path=plans.path, where=place)
 
 
+def _require_axes(checkpoint: NnunetCheckpoint, dimensions: int) -> None:
+    beyond = [axis for axis in checkpoint.mirrored if axis >= dimensions]
+    if beyond:
+        message = f"the network has {dimensions} axes, from 0; received {beyond[0]}"
+        raise DataError(message, path=checkpoint.path, where="inference_allowed_mirroring_axes")
+
+
 def _make_spec(
     plans: Plans, labels: NnunetLabels, checkpoint: NnunetCheckpoint, previous: AdoptedModel | None
 ) -> ModelSpec:
@@ -226,10 +233,7 @@ def _make_spec(
         }
     )
     i, j, k = (*(1,) * planes, *window)
-    beyond = [axis for axis in checkpoint.mirrored if axis >= len(window)]
-    if beyond:
-        message = f"the network has {len(window)} axes, from 0; received {beyond[0]}"
-        raise DataError(message, path=checkpoint.path, where="inference_allowed_mirroring_axes")
+    _require_axes(checkpoint, len(window))
     # Names that tell channels apart; two phases may both be called CT.
     is_named = 1 < len(labels.channels) == len(set(labels.channels))
     return ModelSpec(
