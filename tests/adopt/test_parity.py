@@ -22,6 +22,7 @@ from voxflow.adopt import (
     write_adopted,
     write_nnunet,
 )
+from voxflow.adopt.parity import list_cases
 from voxflow.cli.main import main
 from voxflow.engines import TorchEngine
 from voxflow.errors import DataError, ParityError
@@ -199,6 +200,13 @@ def test_flags_that_need_each_other(
     assert main(["adopt", "results", "--name", "liver", "--images", "images"]) == 2
     assert "nnunetv2 is not installed here" in capsys.readouterr().err
     assert not stand_in.jobs
+
+
+def test_cases_are_named_with_or_without_the_number_of_a_channel(tmp_path: Path) -> None:
+    for name in ("a_0000", "b", "liver_2024"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    spec = read_nnunet(write_model(tmp_path / "results")).spec
+    assert list(list_cases(tmp_path, spec, ".nii.gz")) == ["a", "b", "liver_2024"]
 
 
 def test_a_python_without_nnunet_is_one_line(tmp_path: Path) -> None:

@@ -242,7 +242,8 @@ def list_cases(images: Path, spec: ModelSpec, ending: str) -> dict[str, list[Pat
     names = sorted(path.name.removesuffix(ending) for path in images.glob(f"*{ending}"))
     cases = [name.removesuffix("_0000") for name in names if name.endswith("_0000")]
     if spec.image_count == 1:
-        cases += [name for name in names if not _CHANNEL.search(name)]
+        # Also a case that is called after a year, such as liver_2024.
+        cases += [name for name in names if name[:-5] not in cases or not _CHANNEL.search(name)]
     if not cases:
         raise DataError(f"no image CASE_0000{ending}", path=images)
     return {case: _find_images(images, case, spec, ending) for case in cases}
