@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from voxflow.evaluation import choose_cleaning, try_cleaning
+from voxflow.evaluation.cleaning import judge_trials
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume
 
@@ -41,6 +43,27 @@ def test_gains_within_the_noise_or_of_few_cases_choose_nothing() -> None:
     one_in_six = [make_case(islands=int(n == 0)) for n in range(6)]
     assert choose_cleaning(try_cleaning(one_in_six, CLASSES)).does_nothing
     assert choose_cleaning(try_cleaning([make_case(islands=2)] * 4, CLASSES)).does_nothing
+
+
+def test_twenty_trials_of_noise_alone_seldom_choose_any() -> None:
+    rng = np.random.default_rng(0)
+    repeats, any_chosen = 400, 0
+    for _ in range(repeats):
+        before = rng.uniform(0.7, 0.9, (20, 5))
+        pairs = np.stack([before, before + rng.normal(0, 0.01, (20, 5))], 2)
+        trials = judge_trials({(f"class {n}", "fill_holes"): pairs[n] for n in range(20)})
+        any_chosen += any(trial.is_chosen for trial in trials)
+    # 2.5 % of 400 are 10; twice the standard error, without regard to the number of trials, chose one in 272 of 400.
+    assert any_chosen <= 20
+
+
+def test_the_bound_of_one_trial_is_that_of_a_paired_t_test() -> None:
+    changes = np.array([1, 2, 3, -1, 4]) / 100
+    for shift, is_gain in ((0.003, False), (0.006, True)):
+        pairs = np.stack([np.full(5, 0.8), 0.8 + changes + shift], 1)
+        test = ttest_rel(pairs[:, 1], pairs[:, 0], alternative="greater")
+        assert (test.pvalue < 0.025) == is_gain
+        assert judge_trials({("organ", "fill_holes"): pairs})[0].is_chosen == is_gain
 
 
 def test_a_class_of_two_parts_loses_by_its_largest_component() -> None:

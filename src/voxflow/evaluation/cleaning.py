@@ -1,7 +1,7 @@
 """Chooses how masks are cleaned by what it does to masks of a cross-validation, each of an image unseen in training.
 
-Each way of cleaning is tried on each class alone. One is chosen where the mean Dice of the class grows by more than
-twice the standard error of its change over the cases: a gain within the noise is none.
+Each way of cleaning is tried on each class alone. One is chosen where a paired t-test over the cases finds that the
+class's Dice grows. The trials share one level: of many that change nothing but noise, some would look like a gain.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from voxflow.volumes import Volume
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
 STEPS = ("largest_component", "fill_holes")
-LEAST_CASES, ERRORS = 5, 2.0
+LEAST_CASES = 5
+LEVEL = 0.025  # probability that any is chosen where none is a gain: two standard errors of one trial of many cases
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,18 @@ def try_cleaning(
                 clean_mask(cleaned, classes, CleaningOptions.model_validate({step: (name,)}))
                 after = _compute_dice(cleaned, label, values, ignore)
                 scores[name, step].append((before or 0.0, after or 0.0))
-    return [_judge(name, step, np.array(pairs)) for (name, step), pairs in scores.items() if pairs]
+    return judge_trials({key: np.array(pairs) for key, pairs in scores.items() if pairs})
+
+
+def judge_trials(scores: Mapping[tuple[str, str], NDArray[np.float64]]) -> list[CleaningTrial]:
+    """Choose the trials that gain beyond the noise.
+
+    Args:
+        scores: of each class and step the Dice of its cases, without and with cleaning: (case, 2).
+    """
+    # Bonferroni's correction, over the trials that change a mask at all: the others can't be chosen.
+    changing = sum(bool((pairs[:, 1] != pairs[:, 0]).any()) for pairs in scores.values())
+    return [_judge(name, step, pairs, LEVEL / max(1, changing)) for (name, step), pairs in scores.items()]
 
 
 def choose_cleaning(trials: Iterable[CleaningTrial]) -> CleaningOptions:
@@ -80,12 +94,15 @@ def describe_trials(trials: Iterable[CleaningTrial]) -> list[dict[str, Any]]:
     return [asdict(trial) for trial in trials]
 
 
-def _judge(name: str, step: str, pairs: np.ndarray[Any, Any]) -> CleaningTrial:
-    changes = pairs[:, 1] - pairs[:, 0]
-    error = float(changes.std(ddof=1) / sqrt(len(changes))) if len(changes) > 1 else float("inf")
-    is_gain = len(changes) >= LEAST_CASES and float(changes.mean()) > ERRORS * error and bool(changes.any())
+def _judge(name: str, step: str, pairs: NDArray[np.float64], level: float) -> CleaningTrial:
+    from scipy.special import stdtrit
+
+    count = len(pairs)
     before, after = (float(value) for value in pairs.mean(0))
-    return CleaningTrial(name, step, len(changes), before, after, error, is_gain)
+    changes = pairs[:, 1] - pairs[:, 0]
+    error = float(changes.std(ddof=1) / sqrt(count)) if count > 1 else float("inf")
+    is_gain = count >= LEAST_CASES and float(changes.mean()) > float(stdtrit(count - 1, 1 - level)) * error
+    return CleaningTrial(name, step, count, before, after, error, is_gain and bool(changes.any()))
 
 
 def _compute_dice(mask: Volume, label: Volume, values: Sequence[int], ignore: int | None) -> float | None:
