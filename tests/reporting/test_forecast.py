@@ -57,6 +57,15 @@ def test_a_training_on_other_cases_is_not_judged(tmp_path: Path) -> None:
     assert str(read_line(sources)).endswith("not comparable: the training took 60.2 min with 4 cases")
 
 
+def test_a_forecast_of_afterwards_is_not_held_against_the_training(tmp_path: Path) -> None:
+    numbers = {"seconds": 3610.0, "mean_dice": 0.88}
+    earlier = {"epochs": 40, "best_epoch": 35, **numbers}
+    line = read_line(write_sources(tmp_path, numbers, FORECAST | {"earlier_training": earlier}))
+    assert str(line).endswith("not comparable: the training was there before the forecast")
+    other = FORECAST | {"earlier_training": earlier | {"seconds": 3590.0}}
+    assert str(read_line(write_sources(tmp_path / "other", numbers, other))).endswith("0.880 came out, inside")
+
+
 @pytest.mark.parametrize("content", ["{", [], {}, FORECAST | {"points": []}, FORECAST | {"points": [{"dice": None}]}])
 def test_no_forecast_or_a_damaged_one_is_no_line(content: Any, tmp_path: Path) -> None:
     assert read_line(write_sources(tmp_path, {"seconds": 3610.0, "mean_dice": 0.88}, content)) is None

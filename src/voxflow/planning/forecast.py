@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from voxflow.components import create
 from voxflow.errors import ConfigError, DataError
-from voxflow.files import write_json
+from voxflow.files import read_json_or_none, write_json
 from voxflow.planning.learning_curve import LEVEL, ShortRun, draw_forecasts, measure_noise
 from voxflow.planning.proposal import Proposal
 from voxflow.planning.workspace import load_study_workflow, read_study_facts, read_study_options
@@ -148,7 +148,10 @@ def forecast_training(study: Study, trial: Trial | None, together_minutes: float
     )
     runs = _train_parts(study, workflow, options, longest)
     forecast = make_forecast(runs, len(training), minutes, _find_metric(workflow))
-    write_json(study.target.mmar / "models" / FILE, forecast.model_dump(mode="json"))
+    models = study.target.mmar / "models"
+    # A training that has ended already is none that was forecast: the report knows it by its numbers.
+    earlier = read_json_or_none(models / "train.json")
+    write_json(models / FILE, forecast.model_dump(mode="json") | ({"earlier_training": earlier} if earlier else {}))
     return forecast
 
 

@@ -32,14 +32,19 @@ def describe_forecast(sources: ReportSources, numbers: Mapping[str, float]) -> l
     text = f"Dice {dice:.2f} ({low:.2f} to {high:.2f}, {level:.0%}) after {minutes:.3g} min with {cases} cases"
     if outcome is not None:
         text += f"; {outcome:.3f} came out, "
-        text += _explain_difference(sources, numbers, minutes, cases) or (
+        text += _explain_difference(sources, numbers, content, minutes, cases) or (
             "inside" if low <= outcome <= high else "below" if outcome < low else "above"
         )
     return [{"what": "forecast, on the validation cases", "value": text}]
 
 
-def _explain_difference(sources: ReportSources, numbers: Mapping[str, float], minutes: float, cases: int) -> str:
+def _explain_difference(
+    sources: ReportSources, numbers: Mapping[str, float], forecast: Mapping[str, Any], minutes: float, cases: int
+) -> str:
     """Say how the training differs from the one that was forecast; empty where it does not."""
+    earlier = forecast.get("earlier_training")
+    if earlier and earlier == read_json_or_none(sources.models / "train.json"):
+        return "not comparable: the training was there before the forecast"
     taken = numbers.get("seconds", 0.0) / 60
     datalist = read_json_or_none(sources.datalist)
     part = datalist.get("training") if isinstance(datalist, dict) else None
