@@ -19,13 +19,13 @@ from tests.adopt.folders import (
     write_folder,
     write_image,
 )
-from voxflow.adopt import read_nnunet, read_postprocessing, write_adopted
+from voxflow.adopt import create_adopted, read_nnunet, read_postprocessing, write_adopted
 from voxflow.adopt.plans import Plans
-from voxflow.components import build_network, complete_network
+from voxflow.components import Component, build_network, complete_network
 from voxflow.engines import TorchEngine, open_engine
 from voxflow.errors import DataError
 from voxflow.prediction import PredictOptions, predict_prepared, predict_volume, prepare_image
-from voxflow.training import load_model
+from voxflow.training import load_model, load_weights, read_weights
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -92,6 +92,41 @@ def test_a_folder_becomes_a_model_file_that_predicts(tmp_path: Path) -> None:
     # What is cropped off, the zeros around the image, is background.
     assert not mask.array[:4].any()
     assert mask.array.any()
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
+def test_a_training_begins_from_its_weights_along_our_axes(tmp_path: Path, transpose: tuple[int, int, int]) -> None:
+    strides = [[1, 1, 1], [1, 2, 2], [2, 2, 1]]
+    architecture = make_architecture(strides=strides)
+    architecture["arch_kwargs"]["kernel_sizes"] = [[1, 3, 3], [3, 3, 1], [3, 3, 3]]
+    plans = make_plans(architecture=architecture, transpose=transpose)
+    model = read_nnunet(write_model(tmp_path / "model", plans))
+    folder = create_adopted("liver", model, source="images", root=tmp_path)
+    description = json.loads((folder / "models/network.json").read_text())
+    network = build_network(complete_network(Component(**description), in_channels=1, num_classes=3)).eval()
+    file = folder / "models/model.pt"
+    report = load_weights(network, read_weights(file), file)
+    assert set(report.loaded) == set(network.state_dict())
+    assert model.spec.nnunet is not None
+    axes = model.spec.nnunet.axes
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 1, 16, 24, 20)).astype(np.float32))
+    # The network of the model sees (i, j, k) in its own order of axes.
+    with torch.inference_mode():
+        expected = model.network(image.permute(0, 1, *(2 + axis for axis in axes)))
+        answer = network(image).permute(0, 1, *(2 + axis for axis in axes))
+    torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_no_training_begins_from_several_folds_or_planes(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    write_checkpoint(folder / "fold_1/checkpoint_final.pth", make_weights(folder, 1))
+    planes = make_plans(patch=(24, 24), spacing=(1.0, 1.0), architecture=make_architecture(dimensions=2))
+    flat = write_folder(tmp_path / "flat", planes, make_dataset())
+    write_checkpoint(flat / "fold_0/checkpoint_final.pth", make_weights(flat), mirrored=(0, 1))
+    for name, place in (("folds", folder), ("planes", flat)):
+        adopted = create_adopted(name, read_nnunet(place), source="images", root=tmp_path)
+        assert (adopted / "models/model.pt").exists()
+        assert not (adopted / "models/network.json").exists()
 
 
 def test_weights_of_half_precision_are_run_in_single_precision(tmp_path: Path) -> None:

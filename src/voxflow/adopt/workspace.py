@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.adopt.model import AdoptedModel, write_adopted
 from voxflow.adopt.report import describe_parity, write_parity_report
-from voxflow.files import atomic_directory, read_text, write_text
+from voxflow.adopt.start import describe_start
+from voxflow.files import atomic_directory, read_text, write_json, write_text
 from voxflow.places import ADOPTED, ADOPTED_MODEL, PARAMS
 from voxflow.workspace import check_request, set_value
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voxflow.adopt.parity import ParityResult
+
+NETWORK = "network.json"  # beside the model: what a training that begins from it has as its network
 
 
 def check_adoption(name: str, root: Path) -> None:
@@ -57,6 +60,8 @@ def create_adopted(
 ) -> Path:
     """Make the workspace ``mmars/NAME`` with its block; outside of a repository the folder ``NAME`` alone.
 
+    Beside the model lies ``network.json`` where a training can begin from its weights.
+
     Args:
         name: of the workspace.
         model: what is adopted.
@@ -76,6 +81,8 @@ def create_adopted(
         file.parent.mkdir(parents=True)
         write_adopted(model, file)
         record = describe_adoption(model, result)
+        if start := describe_start(model):
+            write_json(file.parent / NETWORK, start)
         write_parity_report(temporary / ADOPTED_MODEL.parent, name, record, result)
     if is_repository:
         params = root / PARAMS

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from voxflow.errors import ConfigError, DataError, join_names
 from voxflow.findings import nearest_name
+from voxflow.spec import ModelSpec
 from voxflow.torch_files import read_torch
 
 if TYPE_CHECKING:
@@ -57,14 +60,18 @@ class WeightsReport:
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read weights by name: from model.pt, model_final.pt, state.pt, or a file of a plain state_dict.
 
-    No code that the file holds is run.
+    No code that the file holds is run. A model.pt that was adopted from nnU-Net has its convolutions turned to the axes
+    (i, j, k).
 
     Raises:
         DataError: the file is missing, damaged, needs code to be read, or holds no weights.
     """
     if not path.is_file():
         raise DataError("file of start weights not found", path=path)
-    weights = _find_weights(read_torch(path, "file of weights"))
+    content = read_torch(path, "file of weights")
+    weights = _find_weights(content)
+    if isinstance(content, dict) and '"nnunet"' in str(content.get("spec")):
+        weights = _turn_kernels(weights, str(content["spec"]), path)
     if list(weights) == [_PROGRAM]:
         raise DataError("was adopted as TorchScript or ONNX, and such a model can't be trained further", path=path)
     if not weights:
@@ -79,6 +86,17 @@ def _find_weights(content: Any) -> dict[str, torch.Tensor]:
         return {}
     nested = next((content[key] for key in _NESTED if isinstance(content.get(key), dict)), content)
     return {_strip_wrappers(str(name)): value for name, value in nested.items() if isinstance(value, torch.Tensor)}
+
+
+def _turn_kernels(weights: dict[str, torch.Tensor], spec: str, path: Path) -> dict[str, torch.Tensor]:
+    """Turn the kernels of a network whose input has other axes than (i, j, k), as its spec says."""
+    try:
+        steps = ModelSpec.model_validate_json(spec).nnunet
+    except ValidationError as error:
+        raise DataError(f"its spec can't be read: {error.errors()[0]['msg']}", path=path) from error
+    axes = steps.axes if steps else (0, 1, 2)
+    order = [0, 1, *(2 + axes.index(axis) for axis in range(3))]
+    return {name: value.permute(order) if value.ndim == len(order) else value for name, value in weights.items()}
 
 
 def _strip_wrappers(name: str) -> str:
