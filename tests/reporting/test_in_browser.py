@@ -50,7 +50,6 @@ CONTRAST = """(() => {
   }
   return faults;
 })()""".replace("LEAST", str(LEAST_CONTRAST))
-READY = "document.body.dataset.ready"
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +69,21 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture
 def viewer(browser: Browser, pages: dict[str, Path]) -> Browser:
     browser.open(pages["viewer"], width=LAPTOP)
-    browser.wait(READY)
-    browser.settle()
+    wait_for_case(browser)
     return browser
+
+
+def wait_for_case(browser: Browser, name: str = "") -> None:
+    """Wait until a viewer has opened a case, any or one by its name, and has drawn it."""
+    browser.wait("document.body.dataset.ready" + (f" === '{name}'" if name else ""))
+    browser.settle()
 
 
 def list_faults(browser: Browser, page: Path, width: int, *, is_dark: bool) -> list[Any]:
     """What lies beyond the edge, is asked for from outside, fails in a script, or is too faint to read."""
     browser.open(page, width=width, is_dark=is_dark)
     if "viewer" in page.name:
-        browser.wait(READY)
+        wait_for_case(browser)
     browser.settle()
     beyond = browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     outside = [address for address in browser.requests if not address.startswith(("file:", "data:", "blob:"))]
@@ -137,8 +141,7 @@ def test_masks_windows_cases_and_channels_are_switched(viewer: Browser) -> None:
     assert viewer.run("document.getElementById('window').selectedOptions[0].textContent") == "Lung"
     assert read_canvas(viewer, "axial") != without
     viewer.press("n")
-    viewer.wait(f"{READY} === 'pet_1'")
-    viewer.settle()
+    wait_for_case(viewer, "pet_1")
     assert viewer.run("document.getElementById('window').selectedOptions[0].textContent") == "Abdomen"
     viewer.press("c")
     viewer.wait("document.getElementById('channel').value === '1'")
@@ -183,7 +186,7 @@ def test_surfaces_in_3d_enclose_the_volumes_of_the_masks_and_turn(viewer: Browse
 
 def test_a_link_opens_its_case(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["viewer"], width=LAPTOP, part="#pet_1")
-    browser.wait(f"{READY} === 'pet_1'")
+    wait_for_case(browser, "pet_1")
     assert "pet_1" in browser.run("document.getElementById('status').textContent")
 
 
@@ -194,7 +197,7 @@ def test_every_side_of_the_phantom_is_drawn_where_radiologists_look_for_it(
     pictures = []
     for name in ("LPS", "RAS", "PIL"):
         browser.open(pages["phantom"], width=LAPTOP, part=f"#{name}")
-        browser.wait(f"{READY} === '{name}'")
+        wait_for_case(browser, name)
         browser.press("x")
         browser.press("1")
         pictures.append([find_brightest(browser, plane) for plane in ("axial", "coronal", "sagittal")])
@@ -234,7 +237,7 @@ def test_distances_are_in_mm_in_every_plane_of_an_anisotropic_image(
     browser: Browser, pages: dict[str, Path], plane: str
 ) -> None:
     browser.open(pages["phantom"], width=LAPTOP, part="#PIL")
-    browser.wait(f"{READY} === 'PIL'")
+    wait_for_case(browser, "PIL")
     spacing = {"axial": (1.5, 1.0), "sagittal": (1.0, 2.0), "coronal": (1.5, 2.0)}[plane]
     before, cross = read_canvas(browser, plane), browser.run("state.cross.join()")
     browser.press("m")
@@ -260,7 +263,7 @@ def test_distances_are_in_mm_in_every_plane_of_an_anisotropic_image(
 
 def test_distances_are_measured_by_keys_alone(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["phantom"], width=LAPTOP, part="#RAS")
-    browser.wait(f"{READY} === 'RAS'")
+    wait_for_case(browser, "RAS")
     browser.run("document.getElementById('measure').focus(); document.getElementById('measure').click()")
     assert browser.run("document.getElementById('measure').getAttribute('aria-pressed')") == "true"
     browser.run("document.getElementById('coronal').focus()")
@@ -277,13 +280,13 @@ def test_distances_are_measured_by_keys_alone(browser: Browser, pages: dict[str,
     browser.press("Enter")
     assert read_distance(browser).startswith("Distance: 1.5 mm, coronal slice ")
     browser.press("n")
-    browser.wait(f"{READY} === 'PIL'")
+    wait_for_case(browser, "PIL")
     assert read_distance(browser) == ""
 
 
 def test_a_finger_measures_on_a_phone_and_two_still_zoom(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["phantom"], width=PHONE, part="#LPS")
-    browser.wait(f"{READY} === 'LPS'")
+    wait_for_case(browser, "LPS")
     browser.press("m")
     slice_before = read_slice(browser, "axial")
     ends = [locate(browser, "axial", *place) for place in ((8, 10), (28, 10))]
@@ -312,10 +315,10 @@ def touch(browser: Browser, kind: str, places: list[tuple[float, float]]) -> Non
 
 def test_a_pet_is_laid_over_its_ct_in_colours(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["viewer"], width=LAPTOP, part="#3f9a1c2b_1")
-    browser.wait(f"{READY} === '3f9a1c2b_1'")
+    wait_for_case(browser, "3f9a1c2b_1")
     assert browser.run("document.querySelector('.fusion').hidden")
     browser.press("n")
-    browser.wait(f"{READY} === 'pet_1'")
+    wait_for_case(browser, "pet_1")
     browser.press("1")
     browser.press("2")
     plain = read_canvas(browser, "axial")
@@ -373,7 +376,7 @@ def test_the_page_stays_good_with_an_overlay_and_a_distance(
     browser: Browser, pages: dict[str, Path], width: int, is_dark: bool, tmp_path: Path
 ) -> None:
     browser.open(pages["viewer"], width=width, is_dark=is_dark, part="#pet_1")
-    browser.wait(f"{READY} === 'pet_1'")
+    wait_for_case(browser, "pet_1")
     browser.press("o")
     browser.wait("fusion.channel === 1")
     browser.press("m")
