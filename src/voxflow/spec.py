@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from voxflow.naming import name_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Task = Literal["segmentation", "classification"]
 # What only some models need, and the others' files do not have.
@@ -25,6 +28,7 @@ _LATER_KEYS = (
     "previous",
     "fixed_window",
     "monai",
+    "divisors",
 )
 
 
@@ -181,6 +185,8 @@ class ModelSpec(BaseModel):
         preprocess: transforms of the image after resampling, in order.
         window: segmentation: training patch (i, j, k); the smallest sensible inference window.
         divisor: each spatial size of the input must be a multiple of this (the network's total stride).
+        divisors: the same of each axis (i, j, k), where the training's patch needs it to be told apart, such as 1 along
+            the axis across which patches are single slices; empty: ``divisor`` along each.
         overlap: segmentation: share of a window that neighbours share.
         regions: segmentation: the label values of each output channel, where a voxel may belong to several of them;
             else empty.
@@ -235,6 +241,7 @@ class ModelSpec(BaseModel):
     previous: PreviousStage | None = None
     fixed_window: bool = False
     monai: MonaiSteps | None = None
+    divisors: tuple[int, ...] = ()
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -259,6 +266,8 @@ class ModelSpec(BaseModel):
             raise ValueError(f"{len(self.rules)} rules need as many channels; there are {len(self.channels)}")
         if self.modalities and len(self.modalities) != len(self.channels):
             raise ValueError(f"{len(self.modalities)} modalities need as many channels; there are {len(self.channels)}")
+        if len(self.divisors) not in (0, 3):
+            raise ValueError(f"divisors are those of three axes, received {list(self.divisors)}")
         if self.onto and self.onto not in self.channels:
             raise ValueError(f"onto: {self.onto!r} is not among the channels {', '.join(self.channels)}")
         return self
@@ -282,6 +291,21 @@ class ModelSpec(BaseModel):
             transform.model_copy(update={"custom": folder if transform.path else None}) for transform in self.preprocess
         ]
         return self.model_copy(update={"preprocess": tuple(transforms)})
+
+    def round_up(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the smallest size that holds another one and that the network can take.
+
+        Args:
+            size: voxels along (i, j, k), or pixels along (rows, columns).
+
+        Example:
+            >>> names = ("background", "liver")
+            >>> spec = ModelSpec(task="segmentation", class_names=names, activation="softmax", divisor=16)
+            >>> spec.round_up((60, 64, 5)), spec.model_copy(update={"divisors": (16, 16, 1)}).round_up((60, 64, 5))
+            ((64, 64, 16), (64, 64, 5))
+        """
+        divisors = self.divisors or (self.divisor,) * len(size)
+        return tuple(-(-n // divisor) * divisor for n, divisor in zip(size, divisors, strict=True))
 
     @property
     def out_channels(self) -> int:

@@ -14,7 +14,7 @@ from voxflow.progress import say
 if TYPE_CHECKING:
     import argparse
 
-    from voxflow.planning import Study
+    from voxflow.planning import Proposal, Study
     from voxflow.training import Trial
 
 
@@ -113,6 +113,7 @@ def _make_rows(study: Study, trial: Trial | None) -> dict[str, str]:
         "workers": _state_both(str(proposal.workers), str(study.configured["workers"])),
     }
     if study.is_auto:
+        rows["configuration"] = _describe_configuration(proposal)
         rows["network"] = f"levels of {', '.join(map(str, layout.filters))} filters"
     if proposal.budget and proposal.mirror:
         budget = proposal.budget
@@ -125,6 +126,19 @@ def _make_rows(study: Study, trial: Trial | None) -> dict[str, str]:
         )
         rows["mirrored"] = proposal.mirror.line
     return rows | _describe_costs(trial, data.gigabytes)
+
+
+def _describe_configuration(proposal: Proposal) -> str:
+    from voxflow.planning import estimate_memory
+
+    layout, name = proposal.layout, proposal.configuration or "full"
+    if layout.preset:
+        memory = f"about {estimate_memory(layout):.0f} GB of a GPU by nnU-Net's estimate"
+        return f"{name}: nnU-Net's preset {layout.preset}, {memory if proposal.machine.gpu else 'without a GPU'}"
+    if layout.patches_a_case > 1 or layout.flat_axes:
+        axes = ", ".join("ijk"[axis] for axis in layout.flat_axes)
+        return f"{name}: slices across {axes}, {layout.patches_a_case} of each of {layout.cases_a_step} cases a step"
+    return name
 
 
 def _describe_costs(trial: Trial | None, cache: float) -> dict[str, str]:

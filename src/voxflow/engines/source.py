@@ -72,6 +72,6 @@ def make_example_input(spec: ModelSpec, *, larger: int = 0) -> torch.Tensor:
 
     sides = spec.window or spec.size or (DEFAULT_SIDE,) * (3 if spec.task == "segmentation" else 2)
     larger = 0 if spec.keeps_window else larger
-    size = [-(-side // spec.divisor) * spec.divisor + larger * max(spec.divisor, 8) for side in sides]
+    size = [side + larger * max(spec.divisor, 8) for side in spec.round_up(sides)]
     generator = torch.Generator().manual_seed(0)
     return torch.randn((1, spec.in_channels, *size), generator=generator)

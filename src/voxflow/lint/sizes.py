@@ -65,13 +65,15 @@ def _check_axes(reading: ConfigReading, json_path: str, size: tuple[int, ...] | 
 
 
 def _check_strides(reading: ConfigReading, json_path: str, size: tuple[int, ...] | None, network: Network) -> None:
-    divisor = network.divisor
-    if not size or len(size) != 3 or not any(n % divisor for n in size):
+    if not size or len(size) != 3:
         return
-    below = [max(divisor, n - n % divisor) for n in size]
-    above = [-(-n // divisor) * divisor for n in size]
+    pairs = list(zip(size, network.divisors, strict=True))
+    if not any(n % divisor for n, divisor in pairs):
+        return
+    below = [max(divisor, n - n % divisor) for n, divisor in pairs]
+    above = [-(-n // divisor) * divisor for n, divisor in pairs]
     fix = f"write {above}" if below == above else f"write {below} or {above}"
-    message = f"size {list(size)} is no multiple of {divisor}, which {network.component_name()} needs"
+    message = f"size {list(size)} is no multiple of {network.divisor}, which {network.component_name()} needs"
     reading.notes.error("patch-divisor", json_path, message, fix)
 
 

@@ -193,8 +193,9 @@ def check_input_shape(shape: Sequence[int], model: Path) -> None:
     if len(shape) not in (axes + 1, axes + 2) or channels != [spec.in_channels]:
         expected = ["batch", spec.in_channels, *(["size"] * axes)]
         raise ConfigError(f"input shape {list(shape)}, but the network takes {expected}", path=model)
-    if any(size < 1 or size % spec.divisor for size in space):
-        raise ConfigError(f"input shape {list(shape)}: each size is a multiple of {spec.divisor}", path=model)
+    if min(space) < 1 or list(spec.round_up(space)) != space:
+        multiples = f"{list(spec.divisors)}, axis by axis" if spec.divisors else f"{spec.divisor}"
+        raise ConfigError(f"input shape {list(shape)}: each size is a multiple of {multiples}", path=model)
 
 
 def configure_triton(folder: Path, names: ExportNames, model_name: str, shape: Sequence[int], batch: int) -> Path:

@@ -132,8 +132,8 @@ class Passage:
             array = batch.numpy()
             if self.engine.spec.task == "classification":
                 return torch.from_numpy(np.array(self.engine.run(array)))
-            space, divisor = array.shape[2:], self.engine.spec.divisor
-            padding = [(0, -side % divisor) for side in space]
+            space = array.shape[2:]
+            padding = [(0, n - side) for n, side in zip(self.engine.spec.round_up(space), space, strict=True)]
             padded = np.pad(array, [(0, 0), (0, 0), *padding]) if any(behind for _, behind in padding) else array
             logits = self.engine.run(padded)
             inside: tuple[Any, ...] = (..., *(slice(side) for side in space))

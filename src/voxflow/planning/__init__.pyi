@@ -7,6 +7,7 @@ from .proposal import Proposal as Proposal
 from .proposal import plan_evaluation as plan_evaluation
 from .proposal import plan_training as plan_training
 from .radiographs import RadiographProposal as RadiographProposal
+from .residual import estimate_memory as estimate_memory
 from .target import Target as Target
 from .target import find_target as find_target
 from .target import find_workspace_name as find_workspace_name

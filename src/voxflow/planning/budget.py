@@ -78,7 +78,8 @@ def plan_budget(minutes: float, layout: TrainingLayout, fingerprint: Fingerprint
     share_of_case = min(1.0, prod(layout.patch) / fingerprint.voxels)
     passes = voxels / prod(layout.patch) / _count_learnt(fingerprint) * share_of_case
     share = log(max(passes, FEW_PASSES) / FEW_PASSES) / log(MANY_PASSES / FEW_PASSES)
-    shortest_mm = min(n * mm for n, mm in zip(layout.patch, fingerprint.spacing_mm.median, strict=True))
+    edges_mm = [n * mm for n, mm in zip(layout.patch, fingerprint.spacing_mm.median, strict=True)]
+    shortest_mm = min(mm for axis, mm in enumerate(edges_mm) if axis not in layout.flat_axes)
     bent = min(1.0, max(0.0, (passes - UNBENT_PASSES) / (BENT_PASSES - UNBENT_PASSES)))
     return BudgetPlan(
         minutes=minutes,

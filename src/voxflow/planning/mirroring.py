@@ -48,6 +48,12 @@ class MirrorChoice(BaseModel):
         omitted = [f"not {axis}: {reason}" for axis, reason in sorted(self.reasons.items())]
         return "; ".join([", ".join(self.axes) or "none", *omitted])
 
+    def leave_out(self, axes: Iterable[int], reason: str) -> MirrorChoice:
+        """Return the choice without some axes (0: i)."""
+        names = [AXES[axis] for axis in axes]
+        kept = tuple(axis for axis in self.axes if axis not in names)
+        return MirrorChoice(axes=kept, reasons=self.reasons | dict.fromkeys(names, reason))
+
 
 def choose_mirror_axes(
     fingerprint: Fingerprint, names: Iterable[str] = (), orientation: str | None = "LPS", *, all_axes: bool = True

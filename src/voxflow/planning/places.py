@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from voxflow.config import detect_dialect
 from voxflow.findings import FaultyConfigError, Finding
+from voxflow.planning.residual import list_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ MONAI_CONVERTER = "ConvertToMultiChannelBasedOnBratsClasses"
 STEPS_A_VALIDATION = 250
 APPEARANCE, TURNING_CROP, FLIP = "RandomAppearance", "FastPosNegRatioCropROI", "RandomSpatialFlip"
 CROP, LEVELS = "train.pre_transforms", "train.model.args"
-RESIDUAL, RESIDUAL_BLOCKS = "ResidualEncoderUNet", (1, 3, 4, 6, 6, 6)
+RESIDUAL = "ResidualEncoderUNet"
 # Hounsfield units mean the same in every image, so that all are scaled alike: by what lies inside the labels.
 COMPARABLE = ("CT",)
 
@@ -54,6 +55,8 @@ def place_sizes(
     if -1 not in pipeline.get("output_crop_size", [-1]):
         values["train.image_pipeline.args.output_crop_size"] = patch
     of_a_case = _value_at(config, CROP, path)[crops[-1]]["args"].get("batch_size", 1)
+    if layout.patches_a_case > 1:
+        of_a_case = values[f"{CROP}[{crops[-1]}].args.batch_size"] = layout.patches_a_case
     # A crop that takes several patches of a case fills a batch by itself: the two numbers are multiplied.
     values["train.image_pipeline.args.output_batch_size"] = max(1, layout.batch // of_a_case)
     if workers is not None:
@@ -81,10 +84,10 @@ def place_plan(
         ConfigError: the configuration has no crop or no image pipeline.
     """
     values = place_sizes(config, layout, None, path=path)
-    network = _value_at(config, "train.model", path).get("name")
+    network = RESIDUAL if layout.preset else _value_at(config, "train.model", path).get("name")
     arguments = _describe_residual_encoder(layout) if network == RESIDUAL else _describe_plain_unet(layout)
     values |= {f"{LEVELS}.{name}": value for name, value in arguments.items()}
-    steps = ceil(max(1, fingerprint.labelled) / layout.batch)
+    steps = ceil(max(1, fingerprint.labelled) / layout.cases_a_step)
     values["num_training_epoch_per_valid"] = ceil(STEPS_A_VALIDATION / steps)
     scaling = _choose_scaling(fingerprint)
     for section in ("train", "validate") if scaling else ():
@@ -113,7 +116,7 @@ def _describe_residual_encoder(layout: TrainingLayout) -> dict[str, Any]:
         "features_per_stage": list(layout.filters),
         "strides": [[1, 1, 1], *(list(step) for step in layout.strides)],
         "kernel_sizes": [list(size) for size in layout.kernels],
-        "n_blocks_per_stage": [*RESIDUAL_BLOCKS, *(RESIDUAL_BLOCKS[-1],) * levels][:levels],
+        "n_blocks_per_stage": list_blocks(levels),
         "n_conv_per_stage_decoder": [1] * (levels - 1),
         "conv_bias": True,
         "norm": "instance",
@@ -121,6 +124,24 @@ def _describe_residual_encoder(layout: TrainingLayout) -> dict[str, Any]:
         "activation": "LeakyReLU",
         "activation_args": {"inplace": True},
     }
+
+
+def place_network(config: Mapping[str, Any], layout: TrainingLayout, *, path: Path) -> dict[str, Any]:
+    """Place the network that a preset names over another one's name and arguments; :func:`place_plan` adds its own.
+
+    Args:
+        config: the content of a configuration of Clara 3's form.
+        layout: whose network it is.
+        path: of the configuration, for errors.
+
+    Returns:
+        Nothing where the layout is of the configuration's network.
+    """
+    model = _value_at(config, "train.model", path)
+    if not layout.preset or model.get("name") == RESIDUAL:
+        return {}
+    kept = {key: value for key, value in model.get("args", {}).items() if key == "final_activation"}
+    return {"train.model": {"name": RESIDUAL, "args": kept}}
 
 
 def place_recipe(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -15,27 +16,38 @@ from voxflow.machine import Machine, read_machine
 from voxflow.planning.budget import BudgetPlan, estimate_minutes, plan_budget
 from voxflow.planning.layout import TrainingLayout, plan_layout
 from voxflow.planning.mirroring import MirrorChoice, choose_mirror_axes
-from voxflow.planning.places import place_evaluation, place_plan, place_recipe, place_regions
+from voxflow.planning.places import place_evaluation, place_network, place_plan, place_recipe, place_regions
 from voxflow.planning.radiographs import (
     RadiographProposal,
     place_radiograph_evaluation,
     place_radiographs,
     propose_radiographs,
 )
+from voxflow.planning.residual import plan_residual
+from voxflow.planning.slices import plan_slices
+from voxflow.training import Configuration
 from voxflow.volumes import FINGERPRINT, Fingerprint, read_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 AUTO, CONFIG = "auto", "config"
 RADIOGRAPHS = "ClassificationImagePipeline"
 MINUTES = 60.0  # where a training has no bound
+FULL: Configuration = "full"
+PLANNERS: dict[Configuration, Callable[[Fingerprint, Machine], TrainingLayout]] = {
+    FULL: plan_layout,
+    "2d": plan_slices,
+    "residual": plan_residual,
+}
+STEPS_OF_A_TRAINING = 250_000  # nnU-Net's: more than any training's minutes allow
 
 
 class Proposal(BaseModel):
     """Data, machine, and what follows from both.
 
     Attributes:
+        configuration: which of the layouts; None: the full one.
         budget, mirror: how images are varied, where the configuration leaves that to the plan.
     """
 
@@ -44,6 +56,7 @@ class Proposal(BaseModel):
     fingerprint: Fingerprint
     machine: Machine
     layout: TrainingLayout
+    configuration: Configuration | None = None
     budget: BudgetPlan | None = None
     mirror: MirrorChoice | None = None
 
@@ -54,15 +67,19 @@ class Proposal(BaseModel):
         return {key: value for key, value in content.items() if value is not None}
 
     @classmethod
-    def make(cls, fingerprint: Fingerprint, machine: Machine | None = None) -> Proposal:
+    def make(
+        cls, fingerprint: Fingerprint, machine: Machine | None = None, configuration: Configuration = FULL
+    ) -> Proposal:
         """Choose the layout for a machine.
 
         Args:
             fingerprint: what the images are like.
             machine: this one when left out.
+            configuration: which of the layouts.
         """
         machine = machine or read_machine()
-        return cls(fingerprint=fingerprint, machine=machine, layout=plan_layout(fingerprint, machine))
+        layout, choice = PLANNERS[configuration](fingerprint, machine), None if configuration == FULL else configuration
+        return cls(fingerprint=fingerprint, machine=machine, layout=layout, configuration=choice)
 
     def with_recipe(self, minutes: float, names: Iterable[str], orientation: str | None) -> Proposal:
         """Choose also how images are varied.
@@ -74,6 +91,8 @@ class Proposal(BaseModel):
         """
         budget = plan_budget(minutes, self.layout, self.fingerprint, self.machine)
         mirror = choose_mirror_axes(self.fingerprint, names, orientation, all_axes=budget.strength >= 1)
+        if self.layout.flat_axes:
+            mirror = mirror.leave_out(self.layout.flat_axes, "patches are single slices")
         return self.model_copy(update={"budget": budget, "mirror": mirror})
 
     @property
@@ -118,12 +137,35 @@ def plan_training(
     place = resampled / FINGERPRINT
     if train.get("plan") != AUTO or not place.is_file():
         return values, None
-    content, proposal = read_json(config), Proposal.make(read_fingerprint(place))
+    configuration = read_configuration(train, path=config)
+    content, proposal = read_json(config), Proposal.make(read_fingerprint(place), configuration=configuration)
+    # A network in the place of another one comes before whatever changes its arguments.
+    values = place_network(content, proposal.layout, path=config) | values
     values |= place_plan(content, proposal.layout, proposal.fingerprint, path=config)
+    if configuration != FULL and train.get("schedule") == "minutes":
+        cases_a_step = proposal.layout.cases_a_step
+        values["epochs"] = ceil(STEPS_OF_A_TRAINING * cases_a_step / max(1, proposal.fingerprint.labelled))
     names = [*regions, *_read_names(resampled)]
     complete = proposal.with_recipe(_read_minutes(train, proposal), names, _read_orientation(resampled))
     recipe = place_recipe(content, complete.budget, complete.mirror, path=config)
     return values | recipe, complete if recipe else proposal
+
+
+def read_configuration(train: Mapping[str, Any], *, path: Path) -> Configuration:
+    """Read which configuration a workspace's block asks for.
+
+    Args:
+        train: the key ``train`` of the block.
+        path: of the training configuration, for errors.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    name = train.get("configuration", FULL)
+    if name not in PLANNERS:
+        known = ", ".join(PLANNERS)
+        raise ConfigError(f"no configuration {name!r} (known: {known})", path=path, where="train.configuration")
+    return cast("Configuration", name)
 
 
 def _read_minutes(train: Mapping[str, Any], proposal: Proposal) -> float:
@@ -144,6 +186,9 @@ def _is_for_radiographs(content: Any) -> bool:
 def _plan_radiographs(
     train: Mapping[str, Any], resampled: Path, config: Path
 ) -> tuple[dict[str, Any], RadiographProposal | None]:
+    if read_configuration(train, path=config) != FULL:
+        message = "configuration: 2d and residual are for volumes, not for radiographs"
+        raise ConfigError(message, path=config, where="train.configuration")
     minutes, weights = float(train.get("max_minutes") or MINUTES), train.get("pretrained")
     if weights is not None:
         # As start weights are looked for: in the MMAR first, then from the repository's root.

@@ -15,7 +15,7 @@ from voxflow.files import read_text, write_text
 from voxflow.findings import FaultyConfigError, Finding
 from voxflow.places import PARAMS, read_workspaces
 from voxflow.planning.places import place_sizes
-from voxflow.planning.proposal import AUTO, CONFIG, Proposal, plan_evaluation, plan_training
+from voxflow.planning.proposal import AUTO, CONFIG, FULL, Proposal, plan_evaluation, plan_training, read_configuration
 from voxflow.planning.radiographs import RadiographProposal
 from voxflow.planning.target import find_target
 from voxflow.volumes import FINGERPRINT, Fingerprint, list_values, measure_fingerprint, read_fingerprint
@@ -85,7 +85,8 @@ def study_workspace(name: str) -> Study:
     planned = plan_training(train, root, target.config)[1] if train.get("plan") == AUTO else None
     if planned is None and workflow.task != "segmentation":
         raise ConfigError("the plan of radiographs needs the stage resample's cases.csv", path=root)
-    proposal = planned or Proposal.make(_read_fingerprint(root, datalist, workflow))
+    configuration = read_configuration(train, path=target.config) if train.get("plan") == AUTO else FULL
+    proposal = planned or Proposal.make(_read_fingerprint(root, datalist, workflow), configuration=configuration)
     return Study(target, train, datalist, proposal, _read_sizes(workflow))
 
 
@@ -234,7 +235,7 @@ def _write_values(path: Path, places: Mapping[str, Any]) -> str:
 
 
 def _replace_auto(text: str, name: str) -> str:
-    """Every other character of params.yaml kept, but for ``pretrained``, which the configuration has now."""
+    """Every other character of params.yaml kept, but for the keys whose meaning the configuration has now."""
     # The ensembles of folds have the workspaces' names, too.
     section = re.search(r"^workspaces:", text, re.MULTILINE)
     start = re.compile(rf"^  {re.escape(name)}:.*\n", re.MULTILINE).search(text, section.end() if section else 0)
@@ -243,7 +244,8 @@ def _replace_auto(text: str, name: str) -> str:
     following = re.search(r"^ {0,2}\S", text[start.end() :], re.MULTILINE)
     end = start.end() + following.start() if following else len(text)
     block = re.sub(rf"^(\s+plan:\s*){AUTO}\b", rf"\g<1>{CONFIG}", text[start.end() : end], count=1, flags=re.MULTILINE)
-    block = re.sub(r"^\s+pretrained:.*\n", "", block, count=1, flags=re.MULTILINE)
+    for key in ("pretrained", "configuration"):
+        block = re.sub(rf"^\s+{key}:.*\n", "", block, count=1, flags=re.MULTILINE)
     return text[: start.end()] + block + text[end:]
 
 

@@ -223,8 +223,7 @@ def _lay_windows(template: WindowPlan, window: Size, limits: _MemoryLimits) -> W
 
 def _fit_size(size: Sequence[int], engine: Engine) -> Size:
     """The next size that the network and the model file accept."""
-    divisor = engine.spec.divisor
-    sizes = [-(-n // divisor) * divisor for n in size]
+    sizes: Sequence[int] = engine.spec.round_up(size)
     if engine.smallest is not None:
         sizes = [max(n, least) for n, least in zip(sizes, engine.smallest, strict=True)]
     if engine.largest is not None:

@@ -7,6 +7,7 @@ from .checkpoint import save_model as save_model
 from .distributed import is_first_process as is_first_process
 from .facts import read_facts as read_facts
 from .interruption import Interruption as Interruption
+from .options import Configuration as Configuration
 from .options import DataFacts as DataFacts
 from .options import TrainOptions as TrainOptions
 from .recorder import Recorder as Recorder

@@ -18,6 +18,8 @@ from pydantic import (
 
 from voxflow.naming import name_classes
 
+Configuration = Literal["full", "2d", "residual"]
+
 
 class CacheOptions(BaseModel):
     """The folder of cases after their deterministic transforms, and how long they are kept there.
@@ -46,6 +48,9 @@ class TrainOptions(BaseModel):
         plan: "auto": network, patch, batch, scaling of intensities and how often is validated follow from the data's
             fingerprint and this machine, and win over the configuration; ``set`` wins over both. "config": the
             configuration alone decides.
+        configuration: what "auto" lays out: "full": one plain U-Net on patches of three dimensions; "2d": one on single
+            slices, across the axis of the thickest voxels; "residual": nnU-Net's residual encoder of the preset (M, L
+            or XL) that fills the GPU's memory.
         regions: learn the regions of case_form.json, each judged by itself; false: the values of the label map, as
             classes that exclude each other.
         seed: decides every random choice; the configuration's ``determinism`` wins over it.
@@ -94,6 +99,7 @@ class TrainOptions(BaseModel):
     environment: str = "config/environment.json"
     set: dict[str, Any] = Field(default_factory=dict)
     plan: Literal["config", "auto"] = "config"
+    configuration: Configuration = "full"
     regions: bool = True
     seed: NonNegativeInt = 0
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
@@ -136,6 +142,8 @@ class TrainOptions(BaseModel):
             raise ValueError("schedule: minutes needs max_minutes")
         if self.pretrained is not None and self.plan != "auto":
             raise ValueError("pretrained needs plan: auto; with plan: config, pretrain_weight_name of the network")
+        if self.configuration != "full" and self.plan != "auto":
+            raise ValueError(f"configuration: {self.configuration} needs plan: auto")
         return self
 
 

@@ -24,7 +24,7 @@ from voxflow.naming import name_classes
 from voxflow.spec import ModelSpec, TransformSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from voxflow.components import (
         AuxiliaryOperation,
@@ -144,15 +144,27 @@ class TrainingPlan:
 
     def _check_sizes(self, findings: FindingCollector) -> None:
         """Windows that the network can't halve often enough, found before any data is read."""
-        divisor, least = self.network.divisor, self.network.least_size
+        least = self.network.least_size
         sizes = {"train.pre_transforms": self.patch, "validate.inferer.args.roi_size": self.roi}
         for json_path, size in sizes.items():
-            if size is not None and any(n % divisor for n in size):
-                message = f"size {list(size)} is no multiple of {divisor}, which {self._name} needs"
+            if size is not None and not self._fits_strides(size):
+                message = f"size {list(size)} is no multiple of {self.network.divisor}, which {self._name} needs"
                 findings.error("patch-divisor", json_path, message)
             elif size is not None and len(size) == len(least) and any(n < m for n, m in zip(size, least, strict=True)):
                 message = f"size {list(size)} is smaller than {list(least)}, which {self._name} needs"
                 findings.error("patch-divisor", json_path, message)
+
+    def _fits_strides(self, size: Sequence[int]) -> bool:
+        divisors = self.network.divisors
+        if len(divisors) != len(size):
+            return not any(n % self.network.divisor for n in size)
+        return not any(n % divisor for n, divisor in zip(size, divisors, strict=True))
+
+    @property
+    def _divisors(self) -> tuple[int, ...]:
+        """What the window's sizes are multiples of, where one of them is no multiple of the largest."""
+        is_apart = self._window is not None and any(n % self.network.divisor for n in self._window)
+        return self.network.divisors if is_apart else ()
 
     @property
     def _name(self) -> str:
@@ -244,6 +256,7 @@ class TrainingPlan:
             preprocess=tuple(filter(None, map(_read_preprocessing, self.valid_chain.head))),
             window=self._window if is_volume else None,
             divisor=self.network.divisor,
+            divisors=self._divisors if is_volume else (),
             overlap=getattr(self.inferer, "overlap", 0.25),
             modality=self.facts.modality,
             regions=tuple(self.regions.values()),

@@ -76,6 +76,11 @@ class Network(ComponentModel, ABC):
         return 1
 
     @property
+    def divisors(self) -> tuple[int, ...]:
+        """What each spatial size must be a multiple of, axis by axis: ``divisor``, but 1 where no stride is above 1."""
+        return (self.divisor,) * self.spatial_dims
+
+    @property
     def least_size(self) -> tuple[int, ...]:
         """The smallest input that the network can take, voxels along (i, j, k) or pixels along (rows, columns).
 

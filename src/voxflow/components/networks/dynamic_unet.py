@@ -93,6 +93,11 @@ class _DynamicUnet(Network):
         """The largest total stride of the three axes."""
         return max(self.least_size)
 
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """``divisor``, but 1 along axes that are never halved."""
+        return tuple(1 if total == 1 else self.divisor for total in self.least_size)
+
     def build(self) -> torch.nn.Module:
         """Build it."""
         from voxflow.components.networks.modules.dynamic_unet import AveragedNetworks

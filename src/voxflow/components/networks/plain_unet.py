@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, PositiveInt, model_validator
@@ -85,12 +86,23 @@ class PlainUnetNetwork(Network):
         return self.strides or ((2, 2, 2),) * (len(self.nf_enc) - 1)
 
     @property
+    def _total_strides(self) -> list[int]:
+        return [prod(step[axis] for step in self.steps) for axis in range(AXES)]
+
+    @property
     def divisor(self) -> int:
         """The largest total stride of the three axes."""
-        totals = [1] * AXES
-        for step in self.steps:
-            totals = [total * n for total, n in zip(totals, step, strict=True)]
-        return max(totals)
+        return max(self._total_strides)
+
+    @property
+    def divisors(self) -> tuple[int, ...]:
+        """``divisor``, but 1 along axes that are never halved."""
+        return tuple(1 if total == 1 else self.divisor for total in self._total_strides)
+
+    @property
+    def least_size(self) -> tuple[int, ...]:
+        """``divisors``."""
+        return self.divisors
 
     @property
     def supervised_levels(self) -> int:

@@ -201,7 +201,8 @@ class FastCropByPosNegRatio(RatioCrop):
 class FastPosNegRatioCropROI(RatioCrop):
     """Crop patches rotated, scaled and deformed about their centre, all in one interpolation of the patch alone.
 
-    Angles are true angles: the voxel spacing that the loader noted is respected. Outside the image is 0.
+    Angles are true angles: the voxel spacing that the loader noted is respected. Outside the image is 0. A patch of one
+    voxel along an axis is turned and bent in its plane alone.
 
     Attributes:
         rotation: turn about all three axes, each angle drawn from [-rotation_degree, rotation_degree].
@@ -228,7 +229,7 @@ class FastPosNegRatioCropROI(RatioCrop):
             "centre": fractional voxel index (i, j, k); "angles": radians about (i, j, k); "factor": above 1 to magnify;
             "bend": displacements (3, 5, 5, 5) in mm, or None; "spacing": mm, of the image.
         """
-        return {
+        drawn: Draw = {
             # Drawn whatever is switched on, so that switching one off leaves the others as they were.
             "centre": self._centre(sample, rng),
             "angles": np.deg2rad(rng.uniform(-self.rotation_degree, self.rotation_degree, 3)) * self.rotation,
@@ -236,6 +237,12 @@ class FastPosNegRatioCropROI(RatioCrop):
             "bend": rng.normal(0, self.deform_magnitude, (3, 5, 5, 5)) if self.deform else None,
             "spacing": np.asarray(read_geometry(sample, self.fields[0]).spacing),
         }
+        for axis in (axis for axis, n in enumerate(self.size) if n == 1):
+            # A single slice stays in its plane: between thick slices there is nothing to read.
+            drawn["angles"] *= np.arange(3) == axis
+            if drawn["bend"] is not None:
+                drawn["bend"][axis] = 0
+        return drawn
 
     def _centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.float64]:
         """The patch's centre: kept inside the image, in its middle where the patch is larger."""
