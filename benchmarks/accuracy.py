@@ -283,6 +283,10 @@ def report(work: Path, arguments: argparse.Namespace) -> None:
         }
         for side, results in runs.items():
             print_figures(f"{side}_{budget.name}", results)
+            if len(arguments.seeds) > 1:
+                scores = [result["auc"] if "auc" in result else score_fold(result) for result in results]
+                means = np.reshape(scores, (len(arguments.seeds), -1)).mean(1)
+                print(f"figure {side}_{budget.name}_seeds {means.std(ddof=1):.4f} standard deviation from seed to seed")
         for side in runs.keys() - {"voxflow"} if "voxflow" in runs else ():
             print_comparison(f"voxflow_to_{side}_{budget.name}", runs["voxflow"], runs[side])
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from tests.tasks.demo_cases import GRID, write_volumes
 from voxflow.cli.main import main
@@ -121,3 +122,45 @@ def test_runs_are_found_by_id_name_and_experiment_and_show_what_differs(
     assert "no run is called 'no-such-run'" in capsys.readouterr().err
     assert main(["compare", "demo@champion", "old"]) == 2
     assert "no version of demo is called 'champion'" in capsys.readouterr().err
+
+
+def begin_training(root: Path, seed: int, dice: float, rate: float = 0.1) -> str:
+    params = {"train": {"rate": rate, "seed": seed, "set": {"determinism": {"random_seed": seed}}}}
+    with begin_run("demo", params=params) as run:
+        run.log_metrics({"test/mean_dice": dice})
+        run.log_artifact(root / "new/per_case.csv", "test")
+    return run.run_id
+
+
+def read_noise(root: Path, old: str, new: str) -> str:
+    assert main(["compare", old, new]) == 0
+    return (
+        re.sub(r"\s+", " ", (root / "mmars/demo/eval/compare.html").read_text()).split("</strong>")[1].split("</p>")[0]
+    )
+
+
+def test_a_change_is_held_against_what_another_seed_alone_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+    old = [begin_training(root, seed, dice) for seed, dice in ((1, 0.80), (2, 0.82))]
+    new = begin_training(root, 1, 0.84, rate=0.2)
+    deviation = np.std([0.80, 0.82], ddof=1)
+    bound = stats.t.ppf(0.975, 1) * deviation * np.sqrt(2)
+    assert f"lie {deviation:.4f} apart (standard deviation of 2 + 1 trainings)" in read_noise(root, old[0], new)
+    assert f"by up to {bound:.4f}, so that the change of +0.0000 may be chance" in read_noise(root, old[0], new)
+    # The same seed again replaces the earlier training; another rate is another model.
+    begin_training(root, 2, 0.83)
+    begin_training(root, 3, 0.83, rate=0.3)
+    more = [begin_training(root, seed, dice, rate=0.2) for seed, dice in ((2, 0.86), (3, 0.85))]
+    pooled = np.sqrt((np.var([0.80, 0.83]) * 2 + np.var([0.84, 0.86, 0.85]) * 3) / 3)
+    assert f"lie {pooled:.4f} apart (standard deviation of 2 + 3 trainings)" in read_noise(root, old[0], new)
+    assert "(standard deviation of 3 trainings)" in read_noise(root, new, more[0])
+
+
+def test_the_noise_of_the_seed_is_unknown_where_each_was_trained_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
+    old, new = (begin_training(root, 1, 0.8, rate=rate) for rate in (0.1, 0.2))
+    assert "is not known: train the same again with another train.seed" in read_noise(root, old, new)
+    assert main(["compare", "old", "new", "--out", "page.html"]) == 0
+    assert "is not known: train the same again" in (root / "page.html").read_text()

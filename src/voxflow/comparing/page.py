@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from voxflow.comparing.pictures import draw_changes
+from voxflow.comparing.seeds import measure_seed_noise, word_seed_noise
 from voxflow.errors import DataError, join_names
 from voxflow.files import write_text
 from voxflow.promotion import PairedResult, PromoteOptions, compare_cases, compute_case_gains
@@ -40,6 +41,7 @@ def write_comparison(
 
     Raises:
         DataError: both have no case in common, or answer different questions.
+        VoxflowError: the tracking store can't be reached.
     """
     common = sorted({*old.scores.values} & {*new.scores.values})
     if not common:
@@ -58,6 +60,7 @@ def write_comparison(
         "task": new.scores.task,
         "tiles": _make_key_figures(compared),
         "verdict": _word_verdict(compared),
+        "noise": word_seed_noise(measure_seed_noise(old, new), compared.gain),
         "notices": _list_notices(old, new, common),
         "scatter": _draw_scatter(old, new, gains, common),
         "classes": _tabulate_classes(second, first, compared),

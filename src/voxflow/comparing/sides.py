@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ from voxflow.tracking import fetch_artifacts, find_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from voxflow.tracking import Run
 
 PER_CASE = "per_case.csv"
 
@@ -24,16 +26,24 @@ class Side:
         scores: case by case.
         folder: what the stage evaluate wrote; masks/ where they were kept.
         workspace: empty where it is not known.
-        params: what it was trained with.
-        tags: commit, digests, experiment.
+        run: where it was trained; None for a folder.
     """
 
     name: str
     scores: CaseScores
     folder: Path
     workspace: str = ""
-    params: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    run: Run | None = None
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """What it was trained with."""
+        return self.run.params if self.run else {}
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Commit, digests, experiment."""
+        return self.run.tags if self.run else {}
 
 
 def open_side(name_or_folder: str, scratch: Path) -> Side:
@@ -54,4 +64,4 @@ def open_side(name_or_folder: str, scratch: Path) -> Side:
     folder = fetch_artifacts(run, "test", scratch / run.run_id)
     run_name = run.tags.get("dvc_exp") or run.name
     name = name_or_folder if name_or_folder != run.run_id and not run.run_id.startswith(name_or_folder) else run_name
-    return Side(name, read_scores(folder / PER_CASE), folder, run.tags.get("workspace", ""), run.params, run.tags)
+    return Side(name, read_scores(folder / PER_CASE), folder, run.tags.get("workspace", ""), run)

@@ -19,6 +19,7 @@ from .registry import download_model as download_model
 from .registry import list_model_versions as list_model_versions
 from .runs import Run as Run
 from .runs import fetch_artifacts as fetch_artifacts
+from .runs import find_repeats as find_repeats
 from .runs import find_run as find_run
 from .tracker import NullTracker as NullTracker
 from .tracker import Tracker as Tracker

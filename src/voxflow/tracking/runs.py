@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 VERSION = re.compile(r"(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<number>\d+))")
 SHORTEST_PREFIX = 6  # characters of a run's id; fewer are likely to mean several runs
 MOST_RUNS = 5000  # that are looked through; MLflow answers no more than 50,000 at once
+SEED, SEEDS = "train.seed", "train.set.determinism."  # the parameters that say which random choices a training makes
+# Tags that say which code and data a training was made from.
+MADE_FROM = ("workspace", "git_commit", "datalist_sha256")
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,30 @@ class Run:
         name: MLflow's name of it.
         params: as params.yaml names them.
         tags: commit, digests, workspace and other short facts.
+        metrics: the last value of each.
     """
 
     run_id: str
     name: str
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> dict[str, str]:
+        """The parameters that say which random choices it made."""
+        return {key: value for key, value in self.params.items() if key == SEED or key.startswith(SEEDS)}
+
+    def has_same_recipe(self, other: Run) -> bool:
+        """Whether two trainings have the same parameters, code and data, the seed left out.
+
+        Code that was changed and not committed is not known to be the same.
+        """
+        recipes = [
+            ({key: value for key, value in run.params.items() if key not in run.seeds}, *map(run.tags.get, MADE_FROM))
+            for run in (self, other)
+        ]
+        return recipes[0] == recipes[1] and "true" not in (self.tags.get("git_dirty"), other.tags.get("git_dirty"))
 
 
 def find_run(text: str) -> Run:
@@ -64,6 +85,28 @@ def find_run(text: str) -> Run:
     return runs[0]
 
 
+def find_repeats(run: Run, metric: str) -> dict[str, float]:
+    """Find the trainings that differ from a run in nothing but their seed, the run itself among them.
+
+    Args:
+        run: the run.
+        metric: such as "test/mean_dice"; trainings without it are left out.
+
+    Returns:
+        The metric by id of the run; of trainings with the same seed one.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
+    candidates = [run, *query_store(_list_runs)]
+    by_seed = {
+        tuple(sorted(other.seeds.items())): other
+        for other in reversed(candidates)
+        if metric in other.metrics and (other.run_id == run.run_id or run.has_same_recipe(other))
+    }
+    return {other.run_id: other.metrics[metric] for other in by_seed.values()}
+
+
 def fetch_artifacts(run: Run, folder: str, target: Path) -> Path:
     """Bring a folder of a run's artifacts here.
 
@@ -81,12 +124,16 @@ def fetch_artifacts(run: Run, folder: str, target: Path) -> Path:
     return target
 
 
-def _search_runs(text: str) -> list[Run]:
+def _list_runs() -> list[Run]:
     from mlflow import MlflowClient
 
     client = MlflowClient()
     experiments = [entity.experiment_id for entity in client.search_experiments()]
-    runs = [_to_run(entity) for entity in client.search_runs(experiments, max_results=MOST_RUNS)]
+    return [_to_run(entity) for entity in client.search_runs(experiments, max_results=MOST_RUNS)]
+
+
+def _search_runs(text: str) -> list[Run]:
+    runs = _list_runs()
     exact = [run for run in runs if text in (run.run_id, run.name, run.tags.get("dvc_exp"))]
     return exact or [run for run in runs if len(text) >= SHORTEST_PREFIX and run.run_id.startswith(text)]
 
@@ -97,4 +144,7 @@ def _download_folder(run: Run, folder: str, out: Path) -> None:
 
 
 def _to_run(entity: Any) -> Run:
-    return Run(entity.info.run_id, entity.info.run_name or "", dict(entity.data.params), dict(entity.data.tags))
+    content = entity.data
+    return Run(
+        entity.info.run_id, entity.info.run_name or "", dict(content.params), dict(content.tags), dict(content.metrics)
+    )
