@@ -28,7 +28,7 @@ from voxflow.inference import (
     find_native_cases,
     infer_cases,
     infer_on_executor,
-    open_reviewer,
+    open_any_reviewer,
 )
 from voxflow.progress import say
 from voxflow.tracking import continue_run, read_run_file
@@ -105,7 +105,7 @@ def infer(
                 with atomic_directory(target) as out:
                     inference = infer_on_executor(executor, models, cases, out, options)
             elif engine:
-                reviewer = open_reviewer(engine, models.folders, options)
+                reviewer = open_any_reviewer(engine, models.folders, options)
                 maker = compute_maker_digest(engine, models.folders, options, code=True, reviewer=reviewer)
                 with _resume_output(stage, target, maker, cases) as (out, ledger):
                     # What lies in that folder is of this very model, of these options: only what is missing is made.

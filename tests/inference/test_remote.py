@@ -10,10 +10,19 @@ import pytest
 
 from tests.case_losing_executor import REASON, CaseLosingExecutor
 from tests.inference.models import save_densenet, save_unet
+from tests.trust.cohorts import calibrate_radiographs
 from voxflow.errors import InputError
 from voxflow.executor import Threads
 from voxflow.geometry import Geometry
-from voxflow.inference import InferenceCase, InferOptions, ModelFolders, infer_cases, infer_on_executor
+from voxflow.inference import (
+    InferenceCase,
+    InferOptions,
+    ModelFolders,
+    infer_cases,
+    infer_on_executor,
+    open_any_reviewer,
+)
+from voxflow.inference.ledger import digest_files
 from voxflow.volumes import Volume, write_radiograph, write_volume
 
 if TYPE_CHECKING:
@@ -63,16 +72,22 @@ def test_masks_tables_and_pictures_are_the_same(
     assert result.failures == expected.failures
 
 
-def test_radiographs_are_classified_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_radiographs_are_classified_the_same(tmp_path: Path, is_calibrated: bool) -> None:
     local, remote = folders(tmp_path)
     for seed in range(3):
         image = np.random.default_rng(seed).integers(0, 255, (40, 30)).astype(np.uint8)
         write_radiograph(tmp_path / f"{seed}.png", image)
     cases = [InferenceCase(str(seed), (tmp_path / f"{seed}.png",)) for seed in (0, 7, 1, 2)]
     model = ModelFolders((save_densenet(tmp_path / "models/model.pt"),), "torch", is_ensemble=True)
-    infer_cases(model.open(), cases, local, InferOptions())
+    if is_calibrated:
+        files = {"model.pt": digest_files(model.folders)}
+        calibrate_radiographs(["mass", "nodule"], [files]).write(tmp_path / "models/trust.json")
+    reviewer = open_any_reviewer(model.open(), model.folders, InferOptions())
+    infer_cases(model.open(), cases, local, InferOptions(), reviewer=reviewer)
     infer_on_executor(Threads(1), model, cases, remote, InferOptions())
     same(local, remote)
+    assert ("verdict" in (remote / "preds_outputs.csv").read_text()) == is_calibrated
 
 
 def test_a_lost_case_is_a_failure_with_its_reason(

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxflow.trust import Calibration, Observation, build_calibration
+from voxflow.trust import (
+    Calibration,
+    HeldOutRadiograph,
+    Observation,
+    RadiographCalibration,
+    build_calibration,
+    build_radiograph_calibration,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,3 +56,14 @@ def observe(agreements: Any, dices: Any, **features: Any) -> list[Observation]:
 def calibrate(observations: Sequence[Observation]) -> Calibration:
     """The calibration of one model with these cases."""
     return build_calibration(observations, signal="mirrors", models=MODELS, settings=SETTINGS, part="testing")
+
+
+def calibrate_radiographs(names: Sequence[str], models: Sequence[dict[str, str]]) -> RadiographCalibration:
+    """The calibration of a classifier that is sure, and right of three in four of 40 radiographs."""
+    radiographs = []
+    for number in range(40):
+        probability, is_right = (0.98 if number < 20 else 0.02), number % 4 > 0
+        truth = int(is_right == (probability > 0.5))
+        values = (truth,) * len(names), (probability,) * len(names)
+        radiographs.append(HeldOutRadiograph(f"c{number:02}", f"p{number:02}", 0, *values))
+    return build_radiograph_calibration(radiographs, names, models=models, settings={"flips": []}, part="validation")

@@ -88,7 +88,7 @@ class InferCommand(Command):
             compute_maker_digest,
             find_cases,
             infer_cases,
-            open_reviewer,
+            open_any_reviewer,
         )
         from voxflow.locks import hold_outputs
         from voxflow.mmar import resolve_model
@@ -98,7 +98,7 @@ class InferCommand(Command):
         options = parse_options(InferOptions, self.settings | {"overwrite": self.overwrite, "key": self.key})
         models = resolve_model(find_mmar(self.model))
         engine = open_engine(models, options.engine, options.device)
-        reviewer = open_reviewer(engine, [models], options)
+        reviewer = open_any_reviewer(engine, [models], options)
         ledger = ResultLedger(self.out, compute_maker_digest(engine, [models], options, reviewer=reviewer))
         # Beside the results: converted DICOM may be large, and /tmp may be small.
         with hold_outputs(self.out, self.name, say), temporary_folder(self.out) as work:

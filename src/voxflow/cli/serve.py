@@ -143,13 +143,13 @@ class ServeCommand(Command):
 
     def _listen(self, limits: ServeLimits, options: InferOptions, token: str | None) -> int:
         from voxflow.engines import open_engine
-        from voxflow.inference import open_reviewer
+        from voxflow.inference import open_any_reviewer
         from voxflow.mmar import resolve_model
         from voxflow.serving import VARIABLE, is_loopback, make_app, make_server, open_listeners
 
         model = resolve_model(self.model)
         engine = open_engine(model, options.engine, options.device)
-        reviewer = open_reviewer(engine, [model], options)
+        reviewer = open_any_reviewer(engine, [model], options)
         if token is None and not is_loopback(self.host):
             say(
                 f"serve: warning: {self.host} is open to other machines, and nobody has to say who he is; "

@@ -25,12 +25,14 @@ from .overlays import DPI as DPI
 from .overlays import draw_contours as draw_contours
 from .overlays import draw_legend as draw_legend
 from .overlays import save_figure as save_figure
+from .overlays import shorten_name as shorten_name
 from .overlays import write_overlay as write_overlay
 from .remote import ModelFolders as ModelFolders
 from .remote import infer_on_executor as infer_on_executor
 from .reviewing import describe_settings as describe_settings
 from .reviewing import digest_exported_models as digest_exported_models
 from .reviewing import find_calibration as find_calibration
+from .reviewing import open_any_reviewer as open_any_reviewer
 from .reviewing import open_reviewer as open_reviewer
 from .run import ROOM as ROOM
 from .run import ClassifiedCase as ClassifiedCase

@@ -23,10 +23,10 @@ from voxflow.inference.extra_outputs import (
 )
 from voxflow.inference.reviewing import NOT_MEASURED, read_measurement, write_measurement
 from voxflow.inference.run import classify_cases, count_helpers, segment_cases, write_masks_behind
-from voxflow.inference.writing import ContactSheet, make_prediction_rows, name_prediction_columns
+from voxflow.inference.writing import write_classes
 from voxflow.prediction import PredictOptions, class_values, label_names
 from voxflow.tables import write_predictions
-from voxflow.trust import CaseTrust, Reviewer
+from voxflow.trust import CaseTrust, RadiographReviewer, Reviewer
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.inference.cases import InferenceCase, Metrics
     from voxflow.inference.ledger import Match, ResultLedger
-    from voxflow.inference.run import ClassifiedCase, SegmentedCase
+    from voxflow.inference.run import SegmentedCase
     from voxflow.spec import ModelSpec
+    from voxflow.trust import AnyReviewer
     from voxflow.volumes import Volume
 
 # Classes that are sooner counted one by one.
@@ -68,7 +69,10 @@ class InferOptions(PredictOptions):
             case counts as failed, and says so.
         review_below: cases are sorted into those to send and those to review, whose Dice may be lower than this; None:
             they are not. With 0 every case gets its bound, and only what has none is to be reviewed.
-        confidence: the share of cases whose Dice is to be at least their bound.
+        confidence: the share of cases whose Dice is to be at least their bound, or whose finding is to be in its set of
+            labels.
+        calibrated: probabilities of radiograph findings are corrected, and get label sets, where the model has a
+            calibration (trust.json); else they stay as the model gives them.
     """
 
     engine: EngineChoice = "auto"
@@ -80,6 +84,7 @@ class InferOptions(PredictOptions):
     overwrite: bool = True
     review_below: float | None = Field(default=None, ge=0, le=1)
     confidence: float = Field(default=0.9, gt=0, lt=1)
+    calibrated: bool = True
 
     @property
     def measures_agreement(self) -> bool:
@@ -121,7 +126,7 @@ def infer_cases(
     *,
     refused: Sequence[dict[str, str]] = (),
     ledger: ResultLedger | None = None,
-    reviewer: Reviewer | None = None,
+    reviewer: AnyReviewer | None = None,
 ) -> InferenceResult:
     """Run a model over cases and write what it says.
 
@@ -133,7 +138,8 @@ def infer_cases(
         options: window plan, way back, what to write.
         refused: what could not even be read: case and reason; the first of the failures.
         ledger: where it is noted what made each mask; None: nowhere, and a mask that is there is this model's.
-        reviewer: who sorts the cases where ``options.review_below`` asks for it; see ``open_reviewer``.
+        reviewer: who sorts masks where ``options.review_below`` asks for it, or calibrates the answers to radiographs;
+            see ``open_reviewer``.
 
     Raises:
         OSError: a result could not be written.
@@ -143,15 +149,16 @@ def infer_cases(
     (out / "overlays").mkdir(exist_ok=True)
     announce_extra_outputs(cases, engine.spec, options.extra_outputs)
     if engine.spec.task == "segmentation":
-        reviewer = require_reviewer(reviewer, options)
+        reviewer = require_reviewer(reviewer if isinstance(reviewer, Reviewer) else None, options)
         rows = segment_and_write(engine, cases, out, options, failures, ledger=ledger, reviewer=reviewer)
         write_masks_table(rows, cases, engine.spec, out, failures, reviewer=reviewer)
         extra = ExtraOutputs(options.extra_outputs, engine.spec, out, failures)
         extra.write_tables([case for case in cases if case.id in rows])
         count = len(rows)
     else:
-        classes = list(classify_cases(engine, cases, failures, options))
-        write_classes(classes, engine.spec, out, options)
+        calibrator = reviewer if isinstance(reviewer, RadiographReviewer) else None
+        classes = list(classify_cases(engine, cases, failures, options, calibrator))
+        write_classes(classes, engine.spec, out, options, reviewer=calibrator)
         count = len(classes)
     return summarise_inference(count, failures, out, began, engine=engine.name)
 
@@ -240,22 +247,6 @@ def write_masks_table(
         ordered = [{REMARK: "", **row} for row in ordered]
         columns.append(REMARK)
     write_predictions(out, ordered, columns)
-
-
-def write_classes(results: Sequence[ClassifiedCase], spec: ModelSpec, out: Path, options: InferOptions) -> None:
-    """Write preds_outputs.csv of a classification, and the picture of its first cases.
-
-    Args:
-        results: in order.
-        spec: of the model, for the columns.
-        out: the folder of the results.
-        options: ``overlays``: whether a picture is drawn.
-    """
-    sheet = ContactSheet()
-    for result in results if options.overlays else ():
-        sheet.add(result.case.id, result.image, result.probabilities)
-    sheet.write(out / "overlays" / "contact_sheet.png")
-    write_predictions(out, make_prediction_rows(results), name_prediction_columns(spec.class_names))
 
 
 def picture_path(case: str, out: Path) -> Path:

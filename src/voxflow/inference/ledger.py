@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.infer import InferOptions
-    from voxflow.trust import Reviewer
+    from voxflow.trust import AnyReviewer
 
 NOTES = ".made_from"
 PICTURES = "overlays"
@@ -110,7 +110,7 @@ def compute_maker_digest(
     options: InferOptions,
     *,
     code: bool = False,
-    reviewer: Reviewer | None = None,
+    reviewer: AnyReviewer | None = None,
 ) -> str:
     """Compute a digest of all that decides what a model says of an image.
 

@@ -21,14 +21,14 @@ from voxflow.inference.infer import (
     require_reviewer,
     segment_and_write,
     summarise_inference,
-    write_classes,
     write_masks_table,
 )
-from voxflow.inference.reviewing import open_reviewer
+from voxflow.inference.reviewing import open_any_reviewer
 from voxflow.inference.run import ClassifiedCase, classify_cases
-from voxflow.inference.writing import SHEET_TILES
+from voxflow.inference.writing import SHEET_TILES, write_classes
 from voxflow.prediction import open_ensemble
 from voxflow.progress import track
+from voxflow.trust import RadiographReviewer, Reviewer
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from voxflow.inference.cases import InferenceCase
     from voxflow.inference.infer import InferenceResult, InferOptions
     from voxflow.spec import ModelSpec
-    from voxflow.trust import Reviewer
+    from voxflow.trust import AnyReviewer
 
 # Stands for the images of cases beyond the first dozen, which no picture shows.
 NO_PICTURE = np.zeros((1, 1), np.uint8)
@@ -76,7 +76,7 @@ class ModelFolders:
 
 @dataclass(frozen=True)
 class _CaseAnswer:
-    """What becomes of one case: a mask's row or the chance of each class, and the reasons of what failed."""
+    """What becomes of one case: a mask's row, or a radiograph's probabilities and trust; the reasons of what failed."""
 
     result: dict[str, Any] | None
     failures: tuple[dict[str, str], ...] = ()
@@ -108,7 +108,9 @@ def infer_on_executor(
     name, spec, reviewer = _describe_on_worker(executor, model_key, out, options)
     announce_extra_outputs(cases, spec, options.extra_outputs)
     is_volume = spec.task == "segmentation"
-    work = partial(_segment_case, reviewer) if is_volume else _classify_case
+    calibrator = reviewer if isinstance(reviewer, RadiographReviewer) else None
+    reviewer = reviewer if isinstance(reviewer, Reviewer) else None
+    work = partial(_segment_case, reviewer) if is_volume else partial(_classify_case, calibrator)
     items = [(case, number < options.overlays) for number, case in enumerate(cases)]
     answers = _collect_answers(executor, partial(work, model_key.pin_engine(name), out, options), items, out)
     failures = Failures([row for answer in answers for row in answer.failures])
@@ -119,26 +121,28 @@ def infer_on_executor(
         write_masks_table(results, cases, spec, out, failures, reviewer=require_reviewer(reviewer, options))
         ExtraOutputs(options.extra_outputs, spec, out, failures).write_tables(answered_cases)
     else:
-        _write_radiographs(answered_cases, results, spec, out, options)
+        _write_radiographs(answered_cases, results, spec, out, options, reviewer=calibrator)
     return summarise_inference(len(results), failures, out, began, engine=name)
 
 
 def _write_radiographs(
     cases: Sequence[InferenceCase],
-    probabilities: Mapping[str, dict[str, Any]],
+    results: Mapping[str, dict[str, Any]],
     spec: ModelSpec,
     out: Path,
     options: InferOptions,
+    *,
+    reviewer: RadiographReviewer | None,
 ) -> None:
     """Write the tables of classified cases, and the sheet of the first ones, whose images are read again."""
     images = {case.id: read_radiographs(case)[0] for case in cases[:SHEET_TILES] if options.overlays}
-    classes = [ClassifiedCase(case, images.get(case.id, NO_PICTURE), probabilities[case.id]) for case in cases]
-    write_classes(classes, spec, out, options)
+    classes = [ClassifiedCase(case, images.get(case.id, NO_PICTURE), **results[case.id]) for case in cases]
+    write_classes(classes, spec, out, options, reviewer=reviewer)
 
 
 def _describe_on_worker(
     executor: Executor, model_key: _ModelKey, out: Path, options: InferOptions
-) -> tuple[str, ModelSpec, Reviewer | None]:
+) -> tuple[str, ModelSpec, AnyReviewer | None]:
     """Which engine and which model a worker has opened, and who sorts its masks."""
     with closing(executor.run(partial(_describe, options), [model_key], _raise_lost_model, into=out)) as answers:
         ((_, answer),) = answers
@@ -160,7 +164,7 @@ def _answer_lost_case(item: tuple[InferenceCase, bool], reason: str) -> _CaseAns
     return _CaseAnswer(None, ({"case": item[0].id, "reason": reason},))
 
 
-def _raise_lost_model(_model_key: _ModelKey, reason: str) -> tuple[str, ModelSpec, Reviewer | None]:
+def _raise_lost_model(_model_key: _ModelKey, reason: str) -> tuple[str, ModelSpec, AnyReviewer | None]:
     raise ClusterError(f"the model can't be opened: {reason}")
 
 
@@ -213,10 +217,10 @@ def _open_once(model_key: _ModelKey) -> Engine:
     return _OPEN_MODELS[model_key]
 
 
-def _describe(options: InferOptions, model_key: _ModelKey) -> tuple[str, ModelSpec, Reviewer | None]:
+def _describe(options: InferOptions, model_key: _ModelKey) -> tuple[str, ModelSpec, AnyReviewer | None]:
     engine = _open_once(model_key)
     _OPEN_MODELS[model_key.pin_engine(engine.name)] = engine
-    return engine.name, engine.spec, open_reviewer(engine, model_key.models.folders, options)
+    return engine.name, engine.spec, open_any_reviewer(engine, model_key.models.folders, options)
 
 
 def _segment_case(
@@ -234,8 +238,13 @@ def _segment_case(
 
 
 def _classify_case(
-    model_key: _ModelKey, _out: Path, options: InferOptions, item: tuple[InferenceCase, bool]
+    reviewer: RadiographReviewer | None,
+    model_key: _ModelKey,
+    _out: Path,
+    options: InferOptions,
+    item: tuple[InferenceCase, bool],
 ) -> _CaseAnswer:
     failures = Failures()
-    results = list(classify_cases(_open_once(model_key), [item[0]], failures, options))
-    return _CaseAnswer(results[0].probabilities if results else None, tuple(failures.rows))
+    results = list(classify_cases(_open_once(model_key), [item[0]], failures, options, reviewer))
+    answers = [{"probabilities": result.probabilities, "trust": result.trust} for result in results]
+    return _CaseAnswer(answers[0] if answers else None, tuple(failures.rows))

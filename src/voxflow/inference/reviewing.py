@@ -11,7 +11,14 @@ from voxflow.files import read_json_or_none, write_json
 from voxflow.inference.ledger import digest_files
 from voxflow.prediction import choose_signal
 from voxflow.progress import say
-from voxflow.trust import CALIBRATION_FILE, Reviewer, has_calibration, read_calibration
+from voxflow.trust import (
+    CALIBRATION_FILE,
+    RadiographCalibration,
+    RadiographReviewer,
+    Reviewer,
+    has_calibration,
+    read_calibration,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,10 +28,31 @@ if TYPE_CHECKING:
     from voxflow.inference.infer import InferOptions
     from voxflow.prediction import PredictOptions
     from voxflow.spec import ModelSpec
+    from voxflow.trust import AnyReviewer
 
 # Options that change a mask, or the agreement, whatever machine it is made on.
 DECISIVE = ("plan", "blend", "skip_empty", "back", "clean")
 NOT_MEASURED = "the mask is of an earlier run, which measured no agreement"
+
+
+def open_any_reviewer(engine: Engine, models: Sequence[Path], options: InferOptions) -> AnyReviewer | None:
+    """Prepare what says how far a model's answers can be trusted, masks or probabilities of radiograph findings.
+
+    Args:
+        engine: what runs the model.
+        models: what it was opened from, a model file or a folder of exported ones; several for an ensemble.
+        options: whether, and at which confidence.
+
+    Returns:
+        Of a segmentation what :func:`open_reviewer` does. Of a classifier without a calibration None, since its answers
+        then stay as they are.
+
+    Raises:
+        ConfigError: a bound of the Dice is asked for of a classifier.
+    """
+    if engine.spec.task == "segmentation" or options.review_below is not None:
+        return open_reviewer(engine, models, options)
+    return _open_radiographs(engine, models, options) if options.calibrated else None
 
 
 def open_reviewer(engine: Engine, models: Sequence[Path], options: InferOptions) -> Reviewer | None:
@@ -64,6 +92,26 @@ def _open_calibrated(engine: Engine, models: Sequence[Path], options: InferOptio
     signal = choose_signal(engine, options.list_flips(engine.spec))
     mismatch = calibration.explain_mismatch(files, describe_settings(options, engine.spec), signal)
     return Reviewer(below, confidence, absence=mismatch) if mismatch else Reviewer(below, confidence, calibration)
+
+
+def _open_radiographs(engine: Engine, models: Sequence[Path], options: InferOptions) -> RadiographReviewer | None:
+    path = find_calibration(models)
+    if path is None:
+        return None
+    try:
+        calibration = RadiographCalibration.read(path)
+    except DataError as error:
+        say(f"trust: warning: probabilities are not calibrated: {path.name} can't be used: {error.message}")
+        return None
+    files = [_digest_each(list_model_files(model, engine.name)) for model in models]
+    mismatch = calibration.explain_other_use(files, {"flips": describe_settings(options, engine.spec)["flips"]})
+    reviewer = RadiographReviewer(calibration, calibration.match_models(files) or (), options.confidence)
+    mismatch = mismatch or reviewer.explain_other_findings(engine.spec.class_names)
+    if mismatch:
+        say(f"trust: warning: probabilities are not calibrated: {mismatch}")
+        return None
+    say(f"trust: {reviewer.describe()}")
+    return reviewer
 
 
 def find_calibration(models: Sequence[Path]) -> Path | None:

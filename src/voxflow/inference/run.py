@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from voxflow.errors import DataError
 from voxflow.inference.cases import check_channel_order, read_radiographs, read_volumes
 from voxflow.machine import count_cores
-from voxflow.prediction import announce_image, choose_device, predict_prepared, predict_radiograph, prepare_image
+from voxflow.prediction import (
+    announce_image,
+    choose_device,
+    predict_members,
+    predict_prepared,
+    predict_radiograph,
+    prepare_image,
+)
 from voxflow.progress import say, track
 from voxflow.trust import measure_images
 from voxflow.volumes import describe_forms, read_geometry, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.inference.cases import Failures, InferenceCase
     from voxflow.prediction import Prediction, PredictOptions, PreparedImage
+    from voxflow.trust import RadiographReviewer, RadiographTrust
     from voxflow.volumes import Volume
 
 
@@ -65,12 +73,14 @@ class ClassifiedCase:
     Attributes:
         case: the case.
         image: its first channel (rows, columns).
-        probabilities: by class name.
+        probabilities: by class name; calibrated where the model is.
+        trust: how far they can be trusted; None where the model is not calibrated, or nobody asks.
     """
 
     case: InferenceCase
     image: NDArray[Any]
-    probabilities: dict[str, float]
+    probabilities: Mapping[str, float]
+    trust: RadiographTrust | None = None
 
 
 def segment_cases(
@@ -193,7 +203,11 @@ def _finish_writing(waiting: deque[tuple[SegmentedCase, Future[None]]]) -> Segme
 
 
 def classify_cases(
-    engine: Engine, cases: Sequence[InferenceCase], failures: Failures, options: PredictOptions | None = None
+    engine: Engine,
+    cases: Sequence[InferenceCase],
+    failures: Failures,
+    options: PredictOptions | None = None,
+    reviewer: RadiographReviewer | None = None,
 ) -> Iterator[ClassifiedCase]:
     """Classify every case that can be; the others go to ``failures``.
 
@@ -202,12 +216,16 @@ def classify_cases(
         cases: radiographs.
         failures: gets the cases that can't be classified.
         options: of which ``flips`` counts here; None: no mirror images.
+        reviewer: who calibrates the answers; None: they stay as the model gives them.
     """
     flips = options.list_flips(engine.spec) if options else ()
 
     def work(case: InferenceCase) -> ClassifiedCase:
         images = read_radiographs(case)
-        return ClassifiedCase(case, images[0], predict_radiograph(engine, images, flips))
+        if reviewer is None:
+            return ClassifiedCase(case, images[0], predict_radiograph(engine, images, flips))
+        trust = reviewer.assess(predict_members(engine, images, flips))
+        return ClassifiedCase(case, images[0], trust.probabilities, trust)
 
     for case in track(cases, "classifying"):
         result = failures.attempt(case, partial(work, case))

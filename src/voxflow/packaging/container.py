@@ -17,7 +17,7 @@ from voxflow.files import write_json, write_text
 from voxflow.inference import digest_exported_models
 from voxflow.packaging.folder import fill_template, new_folder
 from voxflow.progress import say
-from voxflow.trust import CALIBRATION_FILE, read_calibration
+from voxflow.trust import CALIBRATION_FILE, read_any_calibration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,7 +146,7 @@ def _copy_model(model: PackagedModel, folder: Path) -> None:
 def _copy_calibration(file: Path, folder: Path) -> None:
     """Copy a calibration beside the model's files, unless it is of others, or is none: the service would not use it."""
     try:
-        absence = read_calibration(file).explain_other_model(digest_exported_models([folder]))
+        absence = read_any_calibration(file).explain_other_model(digest_exported_models([folder]))
     except DataError as error:
         absence = f"it can't be used: {error.message}"
     if absence:

@@ -18,6 +18,7 @@ from .predict import Prediction as Prediction
 from .predict import PredictOptions as PredictOptions
 from .predict import SwapHandling as SwapHandling
 from .predict import predict_logits as predict_logits
+from .predict import predict_members as predict_members
 from .predict import predict_prepared as predict_prepared
 from .predict import predict_radiograph as predict_radiograph
 from .predict import predict_volume as predict_volume

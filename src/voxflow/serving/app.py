@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.serving.requestlog import RequestRecord
     from voxflow.spec import ModelSpec
-    from voxflow.trust import Reviewer
+    from voxflow.trust import AnyReviewer
 
 RETRY_AFTER = {"Retry-After": "5"}
 
@@ -54,7 +54,11 @@ class Service:
     """An engine, the requests that wait for it, and what became of those that did."""
 
     def __init__(
-        self, engine: Engine, options: InferOptions, limits: ServeLimits, reviewer: Reviewer | None = None
+        self,
+        engine: Engine,
+        options: InferOptions,
+        limits: ServeLimits,
+        reviewer: AnyReviewer | None = None,
     ) -> None:
         self.engine = engine
         self.reviewer = reviewer
@@ -226,7 +230,7 @@ def make_app(
     options: InferOptions | None = None,
     limits: ServeLimits | None = None,
     token: str | None = None,
-    reviewer: Reviewer | None = None,
+    reviewer: AnyReviewer | None = None,
 ) -> Starlette:
     """Build the service.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from voxflow.serving.limits import ServeLimits
     from voxflow.serving.requestlog import RequestRecord
     from voxflow.spec import ModelSpec
-    from voxflow.trust import Reviewer
+    from voxflow.trust import AnyReviewer
 
 Format = Literal["auto", "nifti", "seg", "json"]
 
@@ -59,7 +59,7 @@ def answer_request(
     *,
     boundary: bytes | None = None,
     record: RequestRecord | None = None,
-    reviewer: Reviewer | None = None,
+    reviewer: AnyReviewer | None = None,
 ) -> Answer:
     """Infer on ``folder``/upload; everything is written below ``folder``.
 
@@ -103,7 +103,7 @@ def _describe_trust(out: Path) -> dict[str, str]:
     rows = read_rows(out / "preds_outputs.csv") or []
     if len(rows) != 1:
         return {}
-    headers = {"X-Voxflow-Verdict": rows[0]["verdict"], "X-Voxflow-Dice-Bound": rows[0]["dice_bound"]}
+    headers = {"X-Voxflow-Verdict": rows[0]["verdict"], "X-Voxflow-Dice-Bound": rows[0].get("dice_bound", "")}
     return {name: value for name, value in headers.items() if value}
 
 

@@ -12,19 +12,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from voxflow.errors import DataError
-from voxflow.files import read_text, write_json
-from voxflow.texts import parse_json
 from voxflow.trust.conformal import DicePredictor
 from voxflow.trust.features import Range, find_ranges, find_unusual
+from voxflow.trust.model_calibration import ModelCalibration
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-CALIBRATION_FILE = "trust.json"
 DIGITS = 6
 EMPTY, NO_AGREEMENT, NO_DICE = "empty mask", "no agreement was measured", "no Dice is defined"
 SAME_PATIENT, LEARNED = "a further case of a patient", "the model learned from the case or its patient"
@@ -51,33 +49,19 @@ class Observation:
     patient: str = ""
 
 
-class Calibration(BaseModel):
+class Calibration(ModelCalibration):
     """What the trust in a model's masks rests on.
 
     Attributes:
-        format: of the file.
         signal: what agrees: the models of "folds", the "mirrors" of an image, or the "probabilities" with the mask.
-        models: of each model that answers, the digest of each of its files by name.
-        settings: options of the prediction that change a mask.
-        part: the datalist's key that the cases stand under.
-        cases: how many were judged.
-        left_out: how many of them tell nothing, by the reason.
-        agreement, dice: of the other cases, one a patient.
+        agreement, dice: of the cases that tell something, one a patient.
         ranges: least and greatest value of each feature; empty where there are too few cases.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
     signal: Literal["folds", "mirrors", "probabilities"]
-    models: tuple[dict[str, str], ...]
-    settings: dict[str, Any]
-    part: str
-    cases: int = Field(ge=0)
-    left_out: dict[str, int] = {}
     agreement: tuple[float, ...]
     dice: tuple[float, ...]
-    ranges: dict[str, Range] = {}
+    ranges: dict[str, Range] = Field(default_factory=dict)
 
     @cached_property
     def predictor(self) -> DicePredictor:
@@ -92,38 +76,14 @@ class Calibration(BaseModel):
             settings: of the prediction.
             signal: what agrees in it.
         """
-        other_model = self.explain_other_model(models)
-        if other_model:
-            return other_model
-        different = [name for name in {**self.settings, **settings} if self.settings.get(name) != settings.get(name)]
-        if different:
-            name = different[0]
-            return f"calibrated with {name}: {self.settings.get(name)!r}, and run with {settings.get(name)!r}"
-        return "" if signal == self.signal else f"calibrated by the agreement of {self.signal}, not of {signal}"
-
-    def explain_other_model(self, models: Sequence[Mapping[str, str]]) -> str:
-        """Say why it is not of these models; empty where it is.
-
-        Args:
-            models: digests by name of files of each model.
-        """
-        if len(models) != len(self.models):
-            return f"the calibration is of {len(self.models)} model(s), not of {len(models)}"
-        remaining = list(self.models)
-        for files in models:
-            match = next((model for model in remaining if files and files.items() <= model.items()), None)
-            if match is None:
-                return "the calibration is of another model"
-            remaining.remove(match)
-        return ""
+        mismatch = self.explain_other_use(models, settings)
+        if mismatch or signal == self.signal:
+            return mismatch
+        return f"calibrated by the agreement of {self.signal}, not of {signal}"
 
     def find_unusual(self, features: Mapping[str, float]) -> dict[str, str]:
         """Find what a case has that the cases of the calibration did not; see ``voxflow.trust.find_unusual``."""
         return find_unusual(features, self.ranges)
-
-    def write(self, path: Path) -> None:
-        """Write the file."""
-        write_json(path, self.model_dump(mode="json"))
 
 
 def build_calibration(
@@ -189,16 +149,6 @@ def _explain_useless(observation: Observation) -> str:
     return "" if math.isfinite(observation.dice) else NO_DICE
 
 
-def leave_uncalibrated(folder: Path) -> None:
-    """Write a file without a calibration, so that DVC can tell when an evaluation gets one, or loses it."""
-    write_json(folder / CALIBRATION_FILE, {})
-
-
-def has_calibration(path: Path) -> bool:
-    """Whether a file is there, and not one of :func:`leave_uncalibrated`."""
-    return path.is_file() and path.read_text(encoding="utf-8", errors="replace").strip() != "{}"
-
-
 def read_calibration(path: Path) -> Calibration:
     """Read a calibration.
 
@@ -206,13 +156,7 @@ def read_calibration(path: Path) -> Calibration:
         DataError: the file is none.
         FileNotFoundError: there is none.
     """
-    content = parse_json(read_text(path))
-    try:
-        calibration = Calibration.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DataError(f"no calibration: {first['msg']}", path=path, where=place) from error
+    calibration = Calibration.read(path)
     values = (*calibration.agreement, *calibration.dice)
     if len(calibration.agreement) != len(calibration.dice) or not all(map(math.isfinite, values)):
         raise DataError("no calibration: agreement and dice are to hold as many numbers", path=path)
