@@ -298,6 +298,8 @@ def print_figures(name: str, results: list[Result]) -> None:
         error = np.std(folds, ddof=1) / len(folds) ** 0.5 if len(folds) > 1 else np.nan
         print(f"figure {name}_auc {np.mean(folds):.4f} AUC, standard error over the folds {error:.4f}")
         print_pooled(name, [row for result in results for row in result["cases"].values()])
+        if len(results) > 1:
+            print_calibration(name, results)
     else:
         classes = np.nanmean(np.array([scores for result in results for scores in result["cases"].values()]), 0)
         folds = [score_fold(result) for result in results]
@@ -325,6 +327,28 @@ def print_pooled(name: str, rows: list[Item]) -> None:
     low, high = scores.intervals["mean_auc"]
     mean, ece = (np.mean([getattr(score, key) for score in scores.classes]) for key in ("auc", "ece"))
     print(f"figure {name}_pooled_auc {mean:.4f} AUC, 95 % {low:.4f} to {high:.4f} by patient; ece {ece:.3f}")
+
+
+def print_calibration(name: str, results: list[Result]) -> None:
+    """Print what each fold's radiographs say of a calibration by the other folds' (docs/trust.md)."""
+    from voxflow.evaluation.reliability import list_reliability
+    from voxflow.trust import UNCALIBRATED, HeldOutRadiograph
+
+    first = next(iter(results[0]["cases"].values()))
+    findings = [key.removeprefix("probability_") for key in first if key.startswith("probability_")]
+    held_out = []
+    for fold, result in enumerate(results):
+        for row in result["cases"].values():
+            values = [row.get(f"{UNCALIBRATED}{finding}") or row[f"probability_{finding}"] for finding in findings]
+            if all(values):
+                truth = tuple(int(row[finding]) for finding in findings)
+                probabilities = tuple(map(float, values))
+                held_out.append(HeldOutRadiograph(row["case"], str(row["patient"]), fold, truth, probabilities))
+    for row in list_reliability(held_out, findings):
+        shown = {
+            key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items() if key != "on"
+        }
+        print(f"figure {name}_calibration", *(f"{key} {value}" for key, value in shown.items()))
 
 
 def score_fold(result: Result) -> float:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from tasks.common import bundle_infer
 from tasks.common.bundle import is_bundle
 from tasks.common.cross_validation import pool_radiographs, read_scores, summarise, write_comparison
-from tasks.common.folds import main
+from tasks.common.folds import EnsembleStage, main
+from tasks.common.radiograph_trust import calibrate_radiographs, judge_held_out, read_held_out
 from tasks.common.scores import is_without_test, leave_unjudged, write_plots, write_scores
 from tasks.common.trust import require_calibratable, write_calibration
 from voxflow.datalist import Datalist
@@ -35,14 +36,14 @@ from voxflow.prediction import class_values, open_ensemble
 from voxflow.progress import say
 from voxflow.tables import write_table
 from voxflow.tracking import begin_run, continue_run, find_common_parent, read_run_file, write_run_file
-from voxflow.trust import leave_uncalibrated
+from voxflow.trust import CALIBRATION_FILE, leave_uncalibrated
 from voxflow.volumes import read_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tasks.common.folds import EnsembleStage, FoldStage
+    from tasks.common.folds import FoldStage
     from tasks.common.stage import Stage
     from voxflow.engines import Engine
     from voxflow.evaluation import EvaluationResult
@@ -65,7 +66,7 @@ def run(stage: Stage) -> int:
     if is_bundle(stage):
         return bundle_infer.evaluate(stage)
     options = _read_options(stage)
-    if is_without_test(stage, options.key) and not options.calibrate:
+    if is_without_test(stage, options.key) and (stage.task == "classification" or not options.calibrate):
         return leave_unjudged(stage)
     code = _evaluate_trained(stage, list_labelled_cases(stage, options.key), options, part="test")
     write_scores(stage, json.loads(stage.metrics.read_text(encoding="utf-8")))
@@ -211,8 +212,8 @@ def evaluate(
             if options.calibrate:
                 write_calibration(stage, engine, options, evaluation, out, models=models)
         else:
-            evaluation = evaluate_classification(engine, cases, out, options)
-        if part == "test" and not options.calibrate:
+            evaluation = _evaluate_radiographs(stage, engine, cases, out, options, models=models)
+        if part == "test" and not (out / CALIBRATION_FILE).is_file():
             leave_uncalibrated(out)
     _record(stage, evaluation, tracker, part)
     metrics = evaluation.metrics
@@ -221,6 +222,28 @@ def evaluate(
     summary = f"{title} {score} on {metrics['cases']} unseen cases ({engine.name}){evaluation.failures.summary()}"
     say(f"evaluate {stage.title}: {summary} → {stage.evaluation / part}")
     return evaluation.failures.exit_code(int(metrics["cases"]))
+
+
+def _evaluate_radiographs(
+    stage: Stage,
+    engine: Engine,
+    cases: Sequence[InferenceCase],
+    out: Path,
+    options: EvaluateOptions,
+    *,
+    models: Sequence[Path],
+) -> EvaluationResult:
+    """Evaluate a classifier, and first calibrate it by held-out radiographs where that is asked for."""
+    if not options.calibrate:
+        return evaluate_classification(engine, cases, out, options)
+    if isinstance(stage, EnsembleStage):
+        held_out = read_held_out(stage, engine.spec.class_names)
+    else:
+        is_held_out = HELD_OUT in Datalist.read(stage.datalist, stage.resampled).parts
+        held_out_cases = list_labelled_cases(stage, HELD_OUT) if is_held_out else []
+        held_out = judge_held_out(stage, engine, held_out_cases, options)
+    reviewer = calibrate_radiographs(stage, engine, options, held_out, out, models=models)
+    return evaluate_classification(engine, cases, out, options, reviewer=reviewer, held_out=held_out)
 
 
 def _record(stage: Stage, evaluation: EvaluationResult, tracker: Tracker, part: str) -> None:

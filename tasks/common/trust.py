@@ -31,11 +31,9 @@ def require_calibratable(stage: Stage, options: EvaluateOptions) -> None:
     """Refuse a calibration that can't hold, before the network runs.
 
     Raises:
-        ConfigError: the model does not segment, or learnt from the cases.
+        ConfigError: the model learnt from the cases, or is calibrated by them and so can't be judged on them.
     """
     where = f"workspaces.{stage.workspace}.evaluate.calibrate"
-    if stage.task != "segmentation":
-        raise ConfigError("only the masks of a segmentation have a bound of their Dice", path=PARAMS, where=where)
     if options.key in LEARNED:
         message = f"the model learned from the cases under {options.key!r}; calibrate with key: testing"
         raise ConfigError(message, path=PARAMS, where=where)

@@ -9,9 +9,10 @@ import pytest
 
 from tests.reporting.pages import write_review
 from tests.reporting.stages import write_segmentation
-from tests.trust.cohorts import calibrate
+from tests.trust.cohorts import calibrate, calibrate_radiographs
 from voxflow.reporting.page import write_report
 from voxflow.reporting.trust import describe_trust
+from voxflow.tables import write_table
 from voxflow.trust import trace_risk
 
 if TYPE_CHECKING:
@@ -52,6 +53,18 @@ def test_calibration_risk_and_worklist_stand_in_the_report(sources: ReportSource
 def test_a_calibration_without_a_case_leaves_the_page_whole(sources: ReportSources) -> None:
     calibrate([]).write(sources.evaluation / "test/trust.json")
     assert 'id="trust"' not in read_page(sources)
+
+
+def test_reliability_of_findings_stands_in_the_report(sources: ReportSources) -> None:
+    calibrate_radiographs(["mass"], [{}]).write(sources.evaluation / "test/trust.json")
+    row = {"finding": "mass", "on": "unseen cases", "brier_before": 0.123456, "brier_after": 0.1, "slope": 0.5}
+    write_table(sources.evaluation / "test/reliability.csv", [row], list(row))
+    table = describe_trust(sources).reliability
+    assert table.columns == ("by", "finding", "on", "brier before", "brier after", "slope")
+    assert table.rows == (("this model", "mass", "unseen cases", "0.123", "0.100", "0.500"),)
+    page = read_page(sources)
+    assert "Probabilities of findings before and after calibration" in page
+    assert "lower bound" not in page
 
 
 def test_risk_falls_where_agreement_finds_the_bad_masks() -> None:

@@ -1,4 +1,5 @@
 from .classification import evaluate_classification as evaluate_classification
+from .classification import require_findings as require_findings
 from .cleaning import STEPS as STEPS
 from .cleaning import choose_cleaning as choose_cleaning
 from .cleaning import describe_trials as describe_trials

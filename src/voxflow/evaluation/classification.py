@@ -10,6 +10,7 @@ import numpy as np
 
 from voxflow.errors import DataError
 from voxflow.evaluation.curves import write_curves
+from voxflow.evaluation.reliability import pair_held_out, pair_unseen, write_reliability
 from voxflow.evaluation.reports import average_defined, make_failed_rows, write_summary
 from voxflow.evaluation.scores import (
     MEASURES,
@@ -29,10 +30,17 @@ if TYPE_CHECKING:
 
     from voxflow.engines import Engine
     from voxflow.inference import ClassifiedCase, InferenceCase, Metrics
+    from voxflow.trust import HeldOutRadiograph, RadiographReviewer
 
 
 def evaluate_classification(
-    engine: Engine, cases: Sequence[InferenceCase], out: Path, options: EvaluateOptions | None = None
+    engine: Engine,
+    cases: Sequence[InferenceCase],
+    out: Path,
+    options: EvaluateOptions | None = None,
+    *,
+    reviewer: RadiographReviewer | None = None,
+    held_out: Sequence[HeldOutRadiograph] = (),
 ) -> EvaluationResult:
     """Classify every case, compare with its findings, and write what was found.
 
@@ -41,8 +49,11 @@ def evaluate_classification(
         cases: labelled cases.
         out: an existing folder; gets summary.json and report.txt, which begin with what failed, per_case.csv,
             per_class.csv, roc.csv, calibration.csv, preds_outputs.csv, preds.csv, overlays/contact_sheet.png,
-            overlays/curves.png, failures.json.
+            overlays/curves.png, failures.json; with a calibration also reliability.csv, reliability_bins.csv and
+            overlays/reliability.png.
         options: specificity and intervals.
+        reviewer: calibrates the probabilities that are scored; None: nobody.
+        held_out: the radiographs that the calibration was fitted to.
 
     Raises:
         OSError: a result could not be written.
@@ -52,14 +63,17 @@ def evaluate_classification(
     names = engine.spec.class_names
     results: list[ClassifiedCase] = []
     sheet = ContactSheet()
-    for result in classify_cases(engine, cases, failures, options):
+    for result in classify_cases(engine, cases, failures, options, reviewer):
         label = failures.attempt(result.case, lambda result=result: require_findings(result.case, len(names)))  # type: ignore[misc]
         if label is not None:
             results.append(result)
             truth = " + ".join(name for name, has in zip(names, label, strict=True) if has)
             sheet.add(result.case.id, result.image, result.probabilities, truth or "none")
     sheet.write(out / "overlays" / "contact_sheet.png")
-    metrics = _write_classes(results, names, failures, out, options, exclusive=engine.spec.activation == "softmax")
+    is_exclusive = engine.spec.activation == "softmax"
+    metrics = _write_classes(results, names, failures, out, options, exclusive=is_exclusive, reviewer=reviewer)
+    if reviewer is not None:
+        metrics |= write_reliability(out, [pair_held_out(held_out), pair_unseen(results)], reviewer.calibration)
     failures.write(out)
     return EvaluationResult(metrics, failures)
 
@@ -83,6 +97,7 @@ def _write_classes(
     options: EvaluateOptions,
     *,
     exclusive: bool,
+    reviewer: RadiographReviewer | None,
 ) -> Metrics:
     """Write tables, pictures and summary; return the metrics, means over the classes that have an AUC."""
     truth = np.array([score.case.label for score in results], dtype=int).reshape(len(results), len(names))
@@ -100,7 +115,7 @@ def _write_classes(
     write_table(out / "calibration.csv", bins, bin_columns)
     if bins:
         write_curves(out / "overlays" / "curves.png", curves, bins)
-    _write_cases(results, names, failures, out)
+    _write_cases(results, names, failures, out, reviewer)
     metrics = _make_class_metrics(scores)
     if results:
         metrics["accuracy"] = compute_accuracy(truth, probabilities, exclusive=exclusive)
@@ -113,18 +128,26 @@ def _write_classes(
     return metrics
 
 
-def _write_cases(results: Sequence[ClassifiedCase], names: Sequence[str], failures: Failures, out: Path) -> None:
+def _write_cases(
+    results: Sequence[ClassifiedCase],
+    names: Sequence[str],
+    failures: Failures,
+    out: Path,
+    reviewer: RadiographReviewer | None,
+) -> None:
     labels = [dict(zip(names, result.case.label or (), strict=True)) for result in results]  # type: ignore[arg-type]
     rows = [
         {"case": result.case.id}
         | label
         | {f"probability_{name}": probability for name, probability in result.probabilities.items()}
+        | (result.trust.as_row() if result.trust else {})
         for result, label in zip(results, labels, strict=True)
     ]
-    columns = ["case", *names, *(f"probability_{name}" for name in names), "remark"]
+    trust_columns = reviewer.name_columns(names) if reviewer else []
+    columns = ["case", *names, *(f"probability_{name}" for name in names), *trust_columns, "remark"]
     failed = make_failed_rows(failures.rows, {result.case.id for result in results})
     write_table(out / "per_case.csv", [*failed, *rows], columns)
-    write_predictions(out, make_prediction_rows(results), name_prediction_columns(names))
+    write_predictions(out, make_prediction_rows(results), name_prediction_columns(names, reviewer))
 
 
 def _make_class_rows(scores: Scores) -> list[dict[str, Any]]:

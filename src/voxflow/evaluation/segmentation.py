@@ -57,7 +57,8 @@ class EvaluateOptions(PredictOptions):
         surface_tolerance_mm: how far apart two surfaces may lie for surface Dice.
         specificity: at which a classification's sensitivity is told.
         bootstrap: how many times the cases are drawn anew for the 95 % intervals; 0: no intervals.
-        calibrate: also measure how far the model's answers agree, so that the Dice of new cases has a lower bound.
+        calibrate: also measure how far the model's answers agree, so that the Dice of new cases has a lower bound; of a
+            classifier, correct its probabilities by held-out radiographs, and tell label sets.
     """
 
     engine: EngineChoice = "auto"

@@ -1,16 +1,16 @@
-"""Shows how far a model's masks can be trusted case by case: the calibration, risk and coverage, and what to review."""
+"""Shows how far a model can be trusted case by case: calibrations, risk and coverage, and what to review."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from voxflow.reporting.charts import Chart, draw_lines, series_colour
 from voxflow.reporting.tables import Table, make_table
 from voxflow.tables import read_rows
-from voxflow.trust import CALIBRATION_FILE, Calibration, has_calibration, read_calibration, trace_risk
+from voxflow.trust import CALIBRATION_FILE, Calibration, has_calibration, read_any_calibration, trace_risk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from voxflow.tables import Row
 
 LEVELS = (0.8, 0.9, 0.95)
-REVIEW_TABLE = "review.csv"
+REVIEW_TABLE, RELIABILITY = "review.csv", "reliability.csv"
 MODELS = {"": "this model", "ensemble": "the folds' models together"}
 COLUMNS = ("case", "by", "verdict", "dice_bound", "bound_holds", "estimated_dice", "agreement", "reasons")
 
@@ -33,17 +33,19 @@ class TrustSection:
         charts: risk and coverage.
         review: the cases without a label that were sorted, those to review first.
         pages: title and address of the worklists.
+        reliability: of radiograph findings, a row a finding before and after the calibration.
     """
 
     calibration: Table
     charts: tuple[Chart, ...]
     review: Table
     pages: tuple[tuple[str, str], ...] = ()
+    reliability: Table = field(default_factory=Table)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to show."""
-        return not self.calibration.rows and not self.review.rows
+        return not self.calibration.rows and not self.review.rows and not self.reliability.rows
 
 
 def describe_trust(sources: ReportSources) -> TrustSection:
@@ -51,8 +53,9 @@ def describe_trust(sources: ReportSources) -> TrustSection:
     calibrations: dict[str, Calibration] = {}
     for folder, model in MODELS.items():
         path = sources.evaluation / folder / "test" / CALIBRATION_FILE
-        if has_calibration(path):
-            calibrations[model] = read_calibration(path)
+        calibration = read_any_calibration(path) if has_calibration(path) else None
+        if isinstance(calibration, Calibration):
+            calibrations[model] = calibration
     rows = [row for model, calibration in calibrations.items() for row in _list_levels(model, calibration)]
     curves = {
         model: trace_risk(calibration.agreement, calibration.dice)
@@ -68,8 +71,21 @@ def describe_trust(sources: ReportSources) -> TrustSection:
         if (sources.evaluation / folder / "infer" / "review.html").is_file()
     )
     return TrustSection(
-        make_table(rows, missing=""), _draw_risk(curves), Table(review.columns, review.rows, links=links), pages
+        make_table(rows, missing=""),
+        _draw_risk(curves),
+        Table(review.columns, review.rows, links=links),
+        pages,
+        _tabulate_reliability(sources),
     )
+
+
+def _tabulate_reliability(sources: ReportSources) -> Table:
+    rows = [
+        {"by": model, **row}
+        for folder, model in MODELS.items()
+        for row in read_rows(sources.evaluation / folder / "test" / RELIABILITY) or []
+    ]
+    return make_table(rows, missing="", rounded=True)
 
 
 def _list_levels(model: str, calibration: Calibration) -> Iterator[Row]:
