@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from voxflow.cli.main import main
 from voxflow.config import read_json
 from voxflow.workspace import create_workspace
 
+ROOT = Path(__file__).parents[2]
 CONFIG = Path("mmars/demo/config/config_train.json")
 
 
@@ -61,12 +65,34 @@ def test_a_few_steps_are_really_timed(capsys: pytest.CaptureFixture[str]) -> Non
     measured = answer(capsys)["measured"]
     assert measured["step_seconds"] > 0
     assert measured["epoch_seconds"] == pytest.approx(measured["step_seconds"] * measured["steps_an_epoch"])
-    files = list(Path("cache").rglob("*.case"))
-    bytes_per_case = sum(path.stat().st_size for path in files) / len(files)
-    labelled = sum(
-        len(read_json(Path("data/datalists/demo/dataset_0.json"))[key]) for key in ("training", "validation")
-    )
-    assert measured["cache_gb"] == pytest.approx(bytes_per_case * labelled / 1e9)
+    sizes = sorted(path.stat().st_size for path in Path("cache").rglob("*.case"))
+    assert len(sizes) == 5  # of five to learn from four, and the one to validate on, which is the smallest
+    parts = read_json(Path("data/datalists/demo/dataset_0.json"))
+    learnt, validated = (len(parts[key]) for key in ("training", "validation"))
+    assert measured["cache_gb"] * 1e9 == pytest.approx(learnt * sum(sizes[1:]) / 4 + validated * sizes[0])
+
+
+def run_alone(*command: str) -> tuple[str, int]:
+    """What a program of its own printed, and the most bytes that it held."""
+    with subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return output, usage.ru_maxrss * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in kibibytes")
+def test_the_training_holds_no_more_memory_than_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / part) for part in ("src", "")))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["workspaces"]["demo"]["train"] |= {"max_minutes": 0.5, "accelerator": "cpu"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    said = json.loads(run_alone("voxflow.cli.main", "plan", "demo", "--json")[0])["measured"]["memory_gb"] * 1e9
+    _, held = run_alone("tasks.train", "demo")
+    assert 0.7 * said < held <= said
 
 
 def test_quick_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,12 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT
 NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 
+def load_mlflow() -> None:
+    """Import MLflow and its store, so that a measurement of memory holds what they take of a training's process."""
+    import mlflow.store.tracking.sqlalchemy_store
+    import mlflow.system_metrics.system_metrics_monitor  # noqa: F401
+
+
 def configure_mlflow() -> None:
     """Point MLflow at the tracking store, quietly and without waiting for minutes.
 

@@ -12,22 +12,29 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from voxflow.machine import has_gpu
+from voxflow.tracking import load_mlflow
 from voxflow.training.device import choose_precision, count_threads, keep_memory, open_fabric, share_cores, start_gpu
 from voxflow.training.device_batches import place_batches
 from voxflow.training.distributed import World
 from voxflow.training.loop import TrainingLoop
 from voxflow.training.session import plan_training_data, prepare_data
+from voxflow.training.validation import validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from voxflow.config import Workflow
-    from voxflow.datalist import Datalist
+    from voxflow.datalist import Case, Datalist
     from voxflow.training.data import Batch, Batches
     from voxflow.training.options import DataFacts, TrainOptions
+    from voxflow.training.store import CachedStore
 
 WARM_UP = 2  # steps: memory is allocated and kernels are chosen
 CASES = 4  # prepared for the trial, and found in the cache by the training
+JUDGED = 2  # of the cases to validate on, the largest ones
+ROUNDS = 2  # of steps and validation: the memory of one is only partly used again by the other
+# Trainings of one kind held up to a tenth more or less than each other: their memory falls into pieces.
+SPARE = 1.2
 GB = 1e9
 
 
@@ -40,7 +47,8 @@ class Trial:
         steps: number of steps that were timed.
         steps_an_epoch: batches of the whole datalist.
         cache_gb: disk space of all cases to learn from and to validate on, by the size of those that were prepared.
-        memory_gb: the most that this process held.
+        memory_gb: the most that this process held while it trained and validated, and a fifth, since longer trainings
+            may hold more.
         gpu_memory_gb: the most that torch held there, and the cases of the whole datalist that find room; 0 without a
             GPU.
         precision: "bf16", "fp16" or "fp32", in which the network was computed.
@@ -65,7 +73,7 @@ class Trial:
 def try_steps(
     workflow: Workflow, datalist: Datalist, options: TrainOptions, *, facts: DataFacts, steps: int = 5
 ) -> Trial:
-    """Train a few steps on a few of the cases; nothing is kept but those cases in the cache.
+    """Train a few steps on a few of the cases, and validate; nothing is kept but those cases in the cache.
 
     Args:
         workflow: the checked configuration.
@@ -79,6 +87,7 @@ def try_steps(
         DataError: cases are missing or can't be used.
     """
     share_cores()
+    load_mlflow()
     plan, training, validation = plan_training_data(workflow, datalist, facts)
     precision = choose_precision(options, workflow.globals.use_amp)
     on_gpu = options.accelerator != "cpu" and has_gpu()
@@ -87,7 +96,8 @@ def try_steps(
     fabric, world = open_fabric(options, precision), World()
     start_gpu(fabric.device, options, fixed_shapes=plan.has_fixed_shapes)
     trial_cases = training[: max(CASES, plan.train_pipeline.cases_per_step)]
-    batches, validation_store = prepare_data(plan, (trial_cases, []), options, world, seed=0)
+    judged = sorted(validation, key=lambda case: sum(path.stat().st_size for path in case.image))[-JUDGED:]
+    batches, validation_store = prepare_data(plan, (trial_cases, judged), options, world, seed=0)
     batches = place_batches(batches, options, fabric.device, count_threads(options))
     with tempfile.TemporaryDirectory() as out:
         loop = TrainingLoop(
@@ -102,18 +112,27 @@ def try_steps(
             run={},
         )
         times = _time_steps(loop, batches, steps)
+        for _ in range(ROUNDS):
+            if len(validation_store):
+                validate(loop.saved_network, validation_store, plan, fabric, counts_on_device=on_gpu)
+            _time_steps(loop, batches, 0)
     cases_per_step = plan.train_pipeline.cases_per_step
-    files = [path.stat().st_size for path in batches.store.paths]  # type: ignore[attr-defined]
     return Trial(
         step_seconds=statistics.median(times),
         steps=len(times),
         steps_an_epoch=-(-len(plan.train_pipeline.window(len(training), 1)) // cases_per_step),
-        cache_gb=statistics.fmean(files) * (len(training) + len(validation)) / GB,
-        memory_gb=_measure_peak_memory() / GB,
+        cache_gb=(_forecast_bytes(batches.store, training) + _forecast_bytes(validation_store, validation)) / GB,  # type: ignore[arg-type]
+        memory_gb=SPARE * _measure_peak_memory() / GB,
         gpu_memory_gb=_measure_gpu_memory(batches, len(training)) / GB if on_gpu else 0.0,
         precision=precision,
         parameters=sum(parameter.numel() for parameter in loop.bare_network.parameters()),
     )
+
+
+def _forecast_bytes(store: CachedStore, cases: list[Case]) -> float:
+    """The size on disk of all cases, by that of those that are prepared."""
+    files = [path.stat().st_size for path in store.paths]
+    return statistics.fmean(files) * len(cases) if files else 0.0
 
 
 def _measure_gpu_memory(batches: Batches, count: int) -> int:
