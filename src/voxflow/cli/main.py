@@ -16,6 +16,7 @@ from voxflow.cli.add import AddCommand
 from voxflow.cli.adopt import AdoptCommand
 from voxflow.cli.apps import EvaluateCommand, TrainCommand
 from voxflow.cli.check import CheckCommand
+from voxflow.cli.choose import ChooseCommand
 from voxflow.cli.compare import CompareCommand
 from voxflow.cli.convert import ConvertCommand
 from voxflow.cli.drift import DriftCommand
@@ -56,7 +57,7 @@ or some cases failed; 4 studies have drifted; 130 interrupted"""
 # By what a user wants to do.
 GROUPS: dict[str, tuple[Any, ...]] = {
     "data and settings": (
-        *(NewCommand, AddCommand, CheckCommand, PlanCommand, ProfileCommand, FoldsCommand),
+        *(NewCommand, AddCommand, CheckCommand, PlanCommand, ProfileCommand, FoldsCommand, ChooseCommand),
         *(ConvertCommand, ExportDatasetCommand),
     ),
     "models": (

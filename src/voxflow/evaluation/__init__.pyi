@@ -4,6 +4,10 @@ from .cleaning import STEPS as STEPS
 from .cleaning import choose_cleaning as choose_cleaning
 from .cleaning import describe_trials as describe_trials
 from .cleaning import try_cleaning as try_cleaning
+from .paired_gain import LEAST_CASES as LEAST_CASES
+from .paired_gain import LEVEL as LEVEL
+from .paired_gain import PairedGain as PairedGain
+from .paired_gain import judge_gains as judge_gains
 from .pooling import pool_held_out as pool_held_out
 from .reports import FAILED_REMARK as FAILED_REMARK
 from .reports import write_dice_report as write_dice_report

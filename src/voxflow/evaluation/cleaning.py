@@ -7,11 +7,11 @@ class's Dice grows. The trials share one level: of many that change nothing but 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.evaluation.paired_gain import judge_gains
 from voxflow.prediction import CleaningOptions, clean_mask, select_values
 from voxflow.volumes import Volume
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STEPS = ("largest_component", "fill_holes")
-LEAST_CASES = 5
-LEVEL = 0.025  # probability that any is chosen where none is a gain: two standard errors of one trial of many cases
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,10 @@ def judge_trials(scores: Mapping[tuple[str, str], NDArray[np.float64]]) -> list[
     Args:
         scores: of each class and step the Dice of its cases, without and with cleaning: (case, 2).
     """
-    # Bonferroni's correction, over the trials that change a mask at all: the others can't be chosen.
-    changing = sum(bool((pairs[:, 1] != pairs[:, 0]).any()) for pairs in scores.values())
-    return [_judge(name, step, pairs, LEVEL / max(1, changing)) for (name, step), pairs in scores.items()]
+    return [
+        CleaningTrial(name, step, gain.cases, gain.before, gain.after, gain.standard_error, gain.is_gain)
+        for (name, step), gain in judge_gains(scores).items()
+    ]
 
 
 def choose_cleaning(trials: Iterable[CleaningTrial]) -> CleaningOptions:
@@ -92,17 +91,6 @@ def choose_cleaning(trials: Iterable[CleaningTrial]) -> CleaningOptions:
 def describe_trials(trials: Iterable[CleaningTrial]) -> list[dict[str, Any]]:
     """Rows for a table."""
     return [asdict(trial) for trial in trials]
-
-
-def _judge(name: str, step: str, pairs: NDArray[np.float64], level: float) -> CleaningTrial:
-    from scipy.special import stdtrit
-
-    count = len(pairs)
-    before, after = (float(value) for value in pairs.mean(0))
-    changes = pairs[:, 1] - pairs[:, 0]
-    error = float(changes.std(ddof=1) / sqrt(count)) if count > 1 else float("inf")
-    is_gain = count >= LEAST_CASES and float(changes.mean()) > float(stdtrit(count - 1, 1 - level)) * error
-    return CleaningTrial(name, step, count, before, after, error, is_gain and bool(changes.any()))
 
 
 def _compute_dice(mask: Volume, label: Volume, values: Sequence[int], ignore: int | None) -> float | None:

@@ -3,6 +3,7 @@ from .forecast import forecast_training as forecast_training
 from .forecast import select_forecast_cases as select_forecast_cases
 from .layout import TrainingLayout as TrainingLayout
 from .layout import plan_layout as plan_layout
+from .learning_curve import SEED_NOISE as SEED_NOISE
 from .proposal import Proposal as Proposal
 from .proposal import plan_evaluation as plan_evaluation
 from .proposal import plan_training as plan_training
@@ -13,6 +14,9 @@ from .target import find_target as find_target
 from .target import find_workspace_name as find_workspace_name
 from .workspace import Study as Study
 from .workspace import apply_proposal as apply_proposal
+from .workspace import load_study_workflow as load_study_workflow
+from .workspace import read_study_facts as read_study_facts
+from .workspace import read_study_options as read_study_options
 from .workspace import study_to_json as study_to_json
 from .workspace import study_workspace as study_workspace
 from .workspace import try_training as try_training

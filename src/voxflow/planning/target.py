@@ -66,6 +66,7 @@ def find_target(
     config: str | None = None,
     environment: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
 ) -> Target:
     """Find the files of a workspace.
 
@@ -74,6 +75,7 @@ def find_target(
         config: one configuration to check instead of both, relative to the MMAR or to the present folder.
         environment: the environment file, likewise.
         overrides: as ``--set`` gives them.
+        train: options that win over the block's key ``train``.
 
     Raises:
         ConfigError: there is no such workspace, or it has no configuration.
@@ -85,7 +87,7 @@ def find_target(
         workspaces = _list_names()
         hint = suggest(workspace, workspaces) if workspaces else ""
         raise ConfigError(f"no folder and no workspace of {PARAMS} is called {workspace!r}{hint}")
-    options = (block or {}).get("train") or {}
+    options = {**((block or {}).get("train") or {}), **(train or {})}
     configs = _find_configs(mmar, config or options.get("config"), one_only=config is not None)
     environment_path = environment or options.get("environment") or "config/environment.json"
     place = _find_file(mmar, environment_path)

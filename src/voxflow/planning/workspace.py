@@ -62,18 +62,22 @@ class Study:
         return self.train.get("plan") == AUTO
 
 
-def study_workspace(name: str) -> Study:
+def study_workspace(name: str, changes: Mapping[str, Any] | None = None) -> Study:
     """Read a workspace of params.yaml, or an MMAR's folder.
+
+    Args:
+        name: of the workspace, or path of the folder.
+        changes: options of the training that win over those of its block.
 
     Raises:
         ConfigError: there is no such workspace, it is for radiographs, or its configuration is wrong.
         DataError: its images are not there yet, or can't be read.
     """
-    target = find_target(name)
+    target = find_target(name, train=changes)
     if target.config is None:
         raise ConfigError("there is no training configuration to plan for", path=target.mmar)
     workflow = load_study_workflow(target)
-    train = _read_block(name).get("train") or {}
+    train = {**(_read_block(name).get("train") or {}), **(changes or {})}
     if workflow.task != "segmentation" and train.get("plan") != AUTO:
         message = f"plans are for segmentation of volumes, or for plan: auto; the task is {workflow.task}"
         raise ConfigError(message, path=target.config)

@@ -4,6 +4,7 @@ from .adoption import has_only_weights as has_only_weights
 from .checkpoint import load_model as load_model
 from .checkpoint import read_checkpoint as read_checkpoint
 from .checkpoint import save_model as save_model
+from .digests import digest_training as digest_training
 from .distributed import is_first_process as is_first_process
 from .facts import read_facts as read_facts
 from .interruption import Interruption as Interruption

@@ -1,5 +1,6 @@
 from .add import add_patients as add_patients
 from .add import dvc_add as dvc_add
+from .configuration import set_configuration as set_configuration
 from .create import check_request as check_request
 from .create import copy_template as copy_template
 from .create import create_workspace as create_workspace

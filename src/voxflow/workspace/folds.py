@@ -1,9 +1,4 @@
-"""Switches the folds of a workspace on and off: edits their lines in params.yaml and leaves the rest as it is.
-
-params.yaml belongs to its user, with comments and layout. A YAML library that keeps comments still moves some of them,
-so lines are edited as text, and the result is parsed: where it does not mean exactly what it should, nothing is
-written.
-"""
+"""Switches the folds of a workspace on and off: edits their lines in params.yaml and leaves the rest as it is."""
 
 from __future__ import annotations
 
@@ -16,6 +11,7 @@ from voxflow.errors import ConfigError
 from voxflow.files import read_text, write_text
 from voxflow.findings import suggest
 from voxflow.places import read_params
+from voxflow.workspace.params_lines import parses_to, set_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,10 +49,10 @@ def set_folds(params_file: Path, workspace: str, count: int) -> None:
     }
     other_ensembles = {key: value for key, value in (content.get(ENSEMBLES) or {}).items() if key != workspace}
     content[ENSEMBLES] = other_ensembles | ({workspace: {"folds": list(range(1, count + 1))}} if count else {})
-    text = _set_split(text, workspace, count)
+    text = set_line(text, ("workspaces", workspace, "split"), "folds", str(count))
     text = _replace_section(text, FOLDS, content[FOLDS], "Trained one by one; written by `voxflow folds`.")
     text = _replace_section(text, ENSEMBLES, content[ENSEMBLES], "Folds whose models answer together.")
-    if not _parses_to(text, content):
+    if not parses_to(text, content):
         message = f"can't be edited line by line; write workspaces.{workspace}.split.folds: {count} in lines of its own"
         raise ConfigError(message, path=params_file)
     write_text(params_file, text)
@@ -64,36 +60,6 @@ def set_folds(params_file: Path, workspace: str, count: int) -> None:
 
 def _drop_workspace(entries: Mapping[str, Any] | None, workspace: str) -> dict[str, Any]:
     return {key: value for key, value in (entries or {}).items() if value.get("workspace") != workspace}
-
-
-def _set_split(text: str, workspace: str, count: int) -> str:
-    """The text with ``folds`` in the workspace's block ``split``; unchanged where that has another layout."""
-    lines = text.splitlines()
-    block = range(len(lines))
-    for depth, name in enumerate(("workspaces", workspace, "split")):
-        inner = _find_block(lines, block, depth, name)
-        if inner is None:
-            return text
-        block = inner
-    line = f"      folds: {count}"
-    places = [number for number in block if re.match(r"      folds:", lines[number])]
-    if places:
-        lines[places[0]] = re.sub(r"^      folds:[ ]*\d*", line, lines[places[0]])
-    else:
-        lines.insert(block.start, line)
-    return "\n".join(lines) + "\n"
-
-
-def _find_block(lines: list[str], within: range, depth: int, name: str) -> range | None:
-    """The lines below ``name:``, which stands at this depth and has nothing beside it; None when there is none."""
-    head = re.compile(rf"{'  ' * depth}{re.escape(name)}:[ ]*(#.*)?")
-    begin = next((number + 1 for number in within if head.fullmatch(lines[number])), None)
-    if begin is None:
-        return None
-    # A block goes on with every line that is further in, is empty, or only says something.
-    deeper = re.compile(rf"{'  ' * depth} |[ ]*(#.*)?$")
-    end = next((number for number in range(begin, within.stop) if not deeper.match(lines[number])), within.stop)
-    return range(begin, end)
 
 
 def _replace_section(text: str, name: str, entries: Mapping[str, Any], comment: str) -> str:
@@ -106,10 +72,3 @@ def _replace_section(text: str, name: str, entries: Mapping[str, Any], comment: 
     if section:
         return text[: section.start()] + section_text + text[section.end() :]
     return f"{text.rstrip()}\n\n# {comment}\n{section_text}"
-
-
-def _parses_to(text: str, content: Mapping[str, Any]) -> bool:
-    try:
-        return bool(yaml.safe_load(text) == content)
-    except yaml.YAMLError:
-        return False
