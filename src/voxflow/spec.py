@@ -29,6 +29,7 @@ _LATER_KEYS = (
     "fixed_window",
     "monai",
     "divisors",
+    "parts",
 )
 
 
@@ -165,6 +166,20 @@ class PreviousStage(BaseModel):
     mask: NnunetResampling
 
 
+class ModelPart(BaseModel):
+    """One of the adopted models whose masks are joined into one.
+
+    Attributes:
+        spec: of its network.
+        values: the label value in the joined mask of each of its classes, in their order; 0: the class is not written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: ModelSpec
+    values: tuple[int, ...]
+
+
 class ModelSpec(BaseModel):
     """How to feed a network and how to read its answer.
 
@@ -209,6 +224,8 @@ class ModelSpec(BaseModel):
         previous: of an adopted cascade, the stage before.
         fixed_window: the network is shown windows of this one size, as an adopted program of another tool is.
         monai: how an adopted MONAI bundle prepares images, and brings its answer back.
+        parts: of a joined model, the models that answer one after the other; a later one's classes are written over
+            those of an earlier one. Each prepares the image by its own spec.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -242,6 +259,7 @@ class ModelSpec(BaseModel):
     fixed_window: bool = False
     monai: MonaiSteps | None = None
     divisors: tuple[int, ...] = ()
+    parts: tuple[ModelPart, ...] = ()
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -260,6 +278,7 @@ class ModelSpec(BaseModel):
             raise ValueError("fixed_window needs a window")
         if self.nnunet and self.monai:
             raise ValueError("a model is adopted from nnU-Net or from MONAI, not from both")
+        self._check_parts()
         if len(set(self.channels)) < len(self.channels):
             raise ValueError(f"two channels have one name: {', '.join(self.channels)}")
         if self.rules and len(self.rules) != len(self.channels):
@@ -271,6 +290,17 @@ class ModelSpec(BaseModel):
         if self.onto and self.onto not in self.channels:
             raise ValueError(f"onto: {self.onto!r} is not among the channels {', '.join(self.channels)}")
         return self
+
+    def _check_parts(self) -> None:
+        for part in self.parts:
+            if not part.spec.nnunet or part.spec.previous or part.spec.regions:
+                raise ValueError("a part of a joined model is an adopted nnU-Net of one stage, and without regions")
+            if len(part.values) != part.spec.out_channels or not all(0 <= n < self.out_channels for n in part.values):
+                raise ValueError("each class of a part needs a label value of the joined model")
+            if part.spec.image_count != self.image_count or part.spec.reference != self.reference:
+                raise ValueError("the parts of a joined model take the same images")
+        if self.parts and (self.nnunet or self.previous or self.monai):
+            raise ValueError("a joined model is prepared by its parts")
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -146,12 +146,17 @@ def answers(tmp_path_factory: pytest.TempPathFactory, nnunet_python: Path) -> Pa
                 "configuration": "3d_lowres",
             }
         jobs.append(job)
+    run_nnunet(nnunet_python, root, jobs)
+    return root
+
+
+def run_nnunet(python: Path, root: Path, jobs: list[dict[str, Any]]) -> None:
+    """Let nnU-Net write the folds of each job, and predict its images, by one process."""
     (root / "jobs.json").write_text(json.dumps(jobs))
     script = Path(__file__).with_name("nnunet_side.py")
     places = {f"nnUNet_{kind}": str(root / kind) for kind in ("raw", "preprocessed", "results")}
     environment = os.environ | places | {"nnUNet_def_n_proc": "2", "nnUNet_compile": "f"}
-    subprocess.run([str(nnunet_python), str(script), str(root / "jobs.json")], check=True, env=environment)
-    return root
+    subprocess.run([str(python), str(script), str(root / "jobs.json")], check=True, env=environment)
 
 
 @pytest.mark.slow

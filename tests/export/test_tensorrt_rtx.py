@@ -88,8 +88,8 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
 LARGE_NETWORKS = [("SegAhnet", 64), ("DenseNet121", 224)]
 
 
-# What another program wrote as a file has no layers of its own that an engine could lack; a cascade is run by torch.
-PROGRAMS = {"TorchScriptProgram", "OnnxProgram", "NnunetCascade"}
+# What another program wrote as a file has no layers that an engine could lack; several networks are run by torch.
+PROGRAMS = {"TorchScriptProgram", "OnnxProgram", "NnunetCascade", "NnunetParts"}
 
 
 def test_every_network_of_the_registry_is_tried() -> None:

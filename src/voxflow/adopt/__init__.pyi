@@ -1,6 +1,8 @@
 from .bundle import read_bundle as read_bundle
 from .check import check_adopted as check_adopted
 from .class_maps import rename_classes as rename_classes
+from .joined import JoinedOriginal as JoinedOriginal
+from .joined import read_joined as read_joined
 from .leaving import NnunetFolder as NnunetFolder
 from .leaving import write_nnunet as write_nnunet
 from .model import AdoptedModel as AdoptedModel

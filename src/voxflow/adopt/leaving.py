@@ -70,10 +70,12 @@ def write_nnunet(
     content = read_checkpoint(model)
     spec = ModelSpec.model_validate_json(content["spec"])
     try:
-        if spec.task != "segmentation" or spec.window is None:
+        if spec.task != "segmentation" or (spec.window is None and not spec.parts):
             raise ConfigError("nnU-Net segments volumes by windows, and this model does not")
         if spec.previous:
             raise ConfigError("a cascade is two result folders of nnU-Net, and one alone is written")
+        if spec.parts:
+            raise ConfigError("a joined model is several result folders of nnU-Net, and one alone is written")
         component, folds = convert_network(Component.model_validate_json(content["network"]), content["state_dict"])
         plans, dataset = _make_plans(spec, make_steps(spec), component, name), make_dataset_json(spec)
     except ConfigError as error:

@@ -32,6 +32,8 @@ class AdoptedModel:
         configuration: of nnU-Net's plans.
         origin: the tool or the kind of file that it comes from.
         notes: how its masks differ from the files that the original writes.
+        parts: of a joined model, the models whose masks are joined, in their order.
+        folder: nnU-Net's result folder; None: the model comes from elsewhere.
     """
 
     network: torch.nn.Module
@@ -44,6 +46,8 @@ class AdoptedModel:
     configuration: str = ""
     origin: str = "nnU-Net v2"
     notes: tuple[str, ...] = ()
+    parts: tuple[AdoptedModel, ...] = ()
+    folder: Path | None = None
 
 
 def write_adopted(model: AdoptedModel, path: Path) -> None:

@@ -79,6 +79,7 @@ def _read_model(
         file_ending=labels.file_ending,
         trainer=first.trainer,
         configuration=first.configuration,
+        folder=folder,
     )
 
 

@@ -265,8 +265,8 @@ def _run_original(comparison: Comparison, masks: Path) -> OriginalRun:
 def _compare_worst_steps(comparison: Comparison, cases: Sequence[CaseParity]) -> tuple[StepComparison, ...]:
     """Run the original on the worst case again, and compare what both tools had on the way to its mask."""
     worst = ParityResult(tuple(cases)).worst
-    if comparison.original is None or worst is None or not worst.differing:
-        return ()
+    if comparison.original is None or worst is None or not worst.differing or comparison.engine.parts:
+        return ()  # of a joined model each part has steps of its own
     with tempfile.TemporaryDirectory() as scratch:
         run = comparison.original.segment({worst.case: worst.images}, Path(scratch), keeps_arrays=True)
         if run.failures:

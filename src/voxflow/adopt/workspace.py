@@ -44,6 +44,8 @@ def describe_adoption(model: AdoptedModel, result: ParityResult | None = None) -
             "folds": list(model.folds),
             "epochs": model.epochs,
         }
+    if model.parts:
+        record["parts"] = [describe_adoption(part) for part in model.parts]
     if model.notes:
         record["notes"] = list(model.notes)
     return record | (describe_parity(result) if result else {})
@@ -105,7 +107,7 @@ def _make_block(model: AdoptedModel, source: str, largest: Sequence[str]) -> dic
         "resample": {},
         "split": {"seed": 7, "testing": 0.2, "validation": 0.2, "folds": 0},
         "train": {},
-        "export": {"engines": [] if model.spec.previous else ["onnx", "openvino"]},
+        "export": {"engines": [] if model.spec.previous or model.spec.parts else ["onnx", "openvino"]},
         "evaluate": answers,
         "infer": {**answers, "dicom_seg": True},
         "promote": {},

@@ -24,8 +24,8 @@ class AdoptCommand(Command):
     """Adopt a model that was trained elsewhere.
 
     Attributes:
-        path: a result folder of nnU-Net v2, a MONAI bundle or its inference configuration, or a YAML file that
-            describes a model.
+        paths: a result folder of nnU-Net v2, or several whose masks are joined; a MONAI bundle or its inference
+            configuration, or a YAML file that describes a model.
         name: of the new workspace.
         source: the folder of images that the workspace converts.
         folds: names of the folds; empty: all that are there.
@@ -38,13 +38,14 @@ class AdoptCommand(Command):
         report: a folder for the page and the numbers of the comparison, also of one that is refused; None: they
             stand in the workspace alone.
         postprocessing: nnU-Net's postprocessing.pkl; None: none.
-        classes: a class map for the names of nnU-Net's classes, FILE or FILE:NAME; None: those of its dataset.json.
+        classes: a class map for the names of nnU-Net's classes, FILE or FILE:NAME, of several folders for those of the
+            joined mask; None: those of its dataset.json.
     """
 
     name: ClassVar[str] = "adopt"
     help: ClassVar[str] = "make a workspace of a model that was trained elsewhere"
 
-    path: Path
+    paths: tuple[Path, ...]
     workspace: str
     source: str | None
     folds: tuple[str, ...]
@@ -61,8 +62,8 @@ class AdoptCommand(Command):
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the flags."""
         path = "nnU-Net's result folder, which holds plans.json and fold_0; a MONAI bundle, which holds configs; or a "
-        path += "YAML file that describes a model"
-        parser.add_argument("path", type=Path, help=path)
+        path += "YAML file that describes a model. The masks of several result folders are joined"
+        parser.add_argument("paths", type=Path, nargs="+", metavar="path", help=path)
         parser.add_argument("--name", dest="workspace", required=True, help="name of the new workspace")
         parser.add_argument("--source", help="the folder of images for its stages (default: data/raw/NAME)")
         parser.add_argument("--folds", nargs="+", default=[], metavar="FOLD", help="such as 0 1 (default: all of them)")
@@ -93,8 +94,10 @@ class AdoptCommand(Command):
                 raise ConfigError(f"--{flag.replace('_', '-')} needs --images: nothing is compared without images")
         if not 0 <= arguments.least_equal <= 1:
             raise ConfigError(f"--least-equal: needs a share from 0 to 1, received {arguments.least_equal:g}")
+        if len(arguments.paths) > 1 and arguments.postprocessing:
+            raise ConfigError("--postprocessing is of one result folder, and several are joined")
         return cls(
-            path=arguments.path,
+            paths=tuple(arguments.paths),
             workspace=arguments.workspace,
             source=arguments.source,
             folds=tuple(arguments.folds),
@@ -132,14 +135,22 @@ class AdoptCommand(Command):
             f"the same masks in {len(result.cases)} cases" if result else "not compared with the original's masks"
         )
         parts = ", ".join(model.folds) or model.origin
+        names = ", ".join(path.name for path in self.paths)
         for note in model.notes:
             say(f"adopt {self.workspace}: {note}")
-        say(f"adopt {self.workspace}: {parts} of {self.path.name}; {compared} → {folder}")
+        say(f"adopt {self.workspace}: {parts} of {names}; {compared} → {folder}")
         return EXIT_OK
 
-    def _read(self) -> AdoptedModel:
-        from voxflow.adopt import read_bundle, read_nnunet, read_plain, rename_classes
+    @property
+    def path(self) -> Path:
+        """The first of the paths, which but for joined models is the only one."""
+        return self.paths[0]
 
+    def _read(self) -> AdoptedModel:
+        from voxflow.adopt import read_bundle, read_joined, read_nnunet, read_plain, rename_classes
+
+        if len(self.paths) > 1:
+            return read_joined(self.paths, self.folds, self.checkpoint, self.classes)
         bundle = self._find_bundle()
         if not self.path.is_file() and not bundle:
             model = read_nnunet(self.path, self.folds, self.checkpoint)
@@ -187,21 +198,29 @@ class AdoptCommand(Command):
 
     def _find_original(self, model: AdoptedModel) -> Original | None:
         """The tool that the model comes from; None where it is not at hand, and its masks are."""
-        from voxflow.adopt import BundleOriginal, NnunetOriginal, find_python
+        from voxflow.adopt import BundleOriginal, JoinedOriginal, NnunetOriginal, find_python
 
         python = find_python(self.original_python)
+        if model.parts and python:
+            parts = [
+                NnunetOriginal(python, part.folder, part.folds, part.file_ending, self.checkpoint)
+                for part in model.parts
+                if part.folder
+            ]
+            return JoinedOriginal(python, tuple(parts), model.spec, model.file_ending)
         bundle = self._find_bundle()
         if bundle and self.original_python and python:
             return BundleOriginal(python, bundle[0], model.file_ending, bundle[1])
         if model.folds and python and not model.spec.previous:
             return NnunetOriginal(python, self.path, model.folds, model.file_ending, self.checkpoint)
-        if self.masks and not (self.original_python and (not model.folds or model.spec.previous)):
+        is_nnunet = bool(model.folds or model.parts)
+        if self.masks and not (self.original_python and (not is_nnunet or model.spec.previous)):
             return None
         if bundle:
             message = "a bundle runs its own code: name a Python that has MONAI with --original-python"
         elif model.spec.previous:
             message = "a cascade is not run here"
-        elif model.folds:
+        elif is_nnunet:
             message = "nnunetv2 is not installed here: name a Python that has it with --original-python"
         else:
             message = "nothing can be run here"

@@ -59,6 +59,7 @@ from .networks.base import is_same_network as is_same_network
 from .networks.base import network_module_file as network_module_file
 from .networks.base import read_network as read_network
 from .networks.dynamic_unet import join_cascade as join_cascade
+from .networks.dynamic_unet import join_parts as join_parts
 from .networks.plain_unet import PlainUnetNetwork as PlainUnetNetwork
 from .networks.programs import get_onnx_program as get_onnx_program
 from .networks.programs import unwrap_program as unwrap_program

@@ -77,7 +77,7 @@ class FirstUseEngine(Engine):
     ) -> None:
         self.name, self.spec, self.is_local = candidate.name, candidate.spec, candidate.is_local
         self.smallest, self.largest, self.batch = candidate.smallest, candidate.largest, candidate.batch
-        self.device, self.previous = candidate.device, candidate.previous
+        self.device, self.previous, self.parts = candidate.device, candidate.previous, candidate.parts
         self._candidate, self._limits, self._record, self._place = candidate, limits, record, place
         self._reference: Engine | None = open_reference()
         self._tally = Tally(self.spec)

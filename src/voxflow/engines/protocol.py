@@ -38,6 +38,7 @@ class Engine(ABC):
         batch: how many windows it takes at a time where memory allows; 1 where more are no faster.
         device: the device whose torch tensors it takes and gives, such as "cuda"; None: it takes NumPy arrays alone.
         previous: of an adopted cascade, what runs its first stage; None: there is none, or it can't be run.
+        parts: of a joined model, what runs each of its parts; empty: it is none, or they can't be run.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Engine(ABC):
     batch: int = 1
     device: str | None = None
     previous: Engine | None = None
+    parts: tuple[Engine, ...] = ()
 
     @property
     def members(self) -> tuple[Engine, ...]:

@@ -56,13 +56,13 @@ class TorchKind(EngineKind):
     @override
     def open(self, file: Path, variant: str | None = None) -> Engine:
         engine = TorchEngine(file)
-        return take_variant(engine, file, (variant,)) if variant else engine
+        return _take_variants(engine, file, (variant,)) if variant else engine
 
     @override
     def open_fastest(self, file: Path) -> Engine:
         engine = TorchEngine(file)
         # Compiling takes each process longer than it saves on a few cases, so that it is done on request.
-        return take_variant(engine, file, list_half_precisions(engine, HALF, BFLOAT16))
+        return _take_variants(engine, file, list_half_precisions(engine, HALF, BFLOAT16))
 
 
 class TorchEngine(Engine):
@@ -100,6 +100,9 @@ class TorchEngine(Engine):
         if spec.previous is not None:
             stages = cast("Any", module)
             self.previous, module = TorchEngine.wrap(stages.previous, spec.previous.spec), stages.last
+        if spec.parts:
+            networks = zip(cast("Any", module).parts, spec.parts, strict=True)
+            self.parts = tuple(TorchEngine.wrap(network, part.spec) for network, part in networks)
         self.is_local = not spec.keeps_window and is_local(type(part).__name__ for part in module.modules())
         self.module, self.device = place_module(module)
         self.batch = choose_batch(self.device)
@@ -158,7 +161,16 @@ class CompiledModule:
         return logits[:count]
 
 
-def take_variant(engine: Any, file: Path, names: Sequence[str]) -> Engine:
+def _take_variants(engine: TorchEngine, file: Path, names: Sequence[str]) -> Engine:
+    """Let an engine run in another way; of a joined model each part by itself, see :func:`take_variant`."""
+    if not engine.parts:
+        return take_variant(engine, file, names)
+    engine.parts = tuple(take_variant(part, file, names, str(number)) for number, part in enumerate(engine.parts))
+    engine.name = engine.parts[0].name
+    return engine
+
+
+def take_variant(engine: Any, file: Path, names: Sequence[str], part: str = "") -> Engine:
     """Let an engine of torch's run in another way, where that was compared with float32 on this device.
 
     The comparison is made at the first use, on windows of a real image. On a processor, half precision runs only where
@@ -168,6 +180,7 @@ def take_variant(engine: Any, file: Path, names: Sequence[str]) -> Engine:
         engine: in float32.
         file: the model's.
         names: of the variants, in the order in which they are tried.
+        part: which network of the file it is, where there are several.
 
     Returns:
         The first variant that has passed or is still to be compared; else the engine itself.
@@ -180,7 +193,7 @@ def take_variant(engine: Any, file: Path, names: Sequence[str]) -> Engine:
             # Its name stays that of what was asked to run so, as masks that are there were noted with it.
             variant.name = engine.name
             return cast("Engine", variant)
-        place = read_torch_place(engine.device) | {"precision": name}
+        place = read_torch_place(engine.device) | {"precision": name} | ({"part": part} if part else {})
         record = name_record(cache_folder(), file, place)
         fault = explain_record(record, place)
         if fault == "":

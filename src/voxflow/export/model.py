@@ -49,8 +49,8 @@ def export_model(
         VoxflowError: the network can't be expressed in a format.
     """
     engine = TorchEngine(model)
-    if engine.previous is not None:
-        return _copy_cascade(model, out, options)
+    if engine.previous is not None or engine.parts:
+        return _copy_model(model, out, options, "a joined model" if engine.parts else "an adopted cascade")
     if on_noise and not cases:
         return export_engine(engine, [], out, options)
     images = prepare_images(cases[: options.parity_cases], engine.spec)
@@ -96,9 +96,9 @@ def export_engine(
     return report
 
 
-def _copy_cascade(model: Path, out: Path, options: ExportOptions) -> ParityReport:
-    """Copy an adopted cascade, whose two networks no other engine runs; every format is left out."""
-    reason = "an adopted cascade of two networks is run by torch alone"
+def _copy_model(model: Path, out: Path, options: ExportOptions, kind: str) -> ParityReport:
+    """Copy a model of several networks, which no other engine runs; every format is left out."""
+    reason = f"{kind} of several networks is run by torch alone"
     say(f"export: {reason}; its model file is copied")
     target = out / get_engine_kind(TorchEngine.name).file
     if target.resolve() != model.resolve():

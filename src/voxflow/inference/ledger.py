@@ -126,6 +126,9 @@ def compute_maker_digest(
     engine_name = engine.name if options.engine == "auto" else options.engine
     if engine.spec.nnunet:  # whose mirroring is its own where none is set
         options = options.model_copy(update={"flips": options.list_flips(engine.spec)})
+    flips = [options.list_flips(part.spec) for part in engine.spec.parts]
+    if flips:
+        options = options.model_copy(update={"flips": ()})
     if engine.spec.monai:
         update = {"back": options.choose_back(engine.spec), "blend": options.choose_blend(engine.spec)}
         options = options.model_copy(update=update)
@@ -134,6 +137,7 @@ def compute_maker_digest(
     unnoted |= {"gpu_memory_mb"} if options.gpu_memory_mb is None else set()
     settings = options.model_dump_json(include=set(PredictOptions.model_fields) - unnoted)
     settings += "" if reviewer is None else repr(reviewer)
+    settings += repr(flips) if flips else ""
     custom_folders = {transform.custom for transform in engine.spec.preprocess if transform.custom}
     files = [file for model in models for file in list_model_files(model, engine.name)]
     files += [file for folder in sorted(custom_folders) for file in sorted(folder.rglob("*.py"))]

@@ -18,7 +18,7 @@ from voxflow.prediction.probabilities import logits_to_probabilities
 from voxflow.prediction.tensors import activate, is_tensor, pick_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from voxflow.engines import Engine
     from voxflow.prediction.blending import Values
@@ -154,6 +154,24 @@ class AgreementMeter:
         }
         score = sum(classes.values()) / len(classes) if classes else math.nan
         return Agreement(self.signal, score, classes)
+
+
+def join_agreements(parts: Sequence[tuple[Agreement, Mapping[str, str]]]) -> Agreement:
+    """Join how far the answers of each part of a joined model agree.
+
+    Args:
+        parts: of each the agreement, and the names that its classes have in the joined model; others are left out.
+
+    Example:
+        >>> organs, ribs = Agreement("mirrors", 0.5, {"1": 0.5}), Agreement("mirrors", 0.9, {"1": 0.9})
+        >>> round(join_agreements([(organs, {"1": "liver"}), (ribs, {"1": "rib"})]).score, 3)
+        0.7
+    """
+    classes = {
+        names[name]: value for agreement, names in parts for name, value in agreement.classes.items() if name in names
+    }
+    score = sum(classes.values()) / len(classes) if classes else math.nan
+    return Agreement(parts[0][0].signal, score, classes)
 
 
 def _cut_pieces(logits: Values) -> Iterator[Values]:

@@ -48,7 +48,9 @@ class Ensemble(Engine):
             raise DataError("an ensemble needs at least one model")
         self._members = tuple(engines)
         first = self._members[0]
-        self.name, self.spec, self.previous = first.name, first.spec, first.previous
+        self.name, self.spec, self.previous, self.parts = first.name, first.spec, first.previous, first.parts
+        if self.parts and len(engines) > 1:
+            raise DataError("joined models can't be averaged; evaluate and infer with one of them")
         # What the training's cases were like says nothing of what a model takes or means.
         first_spec = self.spec.model_dump(mode="json", exclude={"profile", "modalities"})
         for number, engine in enumerate(self._members[1:], 2):

@@ -75,7 +75,9 @@ def announce_image(engine: Engine, native: Geometry, options: PredictOptions) ->
         native: the image's own grid, which its header tells.
         options: of the prediction that follows.
     """
-    if engine.spec.task == "segmentation":
+    for part in engine.parts:
+        announce_image(part, native, options)
+    if engine.spec.task == "segmentation" and not engine.spec.parts:
         spec = engine.spec
         grid = network_grid(native, spec)
         image = math.prod(grid.size) * spec.in_channels * np.dtype(np.float32).itemsize

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
 from voxflow.machine import release_gpu_memory
-from voxflow.prediction.agreement import AgreementMeter, choose_signal
+from voxflow.prediction.agreement import AgreementMeter, choose_signal, join_agreements
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.ensemble import iterate_logits
 from voxflow.prediction.grids import find_nearest, resample_labels
+from voxflow.prediction.joined import count_other_bytes, make_joined_mask, name_values, write_over
 from voxflow.prediction.labels import class_values, label_type, logits_to_labels
 from voxflow.prediction.mirroring import Axis, run_mirrored
 from voxflow.prediction.monai import keep_largest, restore_cropped, restore_labels
@@ -34,7 +35,7 @@ from voxflow.progress import say
 from voxflow.volumes import Volume, require_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -159,6 +160,8 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
     Raises:
         DataError: the options name a class that the model does not have.
     """
+    if engine.spec.parts:
+        return _predict_parts(engine, prepared, options)
     if prepared.previous is not None:
         prepared = show_mask(prepared, _predict_previous(engine, prepared.previous, options), engine.spec)
     if all(member.device in (None, "cpu") for member in engine.members) and not is_tensor(prepared.image):
@@ -175,6 +178,33 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
     return _predict(engine.on_processor(), replace(prepared, image=array), options)
 
 
+def _predict_parts(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> Prediction:
+    """Run the parts of a joined model one after the other, each within the memory that the others' images leave."""
+    spec, classes = engine.spec, class_values(engine.spec)
+    _check_clean(options, classes)
+    if not engine.parts:
+        raise DataError(f"the model joins {len(spec.parts)} networks, which {engine.name} does not run; torch does")
+    labels, windows, agreements = make_joined_mask(prepared, spec), 0, []
+    for part, member, image in zip(spec.parts, engine.parts, prepared.parts, strict=True):
+        held = (labels.nbytes + count_other_bytes(image, prepared.parts)) // 2**20
+        update = {"clean": CleaningOptions(), "memory_mb": max(1, options.memory_mb - held)}
+        prediction = predict_prepared(member, image, options.model_copy(update=update))
+        write_over(labels, prediction.mask.array, part)
+        windows += prediction.windows
+        if prediction.agreement is not None:
+            agreements.append((prediction.agreement, name_values(part, spec)))
+    mask = Volume(labels, prepared.whole or prepared.native)
+    clean_mask(mask, classes, options.clean)
+    return Prediction(mask, windows, join_agreements(agreements) if agreements else None)
+
+
+def _check_clean(options: PredictOptions, classes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse a class that there is not, before the network runs: a name that was mistyped must not cost minutes."""
+    unknown = options.clean.find_unknown(classes)
+    if unknown:
+        raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(classes)}")
+
+
 def _predict_previous(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> NDArray[Any]:
     """The mask of a cascade's first stage, as nnU-Net hands it on: neither cleaned nor measured."""
     if engine.previous is None:
@@ -187,10 +217,7 @@ def _predict_previous(engine: Engine, prepared: PreparedImage, options: PredictO
 def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, share: float = 1.0) -> Prediction:
     """Predict within a share of the memory that the options allow."""
     spec, classes = engine.spec, class_values(engine.spec)
-    # Before the network runs: a name that was mistyped must not cost minutes.
-    unknown = options.clean.find_unknown(classes)
-    if unknown:
-        raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(classes)}")
+    _check_clean(options, classes)
     restoring_bytes = count_mask_bytes(
         prepared.grid, prepared.native, spec, options, on_tensors=is_tensor(prepared.image)
     )

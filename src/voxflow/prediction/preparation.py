@@ -44,6 +44,7 @@ class PreparedImage:
         foreground: of an adopted MONAI bundle that crops images, the part that ``image`` is; None: it is all of it.
         previous: of a cascade, the image as its first stage takes it; its mask is still to be shown to the network.
         is_inside: of a cascade, whether a voxel of ``native`` lies in what is not zero; None: all do.
+        parts: of a joined model, the image as each part takes it; parts that prepare it alike share one.
     """
 
     image: Values
@@ -54,6 +55,7 @@ class PreparedImage:
     foreground: Foreground | None = None
     previous: PreparedImage | None = None
     is_inside: NDArray[np.bool_] | None = None
+    parts: tuple[PreparedImage, ...] = ()
 
 
 def choose_device(engine: Engine) -> str | None:
@@ -74,6 +76,8 @@ def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None
     """
     if spec.task != "segmentation":
         raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
+    if spec.parts:
+        return _prepare_parts(volumes, spec, device)
     if spec.nnunet or spec.monai:
         return _prepare_adopted(volumes, spec, device)
     on_device = _try_device(volumes, spec, device) if device is not None else None
@@ -82,6 +86,16 @@ def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None
         return PreparedImage(on_device.image, on_device.grid, volumes[spec.reference].geometry)
     image, reference = prepare_volume(volumes, spec)
     return PreparedImage(image, reference.geometry, volumes[spec.reference].geometry)
+
+
+def _prepare_parts(volumes: Sequence[Volume], spec: ModelSpec, device: str | None) -> PreparedImage:
+    """The image for each part of a joined model, prepared once for all parts that do it alike."""
+    images: dict[str, PreparedImage] = {}
+    keys = [part.spec.model_dump_json(include={"nnunet", "orientation"}) for part in spec.parts]
+    for key, part in zip(keys, spec.parts, strict=True):
+        if key not in images:
+            images[key] = _prepare_adopted(volumes, part.spec, device)
+    return replace(images[keys[0]], parts=tuple(images[key] for key in keys))
 
 
 def _prepare_adopted(volumes: Sequence[Volume], spec: ModelSpec, device: str | None) -> PreparedImage:

@@ -12,6 +12,8 @@ from voxflow.components.networks.base import Filters, Network, build_network
 from voxflow.components.registry import register
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
 
@@ -180,8 +182,8 @@ class ResidualUnet(ResidualEncoderUnet):
     is_residual_up: ClassVar[bool] = True
 
 
-class CascadeStage(BaseModel):
-    """The network of one stage of a cascade.
+class NnunetMember(BaseModel):
+    """The network of one stage of a cascade, or of one part of a joined model.
 
     Attributes:
         name: one of this module's.
@@ -207,12 +209,34 @@ class NnunetCascade(Network):
         last: the second one.
     """
 
-    previous: CascadeStage
-    last: CascadeStage
+    previous: NnunetMember
+    last: NnunetMember
 
     def build(self) -> torch.nn.Module:
         """Build both."""
         return join_cascade(self.previous.build(), self.last.build())
+
+
+@register("network")
+class NnunetParts(Network):
+    """Networks of nnU-Net whose masks are joined into one, such as TotalSegmentator's; they can't be trained.
+
+    Attributes:
+        parts: each one, in the order in which they are written over each other.
+    """
+
+    parts: tuple[NnunetMember, ...] = Field(min_length=1)
+
+    def build(self) -> torch.nn.Module:
+        """Build all."""
+        return join_parts([part.build() for part in self.parts])
+
+
+def join_parts(networks: Sequence[torch.nn.Module]) -> torch.nn.Module:
+    """Make one module of the networks of a joined model, each with its weights."""
+    from voxflow.components.networks.modules.dynamic_unet import JoinedNetworks
+
+    return JoinedNetworks(networks)
 
 
 def join_cascade(previous: torch.nn.Module, last: torch.nn.Module) -> torch.nn.Module:

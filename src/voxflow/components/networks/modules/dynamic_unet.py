@@ -325,3 +325,15 @@ class CascadedNetworks(nn.Module):
         """Return the second network's logits of an image that has the mask of the first one beside it."""
         answer: torch.Tensor = self.last(image)
         return answer
+
+
+class JoinedNetworks(nn.Module):
+    """The networks of a joined model, each with its weights; none of them answers for the others."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Refuse: each part is run by itself, on an image that is prepared for it."""
+        raise RuntimeError(f"a joined model has {len(self.parts)} networks, which are run one by one")
