@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from voxflow.naming import name_classes
+from voxflow.steps import (
+    Interpolation,
+    MonaiCleaning,
+    MonaiPad,
+    MonaiResize,
+    MonaiSteps,
+    NnunetNormalisation,
+    NnunetResampling,
+    NnunetSteps,
+    TransformSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = [
+    "Interpolation",
+    "ModelPart",
+    "ModelSpec",
+    "MonaiCleaning",
+    "MonaiPad",
+    "MonaiResize",
+    "MonaiSteps",
+    "NnunetNormalisation",
+    "NnunetResampling",
+    "NnunetSteps",
+    "PreviousStage",
+    "Task",
+    "TransformSpec",
+]
 
 Task = Literal["segmentation", "classification"]
 # What only some models need, and the others' files do not have.
@@ -31,123 +58,6 @@ _LATER_KEYS = (
     "divisors",
     "parts",
 )
-
-
-class TransformSpec(BaseModel):
-    """One deterministic transform of the image: a component's name and arguments, as the configuration gave them.
-
-    Attributes:
-        name: the component's name.
-        args: its arguments.
-        path: a user's own class, which lives in the workspace and not in the model file.
-        custom: the workspace's folder that it is looked for in; never written, so that a file names no folder.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    args: dict[str, Any] = Field(default_factory=dict)
-    path: str | None = None
-    custom: Path | None = Field(default=None, exclude=True)
-
-
-class NnunetNormalisation(BaseModel):
-    """How nnU-Net scales the values of one channel, before it resamples them.
-
-    Attributes:
-        scheme: the class in nnU-Net's plans.
-        uses_mask: of a z-score, whether only what lies inside the image's non-zero region counts and is changed.
-        mean: of CT: of the training's foreground.
-        std: of CT, too.
-        percentile_00_5: of CT: the lower bound.
-        percentile_99_5: of CT: the upper bound.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    scheme: Literal[
-        "CTNormalization",
-        "ZScoreNormalization",
-        "NoNormalization",
-        "RescaleTo01Normalization",
-        "RGBTo01Normalization",
-    ]
-    uses_mask: bool = False
-    mean: float = 0.0
-    std: float = 1.0
-    percentile_00_5: float = 0.0
-    percentile_99_5: float = 0.0
-
-
-class NnunetResampling(BaseModel):
-    """How nnU-Net brings an array to another size.
-
-    Attributes:
-        order: of the spline.
-        order_z: of the spline along the coarse axis of an anisotropic image, which is resampled by itself.
-        separate_z: whether that axis is; None: where its spacing is ``threshold`` times another one's or more.
-        threshold: see there.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    order: int = Field(ge=0, le=5)
-    order_z: int = Field(default=0, ge=0, le=5)
-    separate_z: bool | None = None
-    threshold: float = 3.0
-
-
-class NnunetSteps(BaseModel):
-    """How an adopted nnU-Net prepares an image, and brings its logits back.
-
-    Attributes:
-        axes: of each axis of the network's input the axis (i, j, k) of the image that it follows.
-        spacing_mm: along the axes of the network's input; None: an axis keeps the image's.
-        normalisation: of each channel.
-        image: how the image is resampled.
-        logits: how the logits are.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    axes: tuple[int, int, int]
-    spacing_mm: tuple[float | None, float | None, float | None]
-    normalisation: tuple[NnunetNormalisation, ...]
-    image: NnunetResampling
-    logits: NnunetResampling
-
-    @model_validator(mode="after")
-    def _check_axes(self) -> Self:
-        if sorted(self.axes) != [0, 1, 2]:
-            raise ValueError(f"axes are 0, 1 and 2 in some order, received {list(self.axes)}")
-        if any(spacing is not None and spacing <= 0 for spacing in self.spacing_mm):
-            raise ValueError(f"spacing_mm is above 0, received {list(self.spacing_mm)}")
-        return self
-
-
-class MonaiSteps(BaseModel):
-    """How an adopted MONAI bundle prepares an image, lays its windows, and brings its answer back.
-
-    Attributes:
-        before: transforms of the values on the image's own grid, before it is resampled.
-        crops_after: how many transforms of ``preprocess`` are run before the image is cropped to what is above 0; None:
-            it is not cropped.
-        blend: how overlapping windows are weighted.
-        padding: what surrounds an image that is smaller than a window: zeros, or its outermost values.
-        back: what is brought to the image's own grid, see :class:`voxflow.prediction.PredictOptions`.
-        largest: label values of which the largest component alone is kept.
-        cleans_before: whether that is done on the network's grid, before the way back.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    before: tuple[TransformSpec, ...] = ()
-    crops_after: int | None = Field(default=None, ge=0)
-    blend: Literal["constant", "gaussian"] = "constant"
-    padding: Literal["constant", "replicate"] = "constant"
-    back: Literal["labels", "probabilities", "logits"] = "probabilities"
-    largest: tuple[int, ...] = ()
-    cleans_before: bool = False
 
 
 class PreviousStage(BaseModel):

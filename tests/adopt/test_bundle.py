@@ -5,19 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import sys
-import warnings
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import monai.bundle
-import monai.transforms.utils
 import nibabel
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import label as label_components
 
-from tests.adopt import bundles
+from tests.adopt import bundle_forms, bundles
 from voxflow.adopt import BundleOriginal, Comparison, compare_adoption, read_bundle, write_adopted
 from voxflow.cli.main import main
 from voxflow.engines import TorchEngine, open_engine
@@ -45,40 +40,16 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def components(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MONAI counts components by scikit-image, which is not among the tests' packages; SciPy's count is the same."""
-    if not monai.transforms.utils.has_measure:
-        counter = SimpleNamespace(label=lambda mask, **_: label_components(mask, np.ones((3, 3, 3))))
-        monkeypatch.setattr(monai.transforms.utils, "measure", counter)
-        monkeypatch.setattr(monai.transforms.utils, "has_measure", True)
-
-
-def run_original(bundle: Path, images: Path, out: Path, config: str) -> dict[str, np.ndarray]:
-    """Run MONAI's own command, and return the masks by case."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        monai.bundle.run(
-            run_id="run",
-            config_file=str(bundle / "configs" / config),
-            bundle_root=str(bundle),
-            dataset_dir=str(images),
-            output_dir=str(out),
-        )
-    masks = {}
-    for file in sorted(out.rglob("*.nii.gz")):
-        array = np.asarray(nibabel.load(file).dataobj)
-        masks[file.parent.name] = array
-    return masks
+pytestmark = pytest.mark.usefixtures("monai_components")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in NEED_EINOPS else ()) for name in bundles.FORMS]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in NEED_EINOPS else ()) for name in bundle_forms.FORMS]
 )
 def test_masks_are_those_of_monai(name: str, tmp_path: Path) -> None:
     if name in NEED_EINOPS:
         pytest.importorskip("einops")
-    config, metadata = bundles.FORMS[name]()
+    config, metadata = bundle_forms.FORMS[name]()
     file = "inference.yaml" if name in ("pancreas", "template") else "inference.json"
     bundle = bundles.write_bundle(tmp_path / "bundle", config, metadata, name=file)
     model = read_bundle(bundle)
@@ -89,7 +60,7 @@ def test_masks_are_those_of_monai(name: str, tmp_path: Path) -> None:
     for case, grid in GRIDS.items():
         images = tmp_path / "images" / case
         files = bundles.write_case(images, case, spec.in_channels, **(grid | SIZES.get(name, {})))
-        (expected,) = run_original(bundle, images, tmp_path / "out" / case, file).values()
+        (expected,) = bundles.run_original(bundle, images, tmp_path / "out" / case, file).values()
         mask = predict_volume(engine, [read_volume(path) for path in files]).mask.array
         assert (mask == expected).mean() >= 0.9999
         seen |= set(np.unique(expected).tolist())
@@ -108,12 +79,12 @@ def test_masks_are_those_of_monai(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_masks_are_those_of_monai_on_grids_of_their_own_kinds(name: str, grid: dict[str, Any], tmp_path: Path) -> None:
-    bundle = bundles.write_bundle(tmp_path / "bundle", *bundles.FORMS[name]())
+    bundle = bundles.write_bundle(tmp_path / "bundle", *bundle_forms.FORMS[name]())
     model = read_bundle(bundle)
     (file,) = bundles.write_case(tmp_path / "images", "case", **grid)
     image = nibabel.load(file)
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj).astype(np.int16), image.affine), file)
-    (expected,) = run_original(bundle, tmp_path / "images", tmp_path / "out", "inference.json").values()
+    (expected,) = bundles.run_original(bundle, tmp_path / "images", tmp_path / "out", "inference.json").values()
     volumes = [read_volume(file)]
     engine = TorchEngine.wrap(model.network, model.spec)
     mask = predict_volume(engine, volumes).mask.array
@@ -128,7 +99,7 @@ def read(config: Config, folder: Path, metadata: Config | None = None, **kwargs:
 
 
 def test_the_specification_is_that_of_the_configuration(tmp_path: Path) -> None:
-    config, metadata = bundles.spleen()
+    config, metadata = bundle_forms.spleen()
     spec = read(config, tmp_path, metadata).spec
     assert (spec.class_names, spec.modality, spec.window, spec.overlap) == (
         ("background", "spleen"),
@@ -139,14 +110,14 @@ def test_the_specification_is_that_of_the_configuration(tmp_path: Path) -> None:
     assert (spec.spacing_mm, spec.orientation, spec.extent) == ((1.5, 1.5, 2.0), "RAS", "centres")
     assert spec.monai
     assert (spec.monai.back, spec.monai.blend) == ("probabilities", "constant")
-    config, metadata = bundles.brats()
+    config, metadata = bundle_forms.brats()
     spec = read(config, tmp_path / "brats", metadata).spec
     assert spec.regions == ((1, 4), (2, 1, 4), (4,))
     assert spec.channels == ("T1c", "T1", "T2", "FLAIR")
 
 
 def test_regions_are_known_by_the_names_of_brats(tmp_path: Path) -> None:
-    config, metadata = bundles.brats()
+    config, metadata = bundle_forms.brats()
     transforms = config["postprocessing"]["transforms"]
     config["postprocessing"]["transforms"] = [item for item in transforms if item["_target_"] != "Lambdad"]
     model = read(config, tmp_path, metadata)
@@ -176,7 +147,14 @@ PRE, POST = "preprocessing#transforms", "postprocessing#transforms"
     ("place", "value", "message"),
     [
         (f"{PRE}#+", bundles.part("RandFlipd"), rf"{PRE}#6: RandFlipd"),
-        (f"{PRE}#+", bundles.part("Resized", spatial_size=[32, 32, 32]), rf"{PRE}#6: Resized"),
+        (f"{PRE}#+", bundles.part("Resized", spatial_size=32), rf"{PRE}#6: Resized: spatial_size 32 .*three sides"),
+        (f"{PRE}#+", bundles.part("Resized", spatial_size=[8, 8, 0]), r"Resized: spatial_size"),
+        (f"{PRE}#+", bundles.part("Resized", spatial_size=[8, 8, 8], mode="bicubic"), r"Resized: mode 'bicubic'"),
+        (f"{PRE}#+", bundles.part("Resized", spatial_size=[8] * 3, align_corners=True), r"Resized: align_corners True"),
+        (f"{PRE}#+", bundles.part("SpatialPadd", spatial_size=[32, 32]), r"SpatialPadd: spatial_size .*three sides"),
+        (f"{PRE}#+", bundles.part("SpatialPadd", spatial_size=32, mode="wrap"), r"SpatialPadd: mode 'wrap'"),
+        (f"{PRE}#+", bundles.part("SpatialPadd", spatial_size=32, value="a"), r"value 'a' .*needs a number"),
+        (f"{PRE}#2", bundles.part("SpatialPadd", spatial_size=32), rf"{PRE}#3: Spacingd: .*once, before anything"),
         (f"{PRE}#+", bundles.part("scripts.mine.Clean"), r"scripts.mine.Clean"),
         (f"{PRE}#+", bundles.part("Lambdad", func="$lambda x: x + 1"), r"Lambdad"),
         (f"{PRE}#3#padding_mode", "zeros", rf"{PRE}#3: Spacingd: padding_mode 'zeros'"),
@@ -196,7 +174,11 @@ PRE, POST = "preprocessing#transforms", "postprocessing#transforms"
         ("inferer", {"_target_": "SliceInferer", "roi_size": [16, 16], "spatial_dim": 2}, r"SliceInferer"),
         (f"{POST}#1#post_func", "$lambda x: x", rf"{POST}#1"),
         (f"{POST}#2", bundles.choose(threshold=0.3), r"threshold|argmax"),
-        (f"{POST}#2", bundles.part("FillHolesd", "pred"), r"FillHolesd"),
+        (f"{POST}#2", bundles.part("FillHolesd", "pred"), r"FillHolesd: needs to stand behind AsDiscrete"),
+        (f"{POST}#3", bundles.part("FillHolesd", "pred", applied_labels=[2]), r"label values from 1 to 1"),
+        (f"{POST}#3", bundles.part("FillHolesd", "pred", connectivity=4), r"connectivity 4"),
+        (f"{POST}#3", bundles.part("RemoveSmallObjectsd", "pred", min_size=-1), r"min_size -1"),
+        (f"{POST}#3", bundles.part("RemoveSmallObjectsd", "pred", physical=True), r"physical True"),
         (f"{POST}#1", bundles.part("EnsureTyped", "pred"), r"no Invertd"),
         (f"{POST}#1#orig_keys", "label", r"the field 'label'"),
         (f"{POST}#1#nearest_interp", "no", r"nearest_interp 'no' can't be adopted: needs true or false"),
@@ -217,7 +199,7 @@ PRE, POST = "preprocessing#transforms", "postprocessing#transforms"
     ],
 )
 def test_what_can_not_be_adopted_is_named_in_its_place(place: str, value: Any, message: str, tmp_path: Path) -> None:
-    config, metadata = bundles.spleen()
+    config, metadata = bundle_forms.spleen()
     bundle = bundles.write_bundle(tmp_path / "bundle", config, metadata)
     (bundle / "configs/inference.json").write_text(json.dumps(change(config, place, value)))
     with pytest.raises((ConfigError, DataError), match=message) as error:
@@ -256,7 +238,7 @@ def test_bundles_of_other_kinds_are_refused_with_the_reason(
     place: str, value: Any, message: str, tmp_path: Path
 ) -> None:
     """Searched networks, endoscopy, pathology, whole brains by a network of the bundle's own, nodules, DeepEdit."""
-    config, metadata = bundles.spleen()
+    config, metadata = bundle_forms.spleen()
     bundle = bundles.write_bundle(tmp_path / "bundle", config, metadata)
     (bundle / "configs/inference.json").write_text(json.dumps(change(config, place, value)))
     with pytest.raises(ConfigError, match=message) as error:
@@ -266,7 +248,7 @@ def test_bundles_of_other_kinds_are_refused_with_the_reason(
 
 
 def test_all_that_can_not_be_adopted_is_named_at_once_with_a_way_to_run_it(tmp_path: Path) -> None:
-    config, metadata = bundles.spleen()
+    config, metadata = bundle_forms.spleen()
     change(config, f"{PRE}#+", bundles.part("RandFlipd"))
     change(config, f"{POST}#+", bundles.part("Blurd", "pred"))
     change(config, "inferer#cval", 1)
@@ -278,7 +260,7 @@ def test_no_code_of_a_bundle_is_run(tmp_path: Path) -> None:
     """Code that nothing needs stays; what asks for a value that is code is refused."""
     mark = tmp_path / "was_run"
     code = f"$__import__('pathlib').Path({str(mark)!r}).touch()"
-    config, metadata = bundles.spleen()
+    config, metadata = bundle_forms.spleen()
     config["imports"] = ["$import os", "$import scripts", f"$os.system('touch {mark}')"]
     config["initialize"] = [code, *config["initialize"]]
     bundle = bundles.write_bundle(tmp_path / "bundle", config, metadata)
@@ -297,7 +279,7 @@ def test_no_code_of_a_bundle_is_run(tmp_path: Path) -> None:
 
 
 def test_files_that_are_damaged_or_hold_code_or_are_of_another_version(tmp_path: Path) -> None:
-    config, metadata = bundles.spleen()
+    config, metadata = bundle_forms.spleen()
     bundle = bundles.write_bundle(tmp_path / "bundle", config, metadata)
     weights, content = bundle / "models/model.pt", (bundle / "models/model.pt").read_bytes()
 
@@ -345,9 +327,9 @@ def test_files_that_are_damaged_or_hold_code_or_are_of_another_version(tmp_path:
 def test_the_command_makes_a_workspace_and_its_engines_agree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, _ = bundles.whole_body()
+    config, _ = bundle_forms.whole_body()
     change(config, "network_def#out_channels", 5)
-    bundles.write_bundle(tmp_path / "bundle", config, bundles.describe(bundles.MANY[:5]))
+    bundles.write_bundle(tmp_path / "bundle", config, bundles.describe(bundle_forms.MANY[:5]))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("workspaces: {}\n")
     assert main(["adopt", "bundle", "--name", "body"]) == 0
@@ -375,7 +357,7 @@ def test_the_command_makes_a_workspace_and_its_engines_agree(
 def test_a_bundles_own_code_is_run_only_where_a_python_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = bundles.write_bundle(tmp_path / "bundle", *bundles.spleen())
+    bundle = bundles.write_bundle(tmp_path / "bundle", *bundle_forms.spleen())
     assert main(["adopt", str(bundle), "--name", "spleen", "--images", str(tmp_path)]) == 2
     assert "a bundle runs its own code: name a Python that has MONAI" in capsys.readouterr().err
 
@@ -385,7 +367,7 @@ def test_adopt_runs_monai_itself_where_its_python_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    bundles.write_bundle(tmp_path / "bundle", *bundles.spleen())
+    bundles.write_bundle(tmp_path / "bundle", *bundle_forms.spleen())
     bundles.write_case(tmp_path / "images", "a", **GRIDS["other_way"])
     adopt = ["adopt", "bundle", "--name", "spleen", "--images", "images"]
     assert main([*adopt, "--original-python", sys.executable]) == 0

@@ -95,8 +95,9 @@ class _BundleReader:
             blend=windows.blend,
             padding=windows.padding,
             back=cast("Any", answer.back),
-            largest=answer.largest,
-            cleans_before=answer.cleans_before,
+            resize=steps.resize,
+            pad=steps.pad,
+            cleaning=answer.cleaning,
         )
         images = self._read_channel_names(channels, steps)
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from voxflow.adopt.bundle_steps import plain_transform, read_names, read_of, refuse, require_known
 from voxflow.errors import ConfigError
+from voxflow.spec import MonaiCleaning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +29,13 @@ _INVERT: dict[str, tuple[Any, ...] | None] = {
     "transform": None, "orig_keys": None, "orig_meta_keys": None, "nearest_interp": None, "to_tensor": None,
     "device": None, "post_func": (None,),
 }  # fmt: skip
-_LARGEST: dict[str, tuple[Any, ...] | None] = {
-    "applied_labels": None, "independent": (True,), "connectivity": (None, 3), "num_components": (1,),
-    "is_onehot": (None, False),
+# Of each transform that cleans a mask, the arguments that are known.
+_CLEANING: dict[str, dict[str, tuple[Any, ...] | None]] = {
+    "KeepLargestConnectedComponent": {"applied_labels": None, "independent": (True,), "connectivity": (None, 3),
+                                      "num_components": (1,), "is_onehot": (None, False)},
+    "FillHoles": {"applied_labels": None, "connectivity": (None, 1, 2, 3)},
+    "RemoveSmallObjects": {"min_size": None, "connectivity": (None, 1, 2, 3), "independent_channels": (True, False),
+                           "by_measure": (True, False), "pixdim": None},
 }  # fmt: skip
 PREDICTION = ("pred",)
 _PASSING = {"EnsureType", "ToTensor", "CastToType", "SelectItems", "DeleteItems", "ToDevice", "Identity", "SqueezeDim"}
@@ -89,8 +94,8 @@ class Answer:
         kind: how the class is chosen: "argmax", "threshold", or "" as long as none is.
         back: what is brought to the image's grid; "" as long as nothing is.
         values: of each channel the label value that it writes, the last one over those before; where a Lambda says so.
-        largest: label values of which the largest component stays.
-        cleans_before: whether that happens before the way back.
+        cleaning: what is done to the mask, in this order.
+        is_onehot: whether it has a channel for each class by then.
         key: the field whose way to the network is gone back.
         notes: what the masks differ by from the bundle's files.
     """
@@ -101,8 +106,8 @@ class Answer:
     kind: Literal["argmax", "threshold", ""] = ""
     back: Literal["labels", "probabilities", "logits", ""] = ""
     values: tuple[tuple[int, int], ...] = ()
-    largest: tuple[int, ...] = ()
-    cleans_before: bool = False
+    cleaning: tuple[MonaiCleaning, ...] = ()
+    is_onehot: bool = False
     key: str = ""
     notes: tuple[str, ...] = ()
 
@@ -117,7 +122,7 @@ class Answer:
             "Activations": self._activate,
             "AsDiscrete": self._discretise,
             "Invert": self._invert,
-            "KeepLargestConnectedComponent": self._keep_largest,
+            **dict.fromkeys(_CLEANING, self._clean),
             "Lambda": self._combine,
             "SaveImage": self._save,
         }
@@ -150,6 +155,7 @@ class Answer:
         else:
             refuse(part, "argmax", "needs either argmax or a threshold of 0.5, once")
         if read_of(part, "to_onehot", PREDICTION):
+            self.is_onehot = True
             self.notes += ("a mask holds one label a voxel, where the bundle writes a channel for each",)
 
     def _invert(self, part: BundlePart) -> None:
@@ -173,15 +179,47 @@ class Answer:
                 f"({part.place}: nearest_interp is false behind AsDiscrete)",
             )
 
-    def _keep_largest(self, part: BundlePart) -> None:
-        require_known(part, _LARGEST)
-        if self.kind != "argmax" or self.largest:
-            refuse(part, "applied_labels", "it stands once, behind AsDiscrete with argmax")
+    def _clean(self, part: BundlePart) -> None:
+        name = plain_transform(part.name)
+        require_known(part, _CLEANING[name])
+        if self.kind != "argmax":
+            raise ConfigError(f"{part.name}: needs to stand behind AsDiscrete with argmax", where=part.place)
+        if self.is_onehot and name != "KeepLargestConnectedComponent":
+            raise ConfigError(f"{part.name}: behind to_onehot, where classes may overlap", where=part.place)
+        step: dict[str, Any] = {"is_before": not self.back}
+        if name == "RemoveSmallObjects":
+            self.cleaning += (self._read_small(part, step),)
+            return
+        values = self._read_applied(part)
+        if name == "FillHoles":
+            step |= {"connectivity": part.read("connectivity") or 3}
+            self.cleaning += (MonaiCleaning(kind="fill_holes", values=values, **step),)
+        else:
+            every = tuple(range(1, self.classes))
+            self.cleaning += (MonaiCleaning(kind="largest", values=values or every, **step),)
+
+    def _read_applied(self, part: BundlePart) -> tuple[int, ...]:
+        """The label values that a mask is cleaned of; empty: all."""
         labels = part.read("applied_labels")
-        values = list(range(1, self.classes)) if labels is None else labels if isinstance(labels, list) else [labels]
+        if labels is None:
+            return ()
+        values = labels if isinstance(labels, list) else [labels]
         if not values or not all(isinstance(value, int) and 0 < value < self.classes for value in values):
             refuse(part, "applied_labels", f"needs label values from 1 to {self.classes - 1}")
-        self.largest, self.cleans_before = tuple(values), not self.back
+        return tuple(values)
+
+    def _read_small(self, part: BundlePart, step: dict[str, Any]) -> MonaiCleaning:
+        least = part.read("min_size", 64)
+        if not isinstance(least, int | float) or isinstance(least, bool) or least < 0:
+            refuse(part, "min_size", "needs a number of voxels, or of mm³")
+        return MonaiCleaning(
+            kind="small_objects",
+            least=float(least),
+            in_mm3=part.read("by_measure", False),
+            is_joint=not part.read("independent_channels", True),
+            connectivity=part.read("connectivity", 1) or 1,
+            **step,
+        )
 
     def _combine(self, part: BundlePart) -> None:
         text = part.content.get("func")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from voxflow.adopt.plain import NamedArguments, read_intensity
 from voxflow.errors import ConfigError
 from voxflow.findings import show
+from voxflow.spec import Interpolation, MonaiPad, MonaiResize
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from voxflow.spec import TransformSpec
 
 IMAGE = "image"
+MOST_SIDE = 1024  # voxels
 READERS = {"nibabelreader", "itkreader", "pydicomreader", "nrrdreader"}
 # What neither the values nor the grid change by.
 PASSING = {
@@ -42,6 +44,11 @@ _KNOWN: dict[str, dict[str, tuple[Any, ...] | None]] = {
                 "min_pixdim": (None,), "max_pixdim": (None,)},
     "CropForeground": {"source_key": None, "margin": (0,), "k_divisible": (1,), "channel_indices": (None,),
                        "allow_smaller": None, "mode": None, "start_coord_key": None, "end_coord_key": None},
+    "Resize": {"spatial_size": None, "size_mode": ("all", "longest"), "mode": get_args(Interpolation),
+               "align_corners": (None, True, False), "anti_aliasing": (None, True, False),
+               "anti_aliasing_sigma": (None,), "dtype": (None, "float32")},
+    "SpatialPad": {"spatial_size": None, "method": ("symmetric", "end"), "value": None,
+                   "mode": ("constant", "edge", "replicate", "minimum")},
 }  # fmt: skip
 
 
@@ -60,6 +67,8 @@ class ImageSteps:
         before: intensities before the grid changes.
         after: intensities after it.
         crops_after: how many of these before the image is cropped.
+        resize: how it is brought to a size.
+        pad: how it is padded.
         moved_keys: of each transform that changes the grid the fields that it changes.
     """
 
@@ -73,6 +82,8 @@ class ImageSteps:
     before: list[TransformSpec] = field(default_factory=list)
     after: list[TransformSpec] = field(default_factory=list)
     crops_after: int | None = None
+    resize: MonaiResize | None = None
+    pad: MonaiPad | None = None
     moved_keys: list[tuple[str, ...]] = field(default_factory=list)
 
     def add(self, part: BundlePart) -> None:
@@ -96,8 +107,9 @@ class ImageSteps:
             self._orient(part)
         elif name == "Spacing":
             self._space(part)
-        elif name == "CropForeground":
-            self._crop(part)
+        elif name in ("CropForeground", "Resize", "SpatialPad"):
+            self._require_order(part, name)
+            {"CropForeground": self._crop, "Resize": self._resize, "SpatialPad": self._pad}[name](part)
         elif name in INTENSITIES:
             self._scale(part, name)
         else:
@@ -127,7 +139,7 @@ class ImageSteps:
 
     def _orient(self, part: BundlePart) -> None:
         require_known(part, _KNOWN["Orientation"])
-        if self.spacing_mm or self.crops_after is not None or self.orientation:
+        if self.spacing_mm or self._changes_size or self.orientation:
             refuse(part, "axcodes", "the orientation is changed once, before the spacing")
         codes = "RAS" if part.read("as_closest_canonical") else part.read("axcodes")
         axes = sorted(next((pair for pair in ("LR", "PA", "IS") if letter in pair), "") for letter in str(codes))
@@ -138,8 +150,8 @@ class ImageSteps:
 
     def _space(self, part: BundlePart) -> None:
         require_known(part, _KNOWN["Spacing"], self.keys)
-        if self.spacing_mm or self.crops_after is not None:
-            refuse(part, "pixdim", "the spacing is changed once, before anything is cropped")
+        if self.spacing_mm or self._changes_size:
+            refuse(part, "pixdim", "the spacing is changed once, before anything is cropped, resized or padded")
         pixdim = part.read("pixdim")
         steps = list(pixdim) if isinstance(pixdim, list) else [pixdim]
         steps += steps[-1:] * (3 - len(steps))
@@ -152,9 +164,56 @@ class ImageSteps:
 
     def _crop(self, part: BundlePart) -> None:
         require_known(part, _KNOWN["CropForeground"], self.keys)
-        if self.crops_after is not None or part.read("source_key") not in self.keys:
-            refuse(part, "source_key", "images are cropped once, by their own values")
+        if part.read("source_key") not in self.keys:
+            refuse(part, "source_key", "images are cropped by their own values")
         self.crops_after = len(self.after)
+
+    def _resize(self, part: BundlePart) -> None:
+        require_known(part, _KNOWN["Resize"], self.keys)
+        is_longest = part.read("size_mode", "all") == "longest"
+        size = part.read("spatial_size")
+        sides = [size] if is_longest else size
+        if not isinstance(sides, list) or len(sides) != (1 if is_longest else 3) or not all(map(_is_side, sides)):
+            refuse(part, "spatial_size", "needs three sides in voxels, or one with size_mode 'longest'")
+        arguments = {key: read_of(part, key, self.keys) for key in ("mode", "align_corners", "anti_aliasing")}
+        if arguments["align_corners"] is not None and "linear" not in (arguments["mode"] or ""):
+            refuse(part, "align_corners", "it is of linear interpolation")
+        self.resize = MonaiResize(
+            after=len(self.after),
+            size=size if is_longest else tuple(sides),
+            mode=arguments["mode"] or "area",
+            align_corners=arguments["align_corners"],
+            antialias=bool(arguments["anti_aliasing"]),
+        )
+
+    def _pad(self, part: BundlePart) -> None:
+        require_known(part, _KNOWN["SpatialPad"], self.keys)
+        size, value = part.read("spatial_size"), part.read("value", 0)
+        sides = size if isinstance(size, list) else [size] * 3
+        if len(sides) != 3 or not all(map(_is_side, sides)):
+            refuse(part, "spatial_size", "needs three sides in voxels, or one for all")
+        if not _is_number(value):
+            refuse(part, "value", "needs a number")
+        mode = read_of(part, "mode", self.keys) or "constant"
+        i, j, k = sides
+        self.pad = MonaiPad(
+            after=len(self.after),
+            size=(i, j, k),
+            at_end=part.read("method", "symmetric") == "end",
+            mode=cast("Any", "edge" if mode == "replicate" else mode),
+            value=float(value),
+        )
+
+    @property
+    def _changes_size(self) -> bool:
+        return self.crops_after is not None or self.resize is not None or self.pad is not None
+
+    def _require_order(self, part: BundlePart, name: str) -> None:
+        """Refuse what is not cropped, resized and padded in this order, each once."""
+        later = {"CropForeground": self._changes_size, "Resize": self.resize or self.pad, "SpatialPad": self.pad}
+        if later[name]:
+            message = f"{part.name}: images are cropped, then resized, then padded, each once"
+            raise ConfigError(message, where=part.place)
         self.moved_keys.append(self.keys)
 
     def _scale(self, part: BundlePart, name: str) -> None:
@@ -257,6 +316,11 @@ def _translate(name: str, args: dict[str, Any]) -> NamedArguments:
     if name == "NormalizeIntensity" and given == {"nonzero": True, "channel_wise": True}:
         return NamedArguments(name="NormalizeNonzeroIntensities")
     return NamedArguments(name=f"monai:{name}d", args=given)
+
+
+def _is_side(value: Any) -> bool:
+    """Whether a value is a side in voxels, or -1, by which an axis keeps its own."""
+    return isinstance(value, int) and not isinstance(value, bool) and (value == -1 or 0 < value <= MOST_SIDE)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,8 +1,8 @@
 """Prepares images as an adopted MONAI bundle does, and brings the answer of a cropped image back.
 
 Images are floats before they are resampled, and what lies outside continues their outermost values; MONAI's Spacing
-keeps the first voxel's centre where it is. Where a bundle crops to the foreground, its Invertd fills the probabilities
-outside with zeros: the answer is then put into the whole grid before it is brought back, one class after the other.
+keeps the first voxel's centre where it is. Where a bundle crops, resizes or pads the image, its Invertd undoes that
+first: the answer is put into the whole grid before it is brought back, one class after the other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy as np
 from voxflow.errors import DataError
 from voxflow.prediction.grids import network_grid, resample_clamped, resample_labels, resample_to_network
 from voxflow.prediction.labels import combine_regions, label_type, logits_to_labels, single_value
+from voxflow.prediction.monai_cleaning import clean_as_monai
 from voxflow.prediction.monai_grid import find_torch_nearest
-from voxflow.prediction.nnunet import crop_geometry, find_box
+from voxflow.prediction.monai_size import Foreground, pad_image, resize_image
+from voxflow.prediction.nnunet import find_box
 from voxflow.prediction.probabilities import logits_to_probabilities
 from voxflow.volumes import Volume, require_finite, target_geometry
 
@@ -29,19 +31,6 @@ if TYPE_CHECKING:
     from voxflow.prediction.blending import Box
     from voxflow.prediction.preparation import PreparedImage
     from voxflow.spec import ModelSpec, MonaiSteps, TransformSpec
-
-
-@dataclass(frozen=True, eq=False)
-class Foreground:
-    """The part of an image that a network is shown, where the rest was cropped away.
-
-    Attributes:
-        grid: the network's grid of the whole image.
-        box: the part.
-    """
-
-    grid: Geometry
-    box: Box
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +70,38 @@ def prepare_monai(volumes: Sequence[Volume], spec: ModelSpec) -> MonaiImage:
         channels = [Volume(array, reference) for array in changed]
     grid = network_grid(reference, spec)
     image = np.stack([resample_to_network(channel, spec, grid).array for channel in channels])
-    if steps.crops_after is None:
+    if not steps.changes_size:
         return MonaiImage(_run_transforms(image, spec.preprocess), grid)
-    image = _run_transforms(image, spec.preprocess[: steps.crops_after])
-    box = find_box(np.asarray((image > 0).any(axis=0)))
-    cropped = _run_transforms(np.ascontiguousarray(image[:, *box]), spec.preprocess[steps.crops_after :])
-    return MonaiImage(cropped, crop_geometry(grid, box), Foreground(grid, box))
+    return _change_size(image, grid, spec)
+
+
+def _change_size(image: NDArray[np.float32], grid: Geometry, spec: ModelSpec) -> MonaiImage:
+    """Crop, resize and pad an image (channel, i, j, k), and run the transforms of the values in between."""
+    steps, done = require_monai(spec), 0
+    box = _whole(grid.size)
+    if steps.crops_after is not None:
+        image, done = _run_transforms(image, spec.preprocess[: steps.crops_after]), steps.crops_after
+        box = find_box(np.asarray((image > 0).any(axis=0)))
+        image = np.ascontiguousarray(image[:, *box])
+    if steps.resize is not None:
+        image = resize_image(_run_transforms(image, spec.preprocess[done : steps.resize.after]), steps.resize)
+        done = steps.resize.after
+    inside = _whole(image.shape[1:])
+    if steps.pad is not None:
+        image, inside = pad_image(_run_transforms(image, spec.preprocess[done : steps.pad.after]), steps.pad)
+        done = steps.pad.after
+    foreground = Foreground(grid, box, inside, steps.resize)
+    image = _run_transforms(image, spec.preprocess[done:])
+    return MonaiImage(image, foreground.place(image.shape[1:]), foreground)
+
+
+def _whole(size: Sequence[int]) -> Box:
+    i, j, k = (slice(0, side) for side in size)
+    return i, j, k
 
 
 def restore_cropped(logits: NDArray[np.float32], prepared: PreparedImage, spec: ModelSpec, back: str) -> NDArray[Any]:
-    """Bring the answer for a cropped image to the image's own grid.
+    """Bring the answer for an image of another size to the image's own grid.
 
     Args:
         logits: (class, i, j, k) of the part.
@@ -105,16 +116,14 @@ def restore_cropped(logits: NDArray[np.float32], prepared: PreparedImage, spec: 
     if foreground is None:
         raise DataError("the image is whole")
     if back == "labels":
-        labels = np.zeros(foreground.grid.size, dtype=label_type(spec))
-        labels[foreground.box] = logits_to_labels(logits, spec)
-        return restore_labels(labels, foreground.grid, native, spec)
+        labels = logits_to_labels(logits, spec)
+        clean_as_monai(Volume(labels, prepared.grid), spec, is_before=True)
+        return _take_nearest(foreground.restore(labels, is_nearest=True), foreground.grid, native, spec)
     scores = logits_to_probabilities(logits, spec) if back == "probabilities" else logits
     threshold = 0.5 if back == "probabilities" else 0.0
-    whole = np.zeros(foreground.grid.size, dtype=np.float32)
 
     def bring_back(score: NDArray[np.float32]) -> NDArray[Any]:
-        whole[foreground.box] = score
-        return resample_clamped(Volume(whole, foreground.grid), native).array
+        return resample_clamped(Volume(foreground.restore(score), foreground.grid), native).array
 
     if spec.activation == "sigmoid":
         is_inside = np.stack([bring_back(score) > threshold for score in scores])
@@ -133,32 +142,14 @@ def restore_cropped(logits: NDArray[np.float32], prepared: PreparedImage, spec: 
 
 def restore_labels(labels: NDArray[Any], grid: Geometry, native: Geometry, spec: ModelSpec) -> NDArray[Any]:
     """Bring label values of the network's grid to the image's own, after they are cleaned where the bundle does so."""
-    mask = Volume(labels, grid)
-    keep_largest(mask, spec, is_before=True)
+    clean_as_monai(Volume(labels, grid), spec, is_before=True)
+    return _take_nearest(labels, grid, native, spec)
+
+
+def _take_nearest(labels: NDArray[Any], grid: Geometry, native: Geometry, spec: ModelSpec) -> NDArray[Any]:
     oriented = target_geometry(native, None, spec.orientation)
     taken = np.ascontiguousarray(labels[np.ix_(*find_torch_nearest(grid, oriented))])
     return resample_labels(Volume(taken, oriented), native).array
-
-
-def keep_largest(mask: Volume, spec: ModelSpec, *, is_before: bool) -> None:
-    """Keep the largest component of the labels that the bundle names, in place.
-
-    Args:
-        mask: label values (i, j, k).
-        spec: of the model.
-        is_before: whether this is the network's grid; nothing is done where the bundle cleans the other one.
-    """
-    steps = spec.monai
-    if steps is None or not steps.largest or steps.cleans_before != is_before:
-        return
-    from scipy.ndimage import label
-
-    for value in steps.largest:
-        components, _ = label(mask.array == value, np.ones((3, 3, 3)))
-        sizes = np.bincount(components.ravel())
-        sizes[0] = 0
-        # Of components of one size MONAI takes the one that NumPy sorts to the end.
-        mask.array[(components > 0) & (components != np.argsort(sizes)[-1])] = 0
 
 
 def require_monai(spec: ModelSpec) -> MonaiSteps:

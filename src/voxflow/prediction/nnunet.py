@@ -111,7 +111,7 @@ def prepare_nnunet(volumes: Sequence[Volume], spec: ModelSpec) -> NnunetImage:
     check_resampling(cropped.size, size)
     resampled = resample_channels(image, size, steps.image, find_separate_axis(now, wanted, steps.image))
     place = CroppedPlace(reference.size, image_axes, image_flips, box)
-    grid = _resize_geometry(cropped, size)
+    grid = resize_geometry(cropped, size)
     return NnunetImage(resampled, grid, cropped, place, None if is_inside.all() else is_inside)
 
 
@@ -233,8 +233,8 @@ def crop_geometry(geometry: Geometry, box: Sequence[slice]) -> Geometry:
     return Geometry((i, j, k), affine)
 
 
-def _resize_geometry(geometry: Geometry, size: Sequence[int]) -> Geometry:
-    """The grid of another size that covers the same box, from outer face to outer face."""
+def resize_geometry(geometry: Geometry, size: Sequence[int]) -> Geometry:
+    """Return the grid of another size (i, j, k) that covers the same box, from outer face to outer face."""
     affine = geometry.affine.copy()
     affine[:3, :3] = geometry.affine[:3, :3] * (np.asarray(geometry.size) / np.asarray(size))
     corner = geometry.to_physical(np.array([-0.5] * 3))

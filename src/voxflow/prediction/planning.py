@@ -77,8 +77,9 @@ def announce_image(engine: Engine, native: Geometry, options: PredictOptions) ->
     """
     for part in engine.parts:
         announce_image(part, native, options)
-    if engine.spec.task == "segmentation" and not engine.spec.parts:
-        spec = engine.spec
+    spec = engine.spec
+    is_known = not spec.parts and not (spec.monai and spec.monai.changes_size)  # from the image's grid alone
+    if spec.task == "segmentation" and is_known:
         grid = network_grid(native, spec)
         image = math.prod(grid.size) * spec.in_channels * np.dtype(np.float32).itemsize
         plan = _plan_size(grid.size, engine, options, image + count_mask_bytes(grid, native, spec, options))

@@ -17,7 +17,8 @@ from voxflow.prediction.grids import find_nearest, resample_labels
 from voxflow.prediction.joined import count_other_bytes, make_joined_mask, name_values, write_over
 from voxflow.prediction.labels import class_values, label_type, logits_to_labels
 from voxflow.prediction.mirroring import Axis, run_mirrored
-from voxflow.prediction.monai import keep_largest, restore_cropped, restore_labels
+from voxflow.prediction.monai import restore_cropped, restore_labels
+from voxflow.prediction.monai_cleaning import clean_as_monai
 from voxflow.prediction.native_grid import NativeGridRestorer
 from voxflow.prediction.planning import count_mask_bytes, plan_image
 from voxflow.prediction.preparation import (
@@ -233,7 +234,7 @@ def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, s
     if prepared.place is not None:
         labels = prepared.place.insert(labels)
     mask = Volume(labels, prepared.whole or prepared.native)
-    keep_largest(mask, spec, is_before=False)
+    clean_as_monai(mask, spec, is_before=False)
     clean_mask(mask, classes, options.clean)
     return Prediction(mask, plan.count, meter.measure() if meter else None)
 
@@ -292,7 +293,7 @@ def _segment_by_scores(
 def _segment_cropped(
     engine: Engine, prepared: PreparedImage, plan: WindowPlan, options: PredictOptions, meter: AgreementMeter | None
 ) -> NDArray[Any]:
-    """The answer for a cropped image; its logits are held whole."""
+    """The answer for an image that was cropped, resized or padded; its logits are held whole."""
     logits = _collect_logits(engine, prepared.image, plan, options, meter)
     return restore_cropped(logits, prepared, engine.spec, options.choose_back(engine.spec))
 

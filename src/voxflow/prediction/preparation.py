@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from voxflow.engines import Engine
     from voxflow.geometry import Geometry
     from voxflow.prediction.blending import Values
-    from voxflow.prediction.monai import Foreground
+    from voxflow.prediction.monai_size import Foreground
     from voxflow.prediction.nnunet import CroppedPlace
     from voxflow.prediction.tensors import DeviceImage
     from voxflow.spec import ModelSpec
@@ -41,7 +41,7 @@ class PreparedImage:
         native: the grid of the image that came in; of an adopted nnU-Net of the part that it is shown, turned.
         place: where that part lies in the image; None: it is all of it.
         whole: the grid of the image then.
-        foreground: of an adopted MONAI bundle that crops images, the part that ``image`` is; None: it is all of it.
+        foreground: of an adopted MONAI bundle that crops, resizes or pads images, what ``image`` is of it; None: all.
         previous: of a cascade, the image as its first stage takes it; its mask is still to be shown to the network.
         is_inside: of a cascade, whether a voxel of ``native`` lies in what is not zero; None: all do.
         parts: of a joined model, the image as each part takes it; parts that prepare it alike share one.
