@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from tasks.common.case_table import read_cases
 from tasks.common.stage import Stage, main
 from voxflow.cluster import choose_cluster, open_executor
-from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
+from voxflow.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
 from voxflow.files import atomic_directory, read_text, write_json
 from voxflow.images import CASE_FORM, find_channel_modalities, read_channel_rules, read_ignore, read_regions
+from voxflow.places import PARAMS
 from voxflow.progress import say
 from voxflow.tables import LABELLED
 from voxflow.texts import parse_json
@@ -84,6 +85,9 @@ def _choose_options(stage: Stage, table: pd.DataFrame, channels: list[str]) -> R
     """The stage's options; ``spacing_mm: auto`` becomes what suits most of the images."""
     parameters = stage.block.get("resample") or {}
     if parameters.get("spacing_mm") != "auto":
+        if parameters.get("most_voxels") is not None:
+            where = f"workspaces.{stage.workspace}.resample.most_voxels"
+            raise ConfigError("goes with spacing_mm: auto, which it makes coarser", path=PARAMS, where=where)
         return stage.options(ResampleOptions)
     block = {**stage.block, "resample": {**parameters, "spacing_mm": None}}
     options = replace(stage, block=block).options(ResampleOptions)
@@ -95,9 +99,10 @@ def _choose_options(stage: Stage, table: pd.DataFrame, channels: list[str]) -> R
             grids.append(options.choose_grid(read_geometry(stage.volumes / names[onto])))
     if not grids:
         raise DataError("no image can be read", path=stage.volumes / "cases.csv")
-    spacing = target_spacing([grid.size for grid in grids], [grid.spacing for grid in grids])
+    sizes, spacings = [grid.size for grid in grids], [grid.spacing for grid in grids]
+    spacing = target_spacing(sizes, spacings, options.most_voxels)
     say(f"resample {stage.workspace}: spacing_mm: auto → {', '.join(f'{mm:g}' for mm in spacing)}")
-    return options.model_copy(update={"spacing_mm": spacing})
+    return options.model_copy(update={"spacing_mm": spacing, "most_voxels": None})
 
 
 def _measure(table: pd.DataFrame, folder: Path, rules: dict[str, dict[str, Any]]) -> Fingerprint:

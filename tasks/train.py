@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.common import adopted, bundle_train
 from tasks.common.adopted import is_adopted
 from tasks.common.bundle import is_bundle
-from tasks.common.folds import main
+from tasks.common.folds import FoldStage, main
 from voxflow.datalist import Datalist
 from voxflow.errors import EXIT_INTERRUPTED, EXIT_OK
 from voxflow.files import write_json
@@ -17,7 +17,18 @@ from voxflow.lint import check_workspace
 from voxflow.planning import Target, plan_training
 from voxflow.progress import say
 from voxflow.tracking import NullTracker, begin_run, write_run_file
-from voxflow.training import TrainOptions, describe_training, find_unfinished_run, is_first_process, read_facts, train
+from voxflow.training import (
+    RECORD,
+    FirstStage,
+    TrainOptions,
+    attach_masks,
+    describe_training,
+    find_unfinished_run,
+    is_first_process,
+    read_facts,
+    read_previous_record,
+    train,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,11 +53,13 @@ def run(stage: Stage) -> int:
     options = _read_options(stage)
     decided, proposal = plan_training(stage.block.get("train") or {}, stage.resampled, stage.mmar / options.config)
     workflow = _check(_build_target(stage, options, stage.datalist, decided))
-    datalist = Datalist.read(stage.datalist, stage.resampled)
+    datalist, first_stage = _show_previous(stage, options, Datalist.read(stage.datalist, stage.resampled))
     facts = read_facts(stage.resampled / "labels.json", _read_resampling(stage), datalist.metadata)
     out, curves = stage.models / "train", stage.models / "curves.csv"
     if not is_first_process():
-        result = train(workflow, datalist, options, out, facts=facts, tracker=NullTracker(), curves=curves)
+        result = train(
+            workflow, datalist, options, out, facts=facts, tracker=NullTracker(), curves=curves, first_stage=first_stage
+        )
         return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
     run_id = find_unfinished_run(workflow, datalist, options, out, facts=facts)
     with begin_run(
@@ -60,7 +73,9 @@ def run(stage: Stage) -> int:
         write_run_file(out / "run.json", tracker, stage.workspace)
         _write_proposal(out / "plan.json", proposal, decided)
         tracker.log_artifact(stage.mmar / options.config, "config")
-        result = train(workflow, datalist, options, out, facts=facts, tracker=tracker, curves=curves)
+        result = train(
+            workflow, datalist, options, out, facts=facts, tracker=tracker, curves=curves, first_stage=first_stage
+        )
         if curves.is_file():
             tracker.log_artifact(curves)
         tracker.log_metrics(result.to_tracked_metrics())
@@ -69,6 +84,22 @@ def run(stage: Stage) -> int:
     write_json(stage.models / "train.json", result.to_metrics())
     say(f"train {stage.title}: {result.summary()} → {out}")
     return EXIT_INTERRUPTED if result.ending == "interrupted" else EXIT_OK
+
+
+def _show_previous(stage: Stage, options: TrainOptions, datalist: Datalist) -> tuple[Datalist, FirstStage | None]:
+    """In the second of two stages, the cases with the first one's masks, and its models for the model file.
+
+    A fold's model file holds the first stage's model of the same fold alone: the others have seen what it holds out.
+    """
+    if options.previous is None:
+        return datalist, None
+    record = read_previous_record(stage.mmar / "config" / RECORD, stage.workspace, options.previous)
+    fold = stage.fold if isinstance(stage, FoldStage) else None
+    datalist = attach_masks(datalist, record, stage.previous, fold=fold)
+    numbers = sorted(record.models) if fold is None else [fold]
+    folds = [FoldStage(options.previous, stage.name, {}, number) for number in numbers]
+    files = [place.models / "train" / "model.pt" for place in folds]
+    return datalist, FirstStage.read(files, record.values, [record.models[number] for number in numbers])
 
 
 def _read_options(stage: Stage) -> TrainOptions:

@@ -129,6 +129,11 @@ class WorkspaceLayout:
         return Path("data/datalists") / self.workspace
 
     @property
+    def previous(self) -> Path:
+        """What previous makes: the masks of the first of two stages, on the grids of the resampled images."""
+        return Path("data/previous") / self.workspace
+
+    @property
     def models(self) -> Path:
         """What train and export make: train/, export/, parity.json."""
         return self.mmar / "models"

@@ -61,19 +61,20 @@ _LATER_KEYS = (
 
 
 class PreviousStage(BaseModel):
-    """The first stage of an adopted cascade, whose mask the network is shown beside the image.
+    """The first stage of a cascade, whose mask the network is shown beside the image.
 
     Attributes:
         spec: of its network.
         values: the label values of its mask that become channels, one each, 1 inside and 0 outside, behind the image's.
-        mask: how the mask is brought to the network's grid.
+        mask: how the mask is brought to the network's grid, of an adopted nnU-Net; None: each voxel takes the nearest
+            one of the mask.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: ModelSpec
     values: tuple[int, ...]
-    mask: NnunetResampling
+    mask: NnunetResampling | None = None
 
 
 class ModelPart(BaseModel):
@@ -131,7 +132,7 @@ class ModelSpec(BaseModel):
         mirrored: axes along which the training mirrored images, where its configuration lets inference do so, too.
         region_values: the value that each region writes, one after the other; empty: the regions' own rules.
         nnunet: how an adopted nnU-Net prepares images, and brings its answer back.
-        previous: of an adopted cascade, the stage before.
+        previous: of a cascade, the stage before.
         fixed_window: the network is shown windows of this one size, as an adopted program of another tool is.
         monai: how an adopted MONAI bundle prepares images, and brings its answer back.
         parts: of a joined model, the models that answer one after the other; a later one's classes are written over
@@ -182,8 +183,12 @@ class ModelSpec(BaseModel):
             raise ValueError(f"{len(self.region_values)} region_values need as many regions")
         if self.nnunet and (self.window is None or len(self.nnunet.normalisation) != self.image_count):
             raise ValueError("an adopted nnU-Net has a window, and a normalisation for each channel")
-        if self.previous and (not self.nnunet or self.previous.spec.previous):
-            raise ValueError("a cascade is an adopted nnU-Net, and has two stages")
+        if self.previous and (self.monai or self.previous.spec.previous):
+            raise ValueError("a cascade is no adopted bundle, and has two stages")
+        if self.previous and (self.nnunet is None) != (self.previous.mask is None):
+            raise ValueError(
+                "the mask of a cascade has a resampling of nnU-Net where it is an adopted nnU-Net, else none"
+            )
         if self.fixed_window and self.window is None:
             raise ValueError("fixed_window needs a window")
         if self.nnunet and self.monai:
@@ -261,7 +266,15 @@ class ModelSpec(BaseModel):
     @property
     def image_count(self) -> int:
         """How many images a case has: the channels that have names; else as many as the network takes."""
-        return len(self.channels) or self.in_channels - (len(self.previous.values) if self.previous else 0)
+        return len(self.channels) or self.of_image.in_channels
+
+    @property
+    def of_image(self) -> ModelSpec:
+        """The spec of a network that is shown the image alone: that of a cascade without the mask; else this one."""
+        if self.previous is None:
+            return self
+        channels = self.in_channels - len(self.previous.values)
+        return self.model_copy(update={"previous": None, "in_channels": channels})
 
     @property
     def has_several_images(self) -> bool:

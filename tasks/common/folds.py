@@ -16,7 +16,7 @@ from voxflow.places import PARAMS, load_params, read_params
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WORKSPACES, FOLDS, ENSEMBLES = "workspaces", "folds", "ensembles"
+WORKSPACES, FOLDS, ENSEMBLES, PREVIOUS = "workspaces", "folds", "ensembles", "previous"
 Entry = TypeVar("Entry", bound=BaseModel)
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
@@ -45,6 +45,18 @@ class EnsembleEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folds: tuple[PositiveInt, ...]
+
+
+class PreviousEntry(BaseModel):
+    """One entry of ``previous`` in params.yaml, whose key is the workspace of the second of two stages.
+
+    Attributes:
+        workspace: of the first stage.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workspace: str
 
 
 @dataclass(frozen=True)
@@ -177,14 +189,32 @@ def load_fold(workspace: str, number: int, name: str) -> FoldStage:
     Raises:
         ConfigError: an entry of ``folds`` is wrong, none is this one, or there is no such workspace.
     """
-    entries = [_parse(FoldEntry, FOLDS, key) for key in read_params().get(FOLDS) or {}]
-    numbers = sorted(entry.fold for entry in entries if entry.workspace == workspace)
+    numbers = list_folds(workspace)
     if number not in numbers:
         known_folds = ", ".join(map(str, numbers)) or "none"
         raise ConfigError(
             f"no fold {number} of workspace {workspace!r}; known: {known_folds}", path=PARAMS, where=FOLDS
         )
     return FoldStage(workspace, name, load_params(WORKSPACES, workspace), number)
+
+
+def list_folds(workspace: str) -> list[int]:
+    """List the numbers of a workspace's folds that params.yaml has entries of.
+
+    Raises:
+        ConfigError: an entry of ``folds`` is wrong.
+    """
+    entries = [_parse(FoldEntry, FOLDS, key) for key in read_params().get(FOLDS) or {}]
+    return sorted(entry.fold for entry in entries if entry.workspace == workspace)
+
+
+def load_previous(key: str) -> str:
+    """The workspace of the first stage that an entry of ``previous`` names.
+
+    Raises:
+        ConfigError: there is no such entry, or it is wrong.
+    """
+    return _parse(PreviousEntry, PREVIOUS, key).workspace
 
 
 def load_ensemble(key: str, name: str) -> EnsembleStage:

@@ -31,6 +31,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "export": ("network", "transform"),
     "evaluate": ("network", "transform"),
     "infer": ("network", "transform"),
+    # It compares files, and brings masks to another grid.
+    "previous": (),
     # It asks the engines which of their files serve other machines, and builds nothing.
     "promote": (),
 }

@@ -181,8 +181,8 @@ def measure_probabilities(engine: Engine, volumes: list[Volume], theirs: NDArray
     prepared = prepare_image(volumes, engine.spec)
     assert prepared.place is not None
     assert engine.spec.nnunet is not None
-    if engine.previous is not None:
-        prepared = show_mask(prepared, predict_volume(engine.previous, volumes).mask.array, engine.spec)
+    if engine.previous:
+        prepared = show_mask(prepared, predict_volume(engine.previous[0], volumes).mask.array, engine.spec)
     assert prepared.place is not None
     logits, resampling = predict_logits(engine, prepared.image, PredictOptions()), engine.spec.nnunet.logits
     if resampling.order > 1:

@@ -65,7 +65,7 @@ def test_the_second_network_is_shown_the_mask_of_the_first(tmp_path: Path, image
     engine = open_engine(tmp_path / "model.pt", "torch")
     assert engine.spec.image_count == 1
     assert engine.spec.in_channels == 3
-    assert engine.previous is not None
+    assert len(engine.previous) == 1
     first_alone = read_nnunet(last.with_name("trainer__plans__3d_lowres"))
     mask = predict_volume(TorchEngine.wrap(first_alone.network, first_alone.spec), image).mask.array
     assert len(np.unique(mask)) > 1
@@ -170,7 +170,7 @@ def test_a_cascade_has_two_stages(tmp_path: Path) -> None:
 def test_other_engines_say_that_they_run_no_cascade(tmp_path: Path, image: Volume) -> None:
     model = read_nnunet(write_cascade(tmp_path))
     engine = TorchEngine.wrap(model.network, model.spec)
-    engine.previous = None
+    engine.previous = ()
     with pytest.raises(DataError, match="a cascade of two networks, which torch does not run"):
         predict_volume(engine, image)
 
@@ -236,7 +236,7 @@ def test_equal_shares_go_to_the_nearest_label() -> None:
 def test_specs_of_other_models_stay_as_they_are() -> None:
     spec = ModelSpec(task="segmentation", class_names=("background", "liver"), activation="softmax")
     assert "previous" not in spec.model_dump()
-    with pytest.raises(ValueError, match="a cascade is an adopted nnU-Net"):
+    with pytest.raises(ValueError, match="has a resampling of nnU-Net where it is an adopted nnU-Net, else none"):
         ModelSpec.model_validate(
             {**spec.model_dump(), "previous": {"spec": spec, "values": (1,), "mask": {"order": 1}}}
         )

@@ -31,6 +31,7 @@ class NewCommand(Command):
         layout: the layout to read the source by; None: what it is recognised as; "none": pairs of images and labels.
         may_be_empty: make it although the source holds no image yet.
         lists: say what templates there are and make nothing.
+        in_two_stages: make a second workspace of a low resolution, whose masks the first one's network is shown.
     """
 
     name: ClassVar[str] = "new"
@@ -43,6 +44,7 @@ class NewCommand(Command):
     layout: str | None
     may_be_empty: bool
     lists: bool
+    in_two_stages: bool = False
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +60,8 @@ class NewCommand(Command):
         parser.add_argument("--layout", choices=[*TITLES, "none"], help=layout)
         empty = "make the workspace although the folder holds no image yet, since they come later"
         parser.add_argument("--empty", action="store_true", dest="may_be_empty", help=empty)
+        stages = "template auto: make NAME_low, too, a first stage of a low resolution (docs/two-stages.md)"
+        parser.add_argument("--two-stage", action="store_true", dest="in_two_stages", help=stages)
         parser.add_argument("--list", action="store_true", dest="lists", help="list the templates and make nothing")
 
     def run(self) -> int:
@@ -73,16 +77,22 @@ class NewCommand(Command):
             raise ConfigError("a workspace needs a name, such as liver_2026; --list shows the templates")
         from voxflow.locks import hold_file
         from voxflow.places import PARAMS, read_workspaces
-        from voxflow.workspace import check_request, create_workspace
+        from voxflow.workspace import check_request, create_workspace, join_stages
 
         check_request(self.workspace, self.template, self.variant, Path())
         layout, template, channels = self._recognise_layout(), self.template, None
         if layout is None and PARAMS.is_file():
             template, channels = self._look_into_source()
+        first = self._name_first_stage(template)
         with hold_file(PARAMS, say) if PARAMS.is_file() else nullcontext():
-            folder = create_workspace(
-                self.workspace, self.source, template, variant=self.variant, layout=layout, channels=channels
-            )
+            for name in filter(None, (first, self.workspace)):
+                folder = create_workspace(
+                    name, self.source, template, variant=self.variant, layout=layout, channels=channels
+                )
+            if first:
+                join_stages(PARAMS, self.workspace, first)
+        if first:
+            say(f"new {first}: the first stage, of a low resolution; {self.workspace} is shown its folds' masks")
         if self.workspace in read_workspaces():
             say(f"new {self.workspace}: made {folder} and a block in params.yaml; look through both, then run")
             say(f"  dvc repro report@{self.workspace}")
@@ -90,6 +100,19 @@ class NewCommand(Command):
             say(f"new {self.workspace}: made {folder}; its docs/Readme.md says how to name your images; then run")
             say(f"  {folder}/commands/train.sh")
         return EXIT_OK
+
+    def _name_first_stage(self, template: str) -> str | None:
+        """The name of the first stage's workspace, if it can be made; None: there is one stage."""
+        from voxflow.places import PARAMS
+        from voxflow.workspace import check_request, name_first_stage
+
+        if not self.in_two_stages:
+            return None
+        if template != "auto" or not PARAMS.is_file():
+            raise ConfigError("--two-stage goes with --template auto, for volumes, in a repository")
+        first = name_first_stage(str(self.workspace))
+        check_request(first, template, self.variant, Path())
+        return first
 
     def _look_into_source(self) -> tuple[str, ChannelProposal | None]:
         """The template, and rules for the channels of a source without a layout.

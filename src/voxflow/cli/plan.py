@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ class PlanCommand(Command):
 
 
 def _make_rows(study: Study, trial: Trial | None) -> dict[str, str]:
-    from voxflow.planning import RadiographProposal
+    from voxflow.planning import RadiographProposal, describe_coverage
 
     proposal = study.proposal
     if isinstance(proposal, RadiographProposal):
@@ -112,6 +113,10 @@ def _make_rows(study: Study, trial: Trial | None) -> dict[str, str]:
         "batch": _state_both(str(layout.batch), str(study.configured["batch"])),
         "workers": _state_both(str(proposal.workers), str(study.configured["workers"])),
     }
+    previous = study.train.get("previous")
+    coverage = describe_coverage(math.prod(layout.patch), data.voxels)
+    if previous or (coverage and study.is_auto):
+        rows["stages"] = f"the second of two, after {previous}" if previous else coverage
     if study.is_auto:
         rows["configuration"] = _describe_configuration(proposal)
         rows["network"] = f"levels of {', '.join(map(str, layout.filters))} filters"

@@ -58,6 +58,10 @@ from .networks.base import complete_network as complete_network
 from .networks.base import is_same_network as is_same_network
 from .networks.base import network_module_file as network_module_file
 from .networks.base import read_network as read_network
+from .networks.cascade import LAST as LAST
+from .networks.cascade import PREVIOUS as PREVIOUS
+from .networks.cascade import describe_cascade as describe_cascade
+from .networks.cascade import list_first_stages as list_first_stages
 from .networks.dynamic_unet import join_cascade as join_cascade
 from .networks.dynamic_unet import join_parts as join_parts
 from .networks.plain_unet import PlainUnetNetwork as PlainUnetNetwork
@@ -90,6 +94,8 @@ from .transforms.brats import BratsConvertLabels as BratsConvertLabels
 from .transforms.grids import SOURCE as SOURCE
 from .transforms.grids import affine_key as affine_key
 from .transforms.intensity import CenterData as CenterData
+from .transforms.loading import PREVIOUS_FIELD as PREVIOUS_FIELD
+from .transforms.previous import ShowPreviousMask as ShowPreviousMask
 from .transforms.regions import ConvertToRegions as ConvertToRegions
 from .transforms.spatial import RandomSpatialFlip as RandomSpatialFlip
 from .transforms.tensors import TensorBatch as TensorBatch

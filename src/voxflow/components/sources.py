@@ -26,6 +26,7 @@ MODULES: Mapping[Dialect | Literal["custom"], Mapping[Kind, tuple[str, ...]]] = 
             "voxflow.components.transforms.postprocessing",
             "voxflow.components.transforms.nested",
             "voxflow.components.transforms.regions",
+            "voxflow.components.transforms.previous",
             "voxflow.components.transforms.saving",
         ),
         "network": (
@@ -33,6 +34,7 @@ MODULES: Mapping[Dialect | Literal["custom"], Mapping[Kind, tuple[str, ...]]] = 
             "voxflow.components.networks.plain_unet",
             "voxflow.components.networks.dynamic_unet",
             "voxflow.components.networks.programs",
+            "voxflow.components.networks.cascade",
             "voxflow.components.networks.radiographs",
             "voxflow.components.networks.ahnet",
         ),

@@ -55,6 +55,7 @@ class Case:
         patient: the pseudonym that groups cases; the id when the datalist has none.
         ignore: the label value of voxels that nobody labelled; None where there is none.
         labelled: names of the classes that were labelled in the case; None: all.
+        previous: in the second of two stages, the first stage's mask on the image's grid; no datalist states it.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Case:
     patient: str = ""
     ignore: int | None = None
     labelled: tuple[str, ...] | None = None
+    previous: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ class Engine(ABC):
         largest: greatest one; equal to ``smallest`` where the file allows one size only.
         batch: how many windows it takes at a time where memory allows; 1 where more are no faster.
         device: the device whose torch tensors it takes and gives, such as "cuda"; None: it takes NumPy arrays alone.
-        previous: of an adopted cascade, what runs its first stage; None: there is none, or it can't be run.
+        previous: of a cascade, what runs its first stage: one engine, or several that answer together; empty: there is
+            none, or it can't be run.
         parts: of a joined model, what runs each of its parts; empty: it is none, or they can't be run.
     """
 
@@ -48,7 +49,7 @@ class Engine(ABC):
     largest: tuple[int, ...] | None = None
     batch: int = 1
     device: str | None = None
-    previous: Engine | None = None
+    previous: tuple[Engine, ...] = ()
     parts: tuple[Engine, ...] = ()
 
     @property

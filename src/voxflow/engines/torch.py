@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 import numpy as np
 from typing_extensions import override
 
+from voxflow.components import list_first_stages
 from voxflow.engines.files import cache_folder, is_local
 from voxflow.engines.first_use import FirstUseEngine, Limits, explain_record, name_record
 from voxflow.engines.protocol import Engine, EngineKind
@@ -99,7 +100,8 @@ class TorchEngine(Engine):
         self.spec = spec
         if spec.previous is not None:
             stages = cast("Any", module)
-            self.previous, module = TorchEngine.wrap(stages.previous, spec.previous.spec), stages.last
+            self.previous = tuple(TorchEngine.wrap(first, spec.previous.spec) for first in list_first_stages(stages))
+            module = stages.last
         if spec.parts:
             networks = zip(cast("Any", module).parts, spec.parts, strict=True)
             self.parts = tuple(TorchEngine.wrap(network, part.spec) for network, part in networks)

@@ -49,8 +49,8 @@ def export_model(
         VoxflowError: the network can't be expressed in a format.
     """
     engine = TorchEngine(model)
-    if engine.previous is not None or engine.parts:
-        return _copy_model(model, out, options, "a joined model" if engine.parts else "an adopted cascade")
+    if engine.previous or engine.parts:
+        return _copy_model(model, out, options, "a joined model" if engine.parts else "a cascade")
     if on_noise and not cases:
         return export_engine(engine, [], out, options)
     images = prepare_images(cases[: options.parity_cases], engine.spec)

@@ -9,6 +9,8 @@ from .cases import read_volumes as read_volumes
 from .channel_overlays import write_overlays as write_overlays
 from .channels import find_channel as find_channel
 from .extra_outputs import list_extra_files as list_extra_files
+from .first_stage import assign_folds as assign_folds
+from .first_stage import bring_masks as bring_masks
 from .infer import InferenceResult as InferenceResult
 from .infer import InferOptions as InferOptions
 from .infer import infer_cases as infer_cases

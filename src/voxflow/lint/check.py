@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from voxflow.components import ShowPreviousMask
 from voxflow.config import Workflow, read_json, read_switch
 from voxflow.findings import FaultyConfigError
 from voxflow.lint.cases import check_labels, check_loaders, read_data
@@ -150,7 +151,10 @@ def _start_flow(reading: ConfigReading, data: WorkspaceData, section: str) -> Fi
     if reading.task == "classification":
         channels.pop("label", None)
         return FieldFlow({"image"}, {"case", "label"}, channels)
-    return FieldFlow({"image", "label"}, {"case"}, channels)
+    steps = reading.parts_of(section, "pre_transforms")
+    # The training gives each case the mask of a first stage where a transform shows it.
+    previous = {step.model.previous_field for step in steps if isinstance(step.model, ShowPreviousMask)}
+    return FieldFlow({"image", "label", *previous}, {"case"}, channels)
 
 
 def _check_evaluation(reading: ConfigReading, data: WorkspaceData) -> None:

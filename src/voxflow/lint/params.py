@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # The keys of params.yaml, and of a workspace's block; other programs of the user's may not put theirs between them.
-TOP_KEYS = ("samples", "pacs", "dask", "limits", "workspaces", "folds", "ensembles")
+TOP_KEYS = ("samples", "pacs", "dask", "limits", "workspaces", "folds", "ensembles", "previous")
 BLOCK_KEYS = (
     *(
         "task",
@@ -72,6 +72,7 @@ def check_params(
         _check_order(places, convert, notes)
     if convert and resample and resample.onto:
         _check_onto(places, convert, resample, notes)
+    _check_previous(name, block, notes)
     if split and split.testing == "dataset":
         _check_test_part(places, notes)
     report.sort()
@@ -133,6 +134,19 @@ def _check_onto(places: Places, convert: ConvertOptions, resample: ResampleOptio
     message = f"{resample.onto!r} is no channel" + ("" if channels else ": the cases have one image")
     fix = suggest(str(resample.onto), channels) if channels else "leave it out"
     notes.error("wrong-value", f"workspaces.{places.workspace}.resample.onto", message, fix)
+
+
+def _check_previous(name: str, block: Mapping[str, object], notes: FindingCollector) -> None:
+    """Note the second of two stages whose first one no stage of DVC brings the masks of."""
+    train = block.get("train")
+    first = train.get("previous") if isinstance(train, dict) else None
+    entry = (read_params().get("previous") or {}).get(name)
+    if first is None or entry == {"workspace": first}:
+        return
+    message = f"{first!r} is the first stage, but previous.{name} does not say so"
+    notes.error(
+        "wrong-value", f"workspaces.{name}.train.previous", message, f"write previous: {name}: {{workspace: {first}}}"
+    )
 
 
 def _check_test_part(places: Places, notes: FindingCollector) -> None:

@@ -4,6 +4,7 @@ from .forecast import select_forecast_cases as select_forecast_cases
 from .layout import TrainingLayout as TrainingLayout
 from .layout import plan_layout as plan_layout
 from .learning_curve import SEED_NOISE as SEED_NOISE
+from .previous import describe_coverage as describe_coverage
 from .proposal import Proposal as Proposal
 from .proposal import plan_evaluation as plan_evaluation
 from .proposal import plan_training as plan_training

@@ -17,6 +17,7 @@ from voxflow.planning.budget import BudgetPlan, estimate_minutes, plan_budget
 from voxflow.planning.layout import TrainingLayout, plan_layout
 from voxflow.planning.mirroring import MirrorChoice, choose_mirror_axes
 from voxflow.planning.places import place_evaluation, place_network, place_plan, place_recipe, place_regions
+from voxflow.planning.previous import place_previous
 from voxflow.planning.radiographs import (
     RadiographProposal,
     place_radiograph_evaluation,
@@ -139,6 +140,8 @@ def plan_training(
         return values, None
     configuration = read_configuration(train, path=config)
     content, proposal = read_json(config), Proposal.make(read_fingerprint(place), configuration=configuration)
+    if train.get("previous") is not None:
+        values |= _place_first_stage(content, resampled, config, has_regions=bool(regions))
     # A network in the place of another one comes before whatever changes its arguments.
     values = place_network(content, proposal.layout, path=config) | values
     values |= place_plan(content, proposal.layout, proposal.fingerprint, path=config)
@@ -203,6 +206,21 @@ def _read_names(resampled: Path) -> list[str]:
     path = resampled / "labels.json"
     content = read_json(path) if path.is_file() else {}
     return [str(name) for name in content.values()]
+
+
+def _place_first_stage(content: Any, resampled: Path, config: Path, *, has_regions: bool) -> dict[str, Any]:
+    """Whole chains, which come before single values of them."""
+    if has_regions:
+        message = "train.previous: two stages are for classes that exclude each other, not for regions"
+        raise ConfigError(message, path=config)
+    return place_previous(content, _read_values(resampled), path=config)
+
+
+def _read_values(resampled: Path) -> list[int]:
+    """The label values but for the background's."""
+    path = resampled / "labels.json"
+    content = read_json(path) if path.is_file() else {}
+    return sorted(int(value) for value in content if str(value).isdecimal() and int(value) > 0)
 
 
 def _read_orientation(resampled: Path) -> str | None:

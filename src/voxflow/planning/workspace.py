@@ -86,12 +86,23 @@ def study_workspace(name: str, changes: Mapping[str, Any] | None = None) -> Stud
         first = f"; {target.make_command} makes it" if target.make_command else ""
         raise DataError(f"no datalist there, so that there is no image to measure{first}", path=datalist_path)
     datalist = Datalist.read(datalist_path, root)
+    if train.get("previous"):
+        datalist = _attach_masks(datalist, target, str(train["previous"]))
     planned = plan_training(train, root, target.config)[1] if train.get("plan") == AUTO else None
     if planned is None and workflow.task != "segmentation":
         raise ConfigError("the plan of radiographs needs the stage resample's cases.csv", path=root)
     configuration = read_configuration(train, path=target.config) if train.get("plan") == AUTO else FULL
     proposal = planned or Proposal.make(_read_fingerprint(root, datalist, workflow), configuration=configuration)
     return Study(target, train, datalist, proposal, _read_sizes(workflow))
+
+
+def _attach_masks(datalist: Datalist, target: Target, first: str) -> Datalist:
+    """The cases with what a first stage made of them, as the stage train takes them."""
+    from voxflow.training import RECORD, attach_masks, read_previous_record
+
+    name = target.mmar.name
+    record = read_previous_record(target.mmar / "config" / RECORD, name, first)
+    return attach_masks(datalist, record, Path("data/previous") / name)
 
 
 def load_study_workflow(target: Target) -> Workflow:

@@ -8,6 +8,7 @@ from .cleaning import CleaningOptions as CleaningOptions
 from .cleaning import clean_mask as clean_mask
 from .ensemble import Ensemble as Ensemble
 from .ensemble import open_ensemble as open_ensemble
+from .grids import resample_labels as resample_labels
 from .joined import write_over as write_over
 from .labels import class_values as class_values
 from .labels import label_names as label_names

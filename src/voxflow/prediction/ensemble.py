@@ -48,9 +48,11 @@ class Ensemble(Engine):
             raise DataError("an ensemble needs at least one model")
         self._members = tuple(engines)
         first = self._members[0]
-        self.name, self.spec, self.previous, self.parts = first.name, first.spec, first.previous, first.parts
+        self.name, self.spec, self.parts = first.name, first.spec, first.parts
         if self.parts and len(engines) > 1:
             raise DataError("joined models can't be averaged; evaluate and infer with one of them")
+        # The first stages of several cascades answer together, as nnU-Net's do.
+        self.previous = tuple(engine for member in self._members for engine in member.previous)
         # What the training's cases were like says nothing of what a model takes or means.
         first_spec = self.spec.model_dump(mode="json", exclude={"profile", "modalities"})
         for number, engine in enumerate(self._members[1:], 2):

@@ -12,7 +12,7 @@ from voxflow.errors import DataError
 from voxflow.machine import release_gpu_memory
 from voxflow.prediction.agreement import AgreementMeter, choose_signal, join_agreements
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
-from voxflow.prediction.ensemble import iterate_logits
+from voxflow.prediction.ensemble import Ensemble, iterate_logits
 from voxflow.prediction.grids import find_nearest, resample_labels
 from voxflow.prediction.joined import count_other_bytes, make_joined_mask, name_values, write_over
 from voxflow.prediction.labels import class_values, label_type, logits_to_labels
@@ -164,7 +164,8 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
     if engine.spec.parts:
         return _predict_parts(engine, prepared, options)
     if prepared.previous is not None:
-        prepared = show_mask(prepared, _predict_previous(engine, prepared.previous, options), engine.spec)
+        mask = _predict_previous(engine, prepared.previous, options)
+        prepared = show_mask(prepared, mask.array, engine.spec, mask.geometry)
     if all(member.device in (None, "cpu") for member in engine.members) and not is_tensor(prepared.image):
         return _predict(engine, prepared, options)
     for share in SHARES:
@@ -206,13 +207,14 @@ def _check_clean(options: PredictOptions, classes: Mapping[str, Sequence[int]]) 
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(classes)}")
 
 
-def _predict_previous(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> NDArray[Any]:
+def _predict_previous(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> Volume:
     """The mask of a cascade's first stage, as nnU-Net hands it on: neither cleaned nor measured."""
-    if engine.previous is None:
+    if not engine.previous:
         raise DataError(f"the model is a cascade of two networks, which {engine.name} does not run; torch does")
     names = options.model_fields_set & PredictOptions.model_fields.keys() - {"clean", "back"}
     plain = PredictOptions.model_validate({name: getattr(options, name) for name in names})
-    return predict_prepared(engine.previous, prepared, plain).mask.array
+    first = engine.previous[0] if len(engine.previous) == 1 else Ensemble(engine.previous)
+    return predict_prepared(first, prepared, plain).mask
 
 
 def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, share: float = 1.0) -> Prediction:

@@ -9,7 +9,7 @@ import numpy as np
 
 from voxflow.errors import DataError
 from voxflow.machine import release_gpu_memory
-from voxflow.prediction.grids import resample_to_network
+from voxflow.prediction.grids import resample_labels, resample_to_network
 from voxflow.prediction.monai import prepare_monai
 from voxflow.prediction.nnunet import list_spacings, prepare_nnunet
 from voxflow.prediction.splines import make_mask_channels
@@ -80,6 +80,9 @@ def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None
         return _prepare_parts(volumes, spec, device)
     if spec.nnunet or spec.monai:
         return _prepare_adopted(volumes, spec, device)
+    if spec.previous:
+        previous = prepare_image(volumes, spec.previous.spec, device)
+        return replace(prepare_image(volumes, spec.of_image, device), previous=previous)
     on_device = _try_device(volumes, spec, device) if device is not None else None
     if on_device is not None:
         require_channels(on_device.image, spec)
@@ -125,18 +128,25 @@ def _upload(image: NDArray[np.float32], device: str | None) -> Values:
     return image
 
 
-def show_mask(prepared: PreparedImage, mask: NDArray[Any], spec: ModelSpec) -> PreparedImage:
+def show_mask(
+    prepared: PreparedImage, mask: NDArray[Any], spec: ModelSpec, grid: Geometry | None = None
+) -> PreparedImage:
     """Put the mask of a cascade's first stage beside the image.
 
     Args:
         prepared: of a cascade.
         mask: label values (i, j, k) on the image's own grid.
         spec: of the model.
+        grid: where the mask's voxels lie; None: on the image's own grid.
     """
-    if prepared.place is None or spec.previous is None:
+    if spec.previous is None:
         return prepared
-    labels, spacings = prepared.place.extract(mask), list_spacings(spec, prepared.native)
-    channels = make_mask_channels(labels, prepared.is_inside, prepared.image.shape[1:], spacings, spec.previous)
+    if prepared.place is not None:
+        labels, spacings = prepared.place.extract(mask), list_spacings(spec, prepared.native)
+        channels = make_mask_channels(labels, prepared.is_inside, prepared.image.shape[1:], spacings, spec.previous)
+    else:
+        labels = resample_labels(Volume(mask, grid or prepared.native), prepared.grid).array
+        channels = np.stack([labels == value for value in spec.previous.values]).astype(np.float32)
     if isinstance(prepared.image, np.ndarray):
         image: Values = np.concatenate([prepared.image, channels])
     else:

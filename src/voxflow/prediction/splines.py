@@ -13,6 +13,7 @@ import numpy as np
 
 from voxflow.prediction.labels import combine_regions, label_type
 from voxflow.prediction.nnunet import find_separate_axis, list_spacings, require_steps, resample_channels
+from voxflow.spec import NnunetResampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxflow.geometry import Geometry
-    from voxflow.spec import ModelSpec, NnunetResampling, PreviousStage
+    from voxflow.spec import ModelSpec, PreviousStage
 
 # Maps of the target's size that are held at a time: the class at work, what it comes from, and the best so far.
 MAPS_HELD = 4
@@ -94,7 +95,8 @@ def make_mask_channels(
     if is_inside is not None:
         # For nnU-Net this is no background, so that it takes no share of the background's voxels.
         mask[(mask == 0) & ~is_inside] = OUTSIDE
-    resampled = resample_mask(mask, size, previous.mask, find_separate_axis(*spacings, previous.mask))
+    resampling = previous.mask or NnunetResampling(order=0)
+    resampled = resample_mask(mask, size, resampling, find_separate_axis(*spacings, resampling))
     return np.stack([resampled == value for value in previous.values]).astype(np.float32)
 
 

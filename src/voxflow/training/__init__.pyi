@@ -4,9 +4,17 @@ from .adoption import has_only_weights as has_only_weights
 from .checkpoint import load_model as load_model
 from .checkpoint import read_checkpoint as read_checkpoint
 from .checkpoint import save_model as save_model
+from .digests import digest_file as digest_file
 from .digests import digest_training as digest_training
 from .distributed import is_first_process as is_first_process
 from .facts import read_facts as read_facts
+from .first_stage import LEARNT as LEARNT
+from .first_stage import RECORD as RECORD
+from .first_stage import FirstStage as FirstStage
+from .first_stage import PreviousCase as PreviousCase
+from .first_stage import PreviousRecord as PreviousRecord
+from .first_stage import attach_masks as attach_masks
+from .first_stage import read_previous_record as read_previous_record
 from .interruption import Interruption as Interruption
 from .options import Configuration as Configuration
 from .options import DataFacts as DataFacts

@@ -19,12 +19,21 @@ if TYPE_CHECKING:
 
     import torch
 
+    from voxflow.training.first_stage import FirstStage
+
 FORMAT = 1  # of the file; another number is refused by every version that does not know it
 _KEYS = {"format", "state_dict", "network", "spec", "epoch", "metric"}
 
 
 def save_model(
-    path: Path, network: torch.nn.Module, component: Component, *, spec: ModelSpec, epoch: int, metric: float
+    path: Path,
+    network: torch.nn.Module,
+    component: Component,
+    *,
+    spec: ModelSpec,
+    epoch: int,
+    metric: float,
+    first_stage: FirstStage | None = None,
 ) -> None:
     """Write a checkpoint whole or not at all.
 
@@ -35,6 +44,7 @@ def save_model(
         spec: how to feed it and read its answer.
         epoch: epochs trained.
         metric: the key metric, NaN when there is none.
+        first_stage: of a training in two stages; it stands in the file, too.
 
     Raises:
         OSError: the disk is full, say; an older file stays.
@@ -45,6 +55,8 @@ def save_model(
         for name, value in network.state_dict().items()
         if not name.startswith(omitted)
     }
+    if first_stage is not None:
+        component, spec, weights = first_stage.join(component, spec, weights)
     content = {
         "format": FORMAT,
         "state_dict": weights,

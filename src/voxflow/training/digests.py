@@ -139,10 +139,16 @@ def _digest_cases(cases: Sequence[Case]) -> list[Any]:
 
 
 def digest_case(case: Case) -> list[Any]:
-    """List the digests of a case's files: those of its images, then its label's; findings stand as they are."""
+    """List the digests of a case's files: those of its images, then its label's; findings stand as they are.
+
+    The mask of a first stage comes last, where there is one.
+    """
     label = digest_file(case.label) if isinstance(case.label, Path) else case.label
     is_whole = case.ignore is None and case.labelled is None
-    return [[digest_file(path) for path in case.image], label, *([] if is_whole else [case.ignore, case.labelled])]
+    further: list[Any] = [] if is_whole else [case.ignore, case.labelled]
+    if case.previous is not None:
+        further.append({"previous": digest_file(case.previous)})
+    return [[digest_file(path) for path in case.image], label, *further]
 
 
 def _digest_custom_code(value: Any) -> str:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from voxflow.spec import ModelSpec
     from voxflow.training.data import Batch, Batches, SampleStore
     from voxflow.training.distributed import World
+    from voxflow.training.first_stage import FirstStage
     from voxflow.training.interruption import Interruption
     from voxflow.training.options import TrainOptions
     from voxflow.training.plan import TrainingPlan
@@ -80,6 +81,7 @@ class TrainingLoop:
         recorder: gets one row for each validation; None in all processes but the first.
         run: facts that name the run in state.pt: the key "fingerprint", its digests, and "run_id", the tracker's.
         start: weights to begin from, by name; None: those of the configured network.
+        first_stage: in the second of two stages, the models that stand in the model file beside this one.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class TrainingLoop:
         recorder: Recorder | None,
         run: Mapping[str, Any],
         start: Mapping[str, torch.Tensor] | None = None,
+        first_stage: FirstStage | None = None,
     ) -> None:
+        self.first_stage = first_stage
         self.plan, self.options, self.fabric, self.world = plan, options, fabric, world
         self.batches, self.validation_store = batches, validation_store
         self.out, self.recorder, self.run_facts = out, recorder, dict(run)
@@ -377,7 +381,15 @@ class TrainingLoop:
     def _save(self, name: str, metric: float) -> None:
         if self.world.is_first:
             epoch = self.result.epochs
-            save_model(self.out / name, self.saved_network, self.component, spec=self.spec, epoch=epoch, metric=metric)
+            save_model(
+                self.out / name,
+                self.saved_network,
+                self.component,
+                spec=self.spec,
+                epoch=epoch,
+                metric=metric,
+                first_stage=self.first_stage,
+            )
 
     def _save_state(self) -> None:
         """Write down everything that a continuation needs; batches need no more than their epoch and number."""

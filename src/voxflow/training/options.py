@@ -51,6 +51,8 @@ class TrainOptions(BaseModel):
         configuration: what "auto" lays out: "full": one plain U-Net on patches of three dimensions; "2d": one on single
             slices, across the axis of the thickest voxels; "residual": nnU-Net's residual encoder of the preset (M, L
             or XL) that fills the GPU's memory.
+        previous: of the second of two stages, the workspace of the first, whose masks the network is shown beside the
+            images (docs/two-stages.md); None: there is one stage.
         regions: learn the regions of case_form.json, each judged by itself; false: the values of the label map, as
             classes that exclude each other.
         seed: decides every random choice; the configuration's ``determinism`` wins over it.
@@ -100,6 +102,7 @@ class TrainOptions(BaseModel):
     set: dict[str, Any] = Field(default_factory=dict)
     plan: Literal["config", "auto"] = "config"
     configuration: Configuration = "full"
+    previous: str | None = None
     regions: bool = True
     seed: NonNegativeInt = 0
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"

@@ -11,6 +11,7 @@ from voxflow.components import (
     Component,
     ConvertToRegions,
     RandomSpatialFlip,
+    ShowPreviousMask,
     complete_network,
     count_logits,
     create,
@@ -262,8 +263,14 @@ class TrainingPlan:
             regions=tuple(self.regions.values()),
             convert=self.facts.convert,
             mirrored=self._mirror_axes,
-            **self._describe_channels(in_channels),
+            **self._describe_channels(in_channels - len(self.previous_values)),
         )
+
+    @property
+    def previous_values(self) -> tuple[int, ...]:
+        """The label values of a first stage's mask that are channels of the network's input; empty: there is none."""
+        chain = (*self.valid_chain.head, *self.valid_chain.tail)
+        return next((step.values for step in chain if isinstance(step, ShowPreviousMask)), ())
 
     @property
     def _mirror_axes(self) -> tuple[AxisName, ...]:

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from voxflow.errors import DataError
+from voxflow.errors import ConfigError, DataError
 from voxflow.machine import has_gpu
 from voxflow.progress import say
 from voxflow.training.cache import CaseCache
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from voxflow.config import Workflow
     from voxflow.datalist import Case, Datalist
     from voxflow.tracking import Tracker
+    from voxflow.training.first_stage import FirstStage
     from voxflow.training.options import DataFacts, TrainOptions
     from voxflow.training.result import TrainingResult
 
@@ -59,6 +60,7 @@ def train(
     facts: DataFacts,
     tracker: Tracker,
     curves: Path | None = None,
+    first_stage: FirstStage | None = None,
 ) -> TrainingResult:
     """Train a network and keep its best and its final state.
 
@@ -74,6 +76,7 @@ def train(
         facts: class names and grid of the data, for the model file.
         tracker: records the metrics of each validation.
         curves: the CSV of metrics by epoch; ``out``/curves.csv when left out.
+        first_stage: in the second of two stages, the models whose mask the network is shown.
 
     Raises:
         ConfigError: the workflow does not fit the data, or another process has other data.
@@ -82,6 +85,7 @@ def train(
     """
     share_cores()
     plan, training, validation = plan_training_data(workflow, datalist, facts)
+    _require_shown(plan, first_stage)
     precision = choose_precision(options, workflow.globals.use_amp)
     if options.accelerator == "cpu" or not has_gpu():
         keep_memory()
@@ -110,12 +114,21 @@ def train(
             recorder=recorder,
             run={"fingerprint": identity, "run_id": tracker.run_id},
             start=start,
+            first_stage=first_stage,
         )
         if state:
             loop.restore(state)
         loop.result.precision, loop.result.kept = precision, _choose_kept(options, len(validation))
         loop.run(interruption)
     return loop.result
+
+
+def _require_shown(plan: TrainingPlan, first_stage: FirstStage | None) -> None:
+    """Refuse a second stage whose network would not be shown what its model file says."""
+    if first_stage is not None and plan.previous_values != first_stage.values:
+        values = list(first_stage.values)
+        message = f"no ShowPreviousMask shows the classes {values} of the first stage; plan: auto puts it in"
+        raise ConfigError(message, path=plan.workflow.path, where="validate.pre_transforms")
 
 
 def _choose_kept(options: TrainOptions, cases: int) -> Literal["best", "last"]:

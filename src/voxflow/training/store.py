@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxflow.components import PREVIOUS_FIELD
 from voxflow.errors import DataError, InputError
 from voxflow.progress import say, track
 from voxflow.training.cache import CaseCache, identify_head
@@ -126,7 +127,8 @@ class CachedStore:
         if isinstance(label, tuple):
             label = np.asarray(label, dtype=np.float32)
         try:
-            sample = self._chain.run_head({"case": case.id, "image": case.image, "label": label, **mark})
+            previous = {} if case.previous is None else {PREVIOUS_FIELD: case.previous}
+            sample = self._chain.run_head({"case": case.id, "image": case.image, "label": label, **previous, **mark})
         except InputError:
             raise
         except Exception as error:  # a library's, a transform's, a user's own: the case must be named

@@ -23,6 +23,7 @@ SHOWN_NAMES = 4  # of each kind, in the line for a person
 # Where files keep their weights: Voxflow's model.pt and state.pt, then what other tools' training scripts write.
 _NESTED = ("state_dict", "network", "model", "model_state_dict", "net")
 _PROGRAM = "_extra_state"  # the only weight of a network that was adopted as TorchScript or ONNX
+_SECOND = "last."  # how the names begin of the second stage's weights in a cascade
 # What wrappers (several GPUs, torch.compile) put before every name.
 _WRAPPERS = ("module.", "_orig_mod.", "network.")
 
@@ -70,6 +71,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise DataError("file of start weights not found", path=path)
     content = read_torch(path, "file of weights")
     weights = _find_weights(content)
+    if isinstance(content, dict) and '"TrainedCascade"' in str(content.get("network")):
+        # A training of the second stage goes on from its own network; the first stage's is none that is trained.
+        weights = {name.removeprefix(_SECOND): value for name, value in weights.items() if name.startswith(_SECOND)}
     if isinstance(content, dict) and '"nnunet"' in str(content.get("spec")):
         weights = _turn_kernels(weights, str(content["spec"]), path)
     if list(weights) == [_PROGRAM]:

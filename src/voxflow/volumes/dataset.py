@@ -66,6 +66,8 @@ class ResampleOptions(BaseModel):
     Attributes:
         spacing_mm: volumes: one value (isotropic) or three along (i, j, k) of the new grid; None keeps each
             volume's own.
+        most_voxels: volumes with ``spacing_mm: auto``: an image of median size gets no more, as the first of two stages
+            needs it (docs/two-stages.md); None: as many as one stage takes.
         orientation: volumes: where (i, j, k) shall increase to, such as "LPS"; None keeps each volume's own.
         extent: volumes: what stays of the covered box, see :func:`voxflow.volumes.target_geometry`.
         reference: volumes: an image file whose grid all are brought to, in place of spacing and orientation; relative
@@ -81,6 +83,7 @@ class ResampleOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spacing_mm: float | tuple[float, ...] | None = None
+    most_voxels: PositiveInt | None = None
     orientation: str | None = None
     extent: Extent = "faces"
     reference: Path | None = None
@@ -101,9 +104,9 @@ class ResampleOptions(BaseModel):
 
     @model_serializer(mode="wrap")
     def _leave_out_first(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # The options of cases of one image are written as they were before this key.
+        # What few workspaces have is written where it is; the options of the others are as they were before.
         content: dict[str, Any] = serialise(self)
-        return {key: value for key, value in content.items() if key != "onto" or value}
+        return {key: value for key, value in content.items() if key not in ("onto", "most_voxels") or value}
 
     def find_onto(self, channels: Sequence[str]) -> int:
         """Find the channel whose grid decides.

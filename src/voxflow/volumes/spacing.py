@@ -19,14 +19,19 @@ COARSE_RATIO, FINE_PERCENTILE = 3.0, 10.0
 # Beyond as many voxels in an image of median size no patch that a common machine trains on sees enough of it.
 MAX_MEDIAN_VOXELS = 24e6
 DIGITS = 3
+# How nnU-Net lowers the resolution for the first stage of a cascade: step by step, axes of much finer voxels first.
+STEP, ALIKE = 1.03, 2.0
 
 
-def target_spacing(sizes: Sequence[Sequence[float]], spacings: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+def target_spacing(
+    sizes: Sequence[Sequence[float]], spacings: Sequence[Sequence[float]], most_voxels: float | None = None
+) -> tuple[float, float, float]:
     """Choose the spacing (i, j, k) in mm to resample a set of images to.
 
     Args:
         sizes: (images, 3), voxels of each image along (i, j, k) of the new orientation.
         spacings: (images, 3), its spacing in mm, likewise.
+        most_voxels: of an image of median size, for the first of two stages; None: as many as are trained on anyway.
 
     Returns:
         mm along (i, j, k), rounded to three decimals.
@@ -44,6 +49,8 @@ def target_spacing(sizes: Sequence[Sequence[float]], spacings: Sequence[Sequence
         target[axis] = max(float(np.percentile(spacing[:, axis], FINE_PERCENTILE)), float(finer_axes.max()))
     voxels = float(np.prod(np.median(size * spacing / target, 0)))
     target = _coarsen(target, voxels / MAX_MEDIAN_VOXELS)
+    if most_voxels is not None:
+        target = _lower_resolution(target, min(voxels, MAX_MEDIAN_VOXELS) / most_voxels)
     i, j, k = (round(float(mm), DIGITS) for mm in target)
     return i, j, k
 
@@ -58,4 +65,14 @@ def _coarsen(target: np.ndarray, excess: float) -> np.ndarray:
         factor = min(excess ** (1 / is_finest.sum()), coarser / finest)
         target = np.where(is_finest, target * factor, target)
         excess /= factor ** is_finest.sum()
+    return target
+
+
+def _lower_resolution(target: np.ndarray, excess: float) -> np.ndarray:
+    """Make voxels larger, as nnU-Net does, until the image has ``excess`` times fewer."""
+    while excess > 1:
+        is_finer = target.max() / target > ALIKE
+        grown = is_finer if is_finer.any() else np.ones(len(target), dtype=bool)
+        target = np.where(grown, target * STEP, target)
+        excess /= STEP ** int(grown.sum())
     return target

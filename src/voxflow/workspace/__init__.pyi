@@ -18,4 +18,6 @@ from .params_file import format_yaml as format_yaml
 from .params_file import set_value as set_value
 from .survey import choose_template as choose_template
 from .survey import describe_source as describe_source
+from .two_stages import join_stages as join_stages
+from .two_stages import name_first_stage as name_first_stage
 from .zoo.files import format_json as format_json

@@ -50,8 +50,8 @@ def set_folds(params_file: Path, workspace: str, count: int) -> None:
     other_ensembles = {key: value for key, value in (content.get(ENSEMBLES) or {}).items() if key != workspace}
     content[ENSEMBLES] = other_ensembles | ({workspace: {"folds": list(range(1, count + 1))}} if count else {})
     text = set_line(text, ("workspaces", workspace, "split"), "folds", str(count))
-    text = _replace_section(text, FOLDS, content[FOLDS], "Trained one by one; written by `voxflow folds`.")
-    text = _replace_section(text, ENSEMBLES, content[ENSEMBLES], "Folds whose models answer together.")
+    text = replace_section(text, FOLDS, content[FOLDS], "Trained one by one; written by `voxflow folds`.")
+    text = replace_section(text, ENSEMBLES, content[ENSEMBLES], "Folds whose models answer together.")
     if not parses_to(text, content):
         message = f"can't be edited line by line; write workspaces.{workspace}.split.folds: {count} in lines of its own"
         raise ConfigError(message, path=params_file)
@@ -62,8 +62,15 @@ def _drop_workspace(entries: Mapping[str, Any] | None, workspace: str) -> dict[s
     return {key: value for key, value in (entries or {}).items() if value.get("workspace") != workspace}
 
 
-def _replace_section(text: str, name: str, entries: Mapping[str, Any], comment: str) -> str:
-    """The text with a section at the left margin written anew, in its place or at the end."""
+def replace_section(text: str, name: str, entries: Mapping[str, Any], comment: str) -> str:
+    """Write a section at the left margin anew, in its place or at the end of the text.
+
+    Args:
+        text: of params.yaml.
+        name: of the section.
+        entries: one a line.
+        comment: over a section that was not there.
+    """
     lines = [
         f"  {key}: {yaml.safe_dump(value, default_flow_style=True, sort_keys=False)}" for key, value in entries.items()
     ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def set_line(text: str, blocks: Sequence[str], key: str, value: str) -> str:
-    """Set a plain value in a block of lines of its own, in the place of the one that is there.
+    """Set a plain value, or a list in one line, in a block of lines of its own, in the place of what is there.
 
     Args:
         text: of params.yaml.
@@ -38,7 +38,9 @@ def set_line(text: str, blocks: Sequence[str], key: str, value: str) -> str:
     start = f"{'  ' * len(blocks)}{key}:"
     places = [number for number in block if lines[number].startswith(start)]
     if places:
-        lines[places[0]] = re.sub(rf"^{re.escape(start)}[ ]*[\w.-]*", f"{start} {value}", lines[places[0]])
+        lines[places[0]] = re.sub(
+            rf"^{re.escape(start)}[ ]*(?:\[[^\]]*\]|[\w.-]*)", f"{start} {value}", lines[places[0]]
+        )
     else:
         lines.insert(block.start, f"{start} {value}")
     return "\n".join(lines) + "\n"

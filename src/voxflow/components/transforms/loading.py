@@ -38,17 +38,18 @@ if TYPE_CHECKING:
     from voxflow.geometry import Geometry
     from voxflow.volumes import Volume
 
-IMAGE_FIELD, LABEL_FIELD = "image", "label"
+IMAGE_FIELD, LABEL_FIELD, PREVIOUS_FIELD = "image", "label", "previous"
+MASKS = (LABEL_FIELD, PREVIOUS_FIELD)
 
 
 @register("transform")
 class LoadNifti(Transform):
     """Read NIfTI, MetaImage or NRRD volumes: paths become (channel, i, j, k).
 
-    Several paths become several channels, and so do the volumes of a 4D file (a one-hot mask, say). The field "label"
-    is read as integers, every other one as float32. All channels and fields must have the image's voxels: where only
-    their axes run otherwise, they are turned to the image's. ``sample["spacing"]`` becomes the voxel spacing along
-    (i, j, k) in mm, and each field's affine is noted beside it.
+    Several paths become several channels, and so do the volumes of a 4D file (a one-hot mask, say). The fields "label"
+    and "previous" are read as integers, every other one as float32. All channels and fields must have the image's
+    voxels: where only their axes run otherwise, they are turned to the image's. ``sample["spacing"]`` becomes the voxel
+    spacing along (i, j, k) in mm, and each field's affine is noted beside it.
 
     Attributes:
         as_closest_canonical: turn and flip axes so that (i, j, k) increase to right, anterior and superior.
@@ -79,7 +80,7 @@ class LoadNifti(Transform):
                 loaded |= note_native(channels[0].geometry)
             volumes = [self._to_canonical(volume) for volume in channels]
             array = np.stack([volume.array for volume in volumes])
-            if name == LABEL_FIELD:
+            if name in MASKS:
                 loaded[name] = _to_mask(array, paths[0])
             else:
                 require_finite(array, paths[0])

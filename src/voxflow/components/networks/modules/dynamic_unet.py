@@ -315,7 +315,12 @@ class AveragedNetworks(nn.Module):
 
 
 class CascadedNetworks(nn.Module):
-    """The networks of a cascade; what lies between them is no work of a network."""
+    """The networks of a cascade; what lies between them is no work of a network.
+
+    Args:
+        previous: the first stage's; a ModuleList of several whose masks are made together.
+        last: the second stage's.
+    """
 
     def __init__(self, previous: nn.Module, last: nn.Module) -> None:
         super().__init__()
