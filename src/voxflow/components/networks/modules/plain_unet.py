@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.jit import is_scripting, is_tracing  # type: ignore[attr-defined]
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,6 +15,50 @@ if TYPE_CHECKING:
     Step = tuple[int, int, int]
 
 LEAK = 0.01
+
+
+class Convolution(nn.Conv3d):
+    """A Conv3d that computes a single slice in two dimensions: on a CPU three times as fast in training (see below).
+
+    Its weights are a Conv3d's, and a program that is made of it is one of a Conv3d.
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return (batch, channel, i, j, k).
+
+        Args:
+            features: (batch, channel, i, j, k).
+        """
+        if not is_scripting():  # noqa: SIM102 - TorchScript leaves out a branch of this condition alone
+            if self.kernel_size[-1] == 1 and self.stride[-1] == 1 and _is_slice(features):
+                flat, weight = features.squeeze(-1), self.weight.squeeze(-1)
+                return functional.conv2d(flat, weight, self.bias, self.stride[:2], self.padding[:2]).unsqueeze(-1)
+        volume: torch.Tensor = self._conv_forward(features, self.weight, self.bias)
+        return volume
+
+
+class TransposedConvolution(nn.ConvTranspose3d):
+    """The same of a ConvTranspose3d whose kernel is as large as its stride."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Return (batch, channel, i, j, k).
+
+        Args:
+            features: (batch, channel, i, j, k).
+        """
+        if not is_scripting():  # noqa: SIM102 - TorchScript leaves out a branch of this condition alone
+            if self.kernel_size[-1] == 1 and _is_slice(features):
+                flat, weight = features.squeeze(-1), self.weight.squeeze(-1)
+                return functional.conv_transpose2d(flat, weight, self.bias, self.stride[:2]).unsqueeze(-1)
+        return functional.conv_transpose3d(features, self.weight, self.bias, self.stride)
+
+
+def _is_slice(features: torch.Tensor) -> bool:
+    # Along a last axis of one voxel oneDNN can't compute several voxels at once: 1.35 against 4.5 million voxels a
+    # second for two convolutions of 16 filters on one core. A traced program must take other sizes, too.
+    if is_tracing():  # type: ignore[no-untyped-call]
+        return False
+    return features.shape[-1] == 1
 
 
 class PlainUnet(nn.Module):
@@ -50,10 +96,10 @@ class PlainUnet(nn.Module):
         )
         coarse = range(len(filters) - 2, -1, -1)
         self.rise = nn.ModuleList(
-            nn.ConvTranspose3d(filters[n + 1], filters[n], steps[n + 1], steps[n + 1]) for n in coarse
+            TransposedConvolution(filters[n + 1], filters[n], steps[n + 1], steps[n + 1]) for n in coarse
         )
         self.up = nn.ModuleList(_level(2 * filters[n], filters[n], sizes[n], up[n], norm=norm) for n in coarse)
-        self.head = nn.Conv3d(filters[0], classes, 1)
+        self.head = Convolution(filters[0], classes, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.kaiming_normal_(module.weight, a=LEAK)
@@ -95,7 +141,7 @@ def _level(
         step = (1, 1, 1) if number else stride
         layers += [
             # Without bias: the norm that follows would take it off again.
-            nn.Conv3d(outside if number else inside, outside, kernel, step, padding, bias=False),
+            Convolution(outside if number else inside, outside, kernel, step, padding, bias=False),
             nn.InstanceNorm3d(outside, affine=True) if norm == "instance" else nn.BatchNorm3d(outside),
             nn.LeakyReLU(LEAK, inplace=True),
         ]
