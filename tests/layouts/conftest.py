@@ -26,6 +26,7 @@ NNUNET_PACKAGES = (
     "ndindex==1.10.1",
     "numexpr==2.14.2",
     "scikit-image==0.26.0",
+    "seaborn==0.13.2",
     "tifffile==2026.3.3",
     "timm==1.0.31",
 )
