@@ -145,7 +145,7 @@ def test_every_random_transform_of_the_registry_is_compared() -> None:
         canonical_name(name, dialect) for dialect in DIALECTS for name in list_component_names("transform", dialect)
     ]
     random = {n for n in names if issubclass(find_component("transform", n) or object, RandomTransform)}
-    # The first draws from voxels, after a crop, where only a first crop may. The second is compared in a test of its own
+    # The first draws from voxels, after a crop, where only a first crop may. The second is compared by its own test
     # (test_previous_mask.py), since it waits for the device where it looks for components of a mask.
     assert random - set(ARGUMENTS) == {"tlt2:AddExtremePointsChannel", "ShowPreviousMask"}
 
