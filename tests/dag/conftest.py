@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from tests.dag.repository import CHEST, SPLEEN, FirstRun, Repository
+from tests.dag.repository import CHEST, SPLEEN, FirstRun, Repository, imported_modules
 from tests.offline import namespace_command, record_connections
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def make_small(params: dict[str, Any]) -> None:
@@ -36,16 +32,6 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     result = repository.run(*namespace_command(), "dvc", "repro", env=environment)
     connections = log.read_text().splitlines() if log.exists() else []
     return FirstRun(repository, result.stdout + result.stderr, connections, imported_modules(modules))
-
-
-def imported_modules(log: Path) -> dict[str, set[str]]:
-    """What tests/offline_hook wrote down: of each stage, the modules that its program had imported."""
-    modules: dict[str, set[str]] = {}
-    for line in log.read_text().splitlines():
-        command, names = json.loads(line)
-        if "-m" in command and (program := command[command.index("-m") + 1]).startswith("tasks."):
-            modules.setdefault(program.removeprefix("tasks."), set()).update(names)
-    return modules
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tasks.ops.reach import Code, changes_nothing
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -84,3 +87,23 @@ class FirstRun:
     output: str
     connections: list[str]
     modules: dict[str, set[str]]
+
+
+def imported_modules(log: Path) -> dict[str, set[str]]:
+    """What tests/offline_hook wrote down: of each stage, the modules that its program had imported."""
+    modules: dict[str, set[str]] = {}
+    for line in log.read_text().splitlines():
+        command, names = json.loads(line)
+        if "-m" in command and (program := command[command.index("-m") + 1]).startswith("tasks."):
+            modules.setdefault(program.removeprefix("tasks."), set()).update(names)
+    return modules
+
+
+def unreached_modules(modules: dict[str, set[str]]) -> dict[str, list[str]]:
+    """What stages imported although their digests don't hold it, so that DVC would not see that it changed."""
+    code = Code(ROOT)
+    missing = {
+        stage: sorted(name for name in names - code.reach(stage) if not changes_nothing(name, stage))
+        for stage, names in modules.items()
+    }
+    return {stage: names for stage, names in missing.items() if names}

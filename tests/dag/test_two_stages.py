@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.dag.repository import Repository
+from tests.dag.repository import Repository, imported_modules, unreached_modules
+from tests.offline import record_connections
 from voxflow.geometry import Geometry
 from voxflow.training import load_model, read_checkpoint
 from voxflow.volumes import Volume, read_volume, write_volume
@@ -66,8 +67,13 @@ def read_json(repository: Repository, name: str) -> Any:
     return json.loads(repository.read(name))
 
 
-def test_the_second_stage_brings_the_first_along_and_runs_once(repository: Repository) -> None:
-    assert ran(repository.run("dvc", "repro", "evaluate@ball").stdout) == TWICE | LOW_STAGES | SECOND
+def test_the_second_stage_brings_the_first_along_and_runs_once(repository: Repository, tmp_path: Path) -> None:
+    log, modules = tmp_path / "connections.txt", tmp_path / "modules.txt"
+    environment = record_connections(log, repository.environment) | {"VOXFLOW_MODULES": str(modules)}
+    output = repository.run("dvc", "repro", "evaluate@ball", env=environment).stdout
+    assert ran(output) == TWICE | LOW_STAGES | SECOND
+    assert "previous" in (imported := imported_modules(modules))
+    assert unreached_modules(imported) == {}
     assert not ran(repository.run("dvc", "repro", "evaluate@ball").stdout)
     assert read_json(repository, "data/metrics/ball/evaluate.json")["cases"] == 2
     # The image has 32 x 28 x 24 voxels; nnU-Net's rule makes the first stage's coarser.

@@ -89,7 +89,7 @@ LARGE_NETWORKS = [("SegAhnet", 64), ("DenseNet121", 224)]
 
 
 # What another program wrote as a file has no layers that an engine could lack; several networks are run by torch.
-PROGRAMS = {"TorchScriptProgram", "OnnxProgram", "NnunetCascade", "NnunetParts"}
+PROGRAMS = {"TorchScriptProgram", "OnnxProgram", "NnunetCascade", "NnunetParts", "TrainedCascade"}
 
 
 def test_every_network_of_the_registry_is_tried() -> None:

@@ -125,7 +125,7 @@ def count_features(patch: Triple, filters: Sequence[int], strides: Sequence[Trip
 
     Example:
         >>> count_features((4, 4, 4), (2, 4), ((2, 2, 2),), classes=3)
-        1440
+        1056
     """
     sizes = [patch]
     for step in strides:
