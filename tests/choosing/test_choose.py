@@ -105,6 +105,17 @@ def test_an_equal_candidate_keeps_the_default_and_params(monkeypatch: pytest.Mon
     assert PARAMS.read_bytes() == before
 
 
+def test_own_values_that_are_better_take_the_configuration_that_they_were_compared_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch, {"full": 0.0, "slow": 0.1})
+    PARAMS.write_text(PARAMS.read_text().replace("plan: auto\n", "plan: auto\n      configuration: 2d\n"))
+    candidate = 'slow={"learning_rate": 0.001}'
+    assert main(["choose", "demo", candidate, "--folds", "3", "--minutes", "2", "--apply"]) == 0
+    assert read_params()["workspaces"]["demo"]["train"]["configuration"] == "full"
+    assert "write these values below train.set in params.yaml yourself" in capsys.readouterr().err
+
+
 def test_a_choice_that_was_cut_off_goes_on_and_one_with_other_minutes_begins_anew(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -184,6 +184,8 @@ def test_an_unknown_configuration_is_refused_with_those_that_are_known(tmp_path:
     resampled = place_data(tmp_path / "data", ["liver"])
     with pytest.raises(ConfigError, match=r"no configuration '3d' \(known: full, 2d, residual"):
         plan_training({"plan": "auto", "configuration": "3d"}, resampled, CONFIG)
+    with pytest.raises(ConfigError, match=r"no configuration \['2d', 'full'\] \(known: full, 2d, residual"):
+        plan_training({"plan": "auto", "configuration": ["2d", "full"]}, resampled, CONFIG)
     with pytest.raises(ValueError, match="configuration: 2d needs plan: auto"):
         TrainOptions(configuration="2d")
 

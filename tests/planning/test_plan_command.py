@@ -100,6 +100,18 @@ def test_quick_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert not list(Path("cache").rglob("*.case"))
 
 
+def test_two_stages_are_no_option_for_single_slices(capsys: pytest.CaptureFixture[str]) -> None:
+    fingerprint, params = Path("data/resampled/demo/fingerprint.json"), Path("params.yaml")
+    content = json.loads(fingerprint.read_text())
+    content["size"]["median"][2] = content["size"]["most"][2] = 60
+    fingerprint.write_text(json.dumps(content))
+    params.write_text(params.read_text().replace("plan: auto\n", "plan: auto\n      configuration: 2d\n"))
+    assert plan("--quick") == 0
+    output = capsys.readouterr().out
+    assert "slices across k" in output
+    assert "two stages" not in output
+
+
 def test_apply_writes_the_configuration_that_auto_would_have(capsys: pytest.CaptureFixture[str]) -> None:
     before = answer(capsys, "--quick")
     after = answer(capsys, "--quick", "--apply")

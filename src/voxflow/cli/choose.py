@@ -87,9 +87,8 @@ def _apply(workspace: str, chosen: Candidate) -> None:
     from voxflow.locks import hold_file
     from voxflow.workspace import set_configuration
 
-    if chosen.set:
-        say(f"choose {workspace}: write these values below train.set in params.yaml yourself: {dict(chosen.set)}")
-        return
     params = Path("params.yaml")
     with hold_file(params, say):
         set_configuration(params, workspace, chosen.configuration)
+    if chosen.set:
+        say(f"choose {workspace}: write these values below train.set in params.yaml yourself: {dict(chosen.set)}")

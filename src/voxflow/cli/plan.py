@@ -114,7 +114,8 @@ def _make_rows(study: Study, trial: Trial | None) -> dict[str, str]:
         "workers": _state_both(str(proposal.workers), str(study.configured["workers"])),
     }
     previous = study.train.get("previous")
-    coverage = describe_coverage(math.prod(layout.patch), data.voxels)
+    # A slice never covers much of a volume: nnU-Net's rule is about patches of three dimensions.
+    coverage = "" if layout.flat_axes else describe_coverage(math.prod(layout.patch), data.voxels)
     if previous or (coverage and study.is_auto):
         rows["stages"] = f"the second of two, after {previous}" if previous else coverage
     if study.is_auto:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -165,10 +165,10 @@ def read_configuration(train: Mapping[str, Any], *, path: Path) -> Configuration
         ConfigError: there is none of that name.
     """
     name = train.get("configuration", FULL)
-    if name not in PLANNERS:
+    if not isinstance(name, str) or name not in PLANNERS:
         known = ", ".join(PLANNERS)
         raise ConfigError(f"no configuration {name!r} (known: {known})", path=path, where="train.configuration")
-    return cast("Configuration", name)
+    return name
 
 
 def _read_minutes(train: Mapping[str, Any], proposal: Proposal) -> float:
