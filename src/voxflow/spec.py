@@ -268,6 +268,14 @@ class ModelSpec(BaseModel):
         """How many images a case has: the channels that have names; else as many as the network takes."""
         return len(self.channels) or self.of_image.in_channels
 
+    def describe_use(self) -> dict[str, Any]:
+        """Describe what a model takes and means, as plain values; what its training's cases were like is left out."""
+        cases = {"profile", "modalities"}
+        content: dict[str, Any] = self.model_dump(
+            mode="json", exclude={**dict.fromkeys(cases, True), "previous": {"spec": cases}}
+        )
+        return content
+
     @property
     def of_image(self) -> ModelSpec:
         """The spec of a network that is shown the image alone: that of a cascade without the mask; else this one."""

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 NAMES = ("background", "liver", "tumour")
 
 
-def write_network(path: Path, seed: int, mm: float, first_stage: FirstStage | None = None) -> None:
-    """A network of random weights that is sure of its answers, of one spacing."""
+def write_network(
+    path: Path, seed: int, mm: float, first_stage: FirstStage | None = None, profile: dict[str, int] | None = None
+) -> None:
+    """A network of random weights that is sure of its answers, of one spacing; the profile is of its cases."""
     torch.manual_seed(seed)
     channels = 1 if first_stage is None else 3
     args = {"nf_enc": [4, 8], "strides": [[2, 2, 2]], "num_classes": 3, "in_channels": channels}
@@ -42,6 +44,7 @@ def write_network(path: Path, seed: int, mm: float, first_stage: FirstStage | No
         window=(8, 8, 8),
         divisor=2,
         mirrored=("i",),
+        profile=profile or {},
     )
     save_model(path, build_network(component), component, spec=spec, epoch=1, metric=math.nan, first_stage=first_stage)
 
@@ -62,7 +65,7 @@ def write_cascade(folder: Path, seeds: tuple[int, ...]) -> Path:
     folder.mkdir()
     files = [folder / f"first_{seed}.pt" for seed in seeds]
     for seed, file in zip(seeds, files, strict=True):
-        write_network(file, seed, 2.9)
+        write_network(file, seed, 2.9, profile={"cases": seed})
     write_network(folder / "model.pt", 10 + seeds[0], 1.5, FirstStage.read(files, (1, 2)))
     return folder / "model.pt"
 

@@ -70,6 +70,14 @@ def test_a_fold_that_holds_out_other_cases_is_refused(tmp_path: Path) -> None:
         attach_masks(datalist, record, tmp_path / "masks", fold=3)
 
 
+def test_a_case_of_testing_that_the_first_stage_has_learnt_from_is_refused(tmp_path: Path) -> None:
+    datalist, record = write_masks(tmp_path)
+    a, b = datalist.parts["training"]
+    moved = replace(datalist, parts={**datalist.parts, "training": (a,), "testing": (b,)})
+    with pytest.raises(DataError, match=r"leakage: low has learnt from b, which testing holds; run the stage previous"):
+        attach_masks(moved, record, tmp_path / "masks")
+
+
 def test_what_has_changed_since_is_refused(tmp_path: Path) -> None:
     datalist, record = write_masks(tmp_path)
     (tmp_path / "masks/a.nii.gz").write_bytes((tmp_path / "masks/b.nii.gz").read_bytes())

@@ -50,6 +50,28 @@ def test_one_command_makes_both_and_says_how_they_hang_together(capsys: pytest.C
     assert main(["folds", "liver", "5"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (("\nprevious:\n  liver: {workspace: liver_low}\n", "\nprevious: liver_low\n"), "write previous: liver: {"),
+        (("      previous: liver_low\n", ""), "previous.liver names a first stage, but this key does not"),
+        (("liver_low", "liver_lo"), "'liver_low' is the first stage, but previous.liver does not say so"),
+        (("previous: liver_low", "previous: liver_lwo"), "write 'liver_low'"),
+    ],
+)
+def test_what_params_say_of_one_stage_alone_is_told_before_the_first_is_trained(
+    wrong: tuple[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new", "liver", "--source", "images", "--template", "auto", "--two-stage"]) == 0
+    text, (old, new) = Path("params.yaml").read_text(), wrong
+    assert old in text
+    # The last place, since the first stage's name stands in many.
+    head, _, tail = text.rpartition(old)
+    Path("params.yaml").write_text(head + new + tail)
+    assert main(["check", "liver"]) == 2
+    assert message in capsys.readouterr().out
+
+
 def test_other_templates_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "liver", "--source", "images", "--two-stage"]) == 2
     assert "--two-stage goes with --template auto" in capsys.readouterr().err

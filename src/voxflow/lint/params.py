@@ -137,16 +137,19 @@ def _check_onto(places: Places, convert: ConvertOptions, resample: ResampleOptio
 
 
 def _check_previous(name: str, block: Mapping[str, object], notes: FindingCollector) -> None:
-    """Note the second of two stages whose first one no stage of DVC brings the masks of."""
-    train = block.get("train")
+    """Note two stages of which params.yaml says only a part, before the first one is trained for nothing."""
+    train, entries = block.get("train"), read_params().get("previous")
     first = train.get("previous") if isinstance(train, dict) else None
-    entry = (read_params().get("previous") or {}).get(name)
-    if first is None or entry == {"workspace": first}:
-        return
-    message = f"{first!r} is the first stage, but previous.{name} does not say so"
-    notes.error(
-        "wrong-value", f"workspaces.{name}.train.previous", message, f"write previous: {name}: {{workspace: {first}}}"
-    )
+    entry = entries.get(name) if isinstance(entries, dict) else None
+    where = f"workspaces.{name}.train.previous"
+    if first is None and entry is not None:
+        message = f"previous.{name} names a first stage, but this key does not"
+        notes.error("wrong-value", where, message, f"write the same workspace, or take out previous.{name}")
+    elif first is not None and first not in map(str, read_workspaces()):
+        notes.error("wrong-value", where, f"no workspace {first!r}", suggest(str(first), map(str, read_workspaces())))
+    elif first is not None and entry != {"workspace": first}:
+        message = f"{first!r} is the first stage, but previous.{name} does not say so"
+        notes.error("wrong-value", where, message, f"write previous: {name}: {{workspace: {first}}}")
 
 
 def _check_test_part(places: Places, notes: FindingCollector) -> None:

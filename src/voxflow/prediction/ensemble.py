@@ -53,10 +53,9 @@ class Ensemble(Engine):
             raise DataError("joined models can't be averaged; evaluate and infer with one of them")
         # The first stages of several cascades answer together, as nnU-Net's do.
         self.previous = tuple(engine for member in self._members for engine in member.previous)
-        # What the training's cases were like says nothing of what a model takes or means.
-        first_spec = self.spec.model_dump(mode="json", exclude={"profile", "modalities"})
+        first_spec = self.spec.describe_use()
         for number, engine in enumerate(self._members[1:], 2):
-            spec = engine.spec.model_dump(mode="json", exclude={"profile", "modalities"})
+            spec = engine.spec.describe_use()
             # Keys that only some models need are absent from the others.
             different = [name for name in {**first_spec, **spec} if first_spec.get(name) != spec.get(name)]
             if different:

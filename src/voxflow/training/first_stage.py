@@ -105,10 +105,15 @@ def attach_masks(datalist: Datalist, record: PreviousRecord, folder: Path, *, fo
         The datalist; labelled cases without a mask are left out of both parts, and said.
 
     Raises:
-        DataError: a mask is missing or has changed, no case has one, or the first stage's fold of this number held
-            other cases out.
+        DataError: a mask is missing or has changed, no case has one, the first stage has learnt from a case of
+            testing, or its fold of this number held other cases out.
     """
     parts = dict(datalist.parts)
+    # Each case of the record was held out by one of its folds, and learnt from by the others.
+    leaking = [case.id for case in parts.get("testing", ()) if case.id in record.cases]
+    if leaking:
+        message = f"leakage: {record.workspace} has learnt from {join_names(leaking, 3)}, which testing holds"
+        raise DataError(f"{message}; run the stage previous again", path=datalist.path)
     for key in LEARNT:
         cases = parts.get(key, ())
         lacking = [case.id for case in cases if case.id not in record.cases]
@@ -182,7 +187,7 @@ class FirstStage:
             if own:
                 message = f"it holds {own}, a class of your own, which another workspace's model can't hold"
                 raise DataError(message, path=file)
-            if _describe(spec) != _describe(specs[0]):
+            if spec.describe_use() != specs[0].describe_use():
                 message = f"trained otherwise than {files[0]}, by its window, spacing or classes; train both again"
                 raise DataError(message, path=file)
         weights = tuple(content["state_dict"] for content in contents)
@@ -206,8 +211,3 @@ class FirstStage:
         joined = {f"{prefix}{name}": value for prefix, part in stages.items() for name, value in part.items()}
         previous = PreviousStage(spec=self.spec, values=self.values)
         return describe_cascade(self.networks, component), spec.model_copy(update={"previous": previous}), joined
-
-
-def _describe(spec: ModelSpec) -> dict[str, Any]:
-    """What a model takes and means; what the training's cases were like says nothing of it."""
-    return spec.model_dump(mode="json", exclude={"profile", "modalities"})
