@@ -99,6 +99,9 @@ def _choose_options(stage: Stage, table: pd.DataFrame, channels: list[str]) -> R
             grids.append(options.choose_grid(read_geometry(stage.volumes / names[onto])))
     if not grids:
         raise DataError("no image can be read", path=stage.volumes / "cases.csv")
+    if options.most_voxels is not None and read_regions(stage.volumes):
+        # The stage previous refuses it, but only after all folds of this workspace.
+        say("warning: classes overlap (regions), so this can't be the first of two stages (docs/two-stages.md)")
     sizes, spacings = [grid.size for grid in grids], [grid.spacing for grid in grids]
     spacing = target_spacing(sizes, spacings, options.most_voxels)
     say(f"resample {stage.workspace}: spacing_mm: auto → {', '.join(f'{mm:g}' for mm in spacing)}")

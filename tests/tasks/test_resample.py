@@ -24,6 +24,17 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.parametrize(("options", "is_warned"), [({}, False), ({"most_voxels": 300}, True)])
+def test_regions_are_told_before_a_first_stage_is_trained(
+    options: dict[str, int], is_warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volumes()
+    (VOLUMES / "case_form.json").write_text('{"regions": {"whole": [1, 2], "core": [2]}}')
+    (VOLUMES / "labels.json").write_text('{"0": "background", "1": "whole", "2": "core"}')
+    assert run(resample, monkeypatch, {"spacing_mm": "auto", **options}) == 0
+    assert ("so this can't be the first of two stages" in capsys.readouterr().err) == is_warned
+
+
 def test_volumes_come_to_one_spacing_and_orientation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
