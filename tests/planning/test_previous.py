@@ -38,6 +38,14 @@ def test_the_mask_goes_along_with_the_image(tmp_path: Path) -> None:
     assert list(values)[:2] == ["train.pre_transforms", "validate.pre_transforms"]
 
 
+def test_a_configuration_that_was_applied_is_placed_as_before(tmp_path: Path) -> None:
+    content = read_json(CONFIG)
+    placed = place_previous(content, [1], path=CONFIG)
+    for section in ("train", "validate"):
+        content[section]["pre_transforms"] = placed[f"{section}.pre_transforms"]
+    assert place_previous(content, [1], path=CONFIG) == placed
+
+
 def test_a_transform_that_may_move_voxels_is_refused(tmp_path: Path) -> None:
     content = read_json(CONFIG)
     content["train"]["pre_transforms"][2]["name"] = "RandomAffineDeform"

@@ -44,6 +44,8 @@ def place_previous(config: Mapping[str, Any], values: Sequence[int], *, path: Pa
     chains = {}
     for section in ("train", "validate"):
         steps = (config.get(section) or {}).get("pre_transforms") or []
+        # voxflow plan --apply has written it, where plan: auto comes back after plan: config.
+        steps = steps[:-1] if steps and steps[-1].get("name") == SHOW else steps
         chain = [_carry_mask(step, f"{section}.pre_transforms[{n}]", path) for n, step in enumerate(steps)]
         shown: dict[str, Any] = {"field": "image", "values": list(values)}
         chain.append({"name": SHOW, "args": shown | ({"disturbance": 1.0} if section == "train" else {})})
@@ -61,7 +63,7 @@ def _carry_mask(step: Mapping[str, Any], where: str, path: Path) -> dict[str, An
     if name in KEEPERS:
         return dict(step)
     fields = step.get("args", {}).get("fields", [])
-    names = [fields] if isinstance(fields, str) else list(fields)
+    names = [name for name in ([fields] if isinstance(fields, str) else fields) if name != PREVIOUS_FIELD]
     return {**step, "args": {**step.get("args", {}), "fields": [*names, PREVIOUS_FIELD]}}
 
 
