@@ -19,12 +19,13 @@ from voxflow.cli.main import main
 from voxflow.engines import TorchEngine, open_engine
 from voxflow.errors import ConfigError, DataError, InputError
 from voxflow.export import ExportOptions, export_model
-from voxflow.inference import InferOptions, compute_maker_digest
+from voxflow.inference import InferOptions, compute_maker_digest, describe_settings
 from voxflow.places import read_workspaces
 from voxflow.prediction import (
     CleaningOptions,
     Ensemble,
     PredictOptions,
+    choose_signal,
     open_ensemble,
     predict_prepared,
     predict_volume,
@@ -220,6 +221,21 @@ def test_how_far_the_parts_agree_is_joined(tmp_path: Path, image: Volume, progra
     assert agreement is not None
     assert set(agreement.classes) == set(model.spec.class_names[1:])
     assert agreement.score == pytest.approx(np.mean(list(agreement.classes.values())))
+
+
+def test_a_calibration_is_of_the_mirroring_of_the_parts(tmp_path: Path, program: str) -> None:
+    model = read_joined(write_parts(tmp_path), classes=program)
+    engine = TorchEngine.wrap(model.network, model.spec)
+    signals, settings = [], []
+    for options in (InferOptions(), InferOptions(flips=()), InferOptions(flips=("j",))):
+        signals.append(choose_signal(engine, options.list_flips(model.spec)))
+        settings.append(describe_settings(options, model.spec))
+    assert signals == ["mirrors", "probabilities", "mirrors"]
+    assert settings[0] == settings[2] != settings[1]
+    agreement = predict_volume(engine, read_volume(write_image(tmp_path / "i.nii.gz", size=(20, 22, 12))),
+                               InferOptions(review_below=0.8)).agreement  # fmt: skip
+    assert agreement is not None
+    assert agreement.signal == "mirrors"
 
 
 def test_a_result_is_made_anew_where_parts_are_mirrored_otherwise(tmp_path: Path, program: str) -> None:

@@ -147,7 +147,8 @@ def _digest_each(files: Iterable[Path]) -> dict[str, str]:
 def describe_settings(options: PredictOptions, spec: ModelSpec) -> dict[str, Any]:
     """List the options that change a mask, for plain JSON; those of memory and speed don't."""
     settings: dict[str, Any] = options.model_dump(mode="json", include=set(DECISIVE))
-    return settings | {"flips": sorted(set(options.list_flips(spec)))}
+    flips = [sorted(set(options.list_flips(part))) for part in [part.spec for part in spec.parts] or [spec]]
+    return settings | {"flips": flips if spec.parts else flips[0]}
 
 
 def write_measurement(path: Path, agreement: float | None, features: Mapping[str, float]) -> None:

@@ -98,7 +98,9 @@ class PredictOptions(BaseModel):
     swapped_channels: SwapHandling = "refuse"
 
     def list_flips(self, spec: ModelSpec) -> tuple[Axis, ...]:
-        """The axes along which a model is shown mirror images."""
+        """The axes along which a model is shown mirror images; of a joined model those of any part."""
+        if spec.parts:
+            return tuple(sorted({axis for part in spec.parts for axis in self.list_flips(part.spec)}))
         is_automatic = self.flips == "auto" or (spec.nnunet is not None and "flips" not in self.model_fields_set)
         return spec.mirrored if is_automatic or self.flips == "auto" else self.flips
 
