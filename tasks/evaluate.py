@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tasks.common import bundle_infer
+from tasks.common.adopted import is_adopted, require_model_values
 from tasks.common.bundle import is_bundle
 from tasks.common.cross_validation import pool_radiographs, read_scores, summarise, write_comparison
 from tasks.common.folds import EnsembleStage, main
@@ -163,6 +164,8 @@ def _read_options(stage: Stage) -> EvaluateOptions:
 
 def _evaluate_trained(stage: Stage, cases: Sequence[InferenceCase], options: EvaluateOptions, *, part: str) -> int:
     engine = open_engine(stage.models / "export", options.engine, options.device)
+    if is_adopted(stage):
+        require_model_values(stage, engine.spec)
     with continue_run(read_run_file(stage.models / "train" / "run.json")) as tracker:
         models = [stage.models / "export"]
         return evaluate(stage, engine, cases, options, tracker=tracker, part=part, models=models)

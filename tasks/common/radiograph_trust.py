@@ -70,6 +70,9 @@ def calibrate_radiographs(
         least = f"{LEAST_OF_EACH} held-out patients with a finding and {LEAST_OF_EACH} without"
         say(f"trust {stage.title}: not calibrated; it takes {least}. voxflow folds hold out more")
         return None
+    if reason := reviewer.explain_other_findings(engine.spec.class_names):
+        say(f"trust {stage.title}: not calibrated: {reason}")
+        return None
     calibration.write(out / CALIBRATION_FILE)
     return reviewer
 

@@ -180,6 +180,16 @@ def test_too_small_a_validation_calibrates_nothing_and_says_so(capsys: pytest.Ca
     assert list(read(INFER / "preds_outputs.csv")[0]) == ["case", "image", "mass", "nodule"]
 
 
+def test_a_finding_that_is_called_as_a_column_leaves_the_model_uncalibrated(
+    workspace: list[Engine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace[0].spec = workspace[0].spec.model_copy(update={"class_names": ("mass", "verdict")})
+    assert run(evaluate) == 0
+    assert "not calibrated: a finding is called as a column of the table is" in capsys.readouterr().err
+    assert json.loads((TEST / "trust.json").read_text()) == {}
+    assert {row["verdict"] for row in read(TEST / "per_case.csv")} == {"0"}
+
+
 @pytest.mark.usefixtures("workspace")
 def test_without_the_key_nothing_changes() -> None:
     change(evaluate={})

@@ -157,6 +157,14 @@ def test_what_no_label_is_usual_for_is_reviewed() -> None:
     assert answers[0.0].as_row()["reasons"] == "mass: neither"
 
 
+def test_answers_beyond_what_a_table_can_hold_keep_their_order() -> None:
+    reviewer = RadiographReviewer(calibrate(hold_out(*draw_cohort(np.random.default_rng(6), 60))), (0,))
+    less, more = (reviewer.assess(np.array([[logit]])) for logit in (15.0, 16.0))
+    assert less.uncalibrated["mass"] == pytest.approx(1 / (1 + np.exp(-15.0)), rel=1e-12)
+    assert less.probabilities["mass"] < more.probabilities["mass"]
+    assert less.labels == more.labels
+
+
 def measure_coverage(count: int, confidence: float, models: int) -> tuple[float, float]:
     """How often the label set of new radiographs holds their label, of those with the finding and of those without."""
     held: dict[int, list[bool]] = {0: [], 1: []}

@@ -85,7 +85,7 @@ class RadiographReviewer:
             logits: (model, finding), in the engine's order.
         """
         values = np.empty(logits.shape)
-        values[list(self.order)] = bound_logits(logits)
+        values[list(self.order)] = logits
         findings = self.calibration.findings
         uncalibrated = IDENTITY.apply(values)
         calibrated = np.stack(
@@ -119,7 +119,8 @@ class RadiographReviewer:
         return f"{text}; too few held-out patients for {counts}" if counts else text
 
     def _find_labels(self, name: str, logits: NDArray[Any]) -> Labels:
-        present, absent = self.calibration.findings[name].measure_p_values(logits)
+        # As the held-out ones were, which come from tables.
+        present, absent = self.calibration.findings[name].measure_p_values(bound_logits(logits))
         least = 1 - self.confidence + ROUNDING
         return LABELS[present > least, absent > least]
 
