@@ -11,10 +11,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from tasks.common import bundle_infer
-from tasks.common.adopted import is_adopted, require_model_values
+from tasks.common.adopted import is_adopted
 from tasks.common.bundle import is_bundle
 from tasks.common.cross_validation import pool_radiographs, read_scores, summarise, write_comparison
 from tasks.common.folds import EnsembleStage, main
+from tasks.common.label_values import require_model_values
 from tasks.common.radiograph_trust import calibrate_radiographs, judge_held_out, read_held_out
 from tasks.common.scores import is_without_test, leave_unjudged, write_plots, write_scores
 from tasks.common.trust import require_calibratable, write_calibration

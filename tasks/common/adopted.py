@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 from tasks.common.folds import FoldStage
 from voxflow.errors import EXIT_OK, ConfigError, DataError
-from voxflow.files import atomic_path, read_json_or_none, write_json, write_text
+from voxflow.files import atomic_path, write_json, write_text
 from voxflow.places import ADOPTED, ADOPTED_MODEL, PARAMS
-from voxflow.prediction import class_values
 from voxflow.progress import say
 from voxflow.tracking import begin_run, write_run_file
 from voxflow.training import read_checkpoint
 
 if TYPE_CHECKING:
     from tasks.common.stage import Stage
-    from voxflow.spec import ModelSpec
 
 
 def is_adopted(stage: Stage) -> bool:
@@ -55,29 +53,3 @@ def train(stage: Stage) -> int:
     write_json(stage.models / "train.json", {"epochs": int(content["epoch"])})
     say(f"train {stage.title}: an adopted {network['name']}, not trained here → {out}")
     return EXIT_OK
-
-
-def require_model_values(stage: Stage, spec: ModelSpec) -> None:
-    """Refuse labels in which a class of an adopted model has another value than the model gives it.
-
-    Masks are compared by value, so that one organ would be judged as another. Names that only one of both has may be
-    two words for one thing.
-
-    Args:
-        stage: whose labels.
-        spec: of the model; overlapping classes are compared by their regions, and are left to these.
-
-    Raises:
-        DataError: a class has two values; the message names both.
-    """
-    file = stage.resampled / "labels.json"
-    names = read_json_or_none(file)
-    if spec.regions or not isinstance(names, dict):
-        return
-    values = {name: value for name, (value,) in class_values(spec).items()}
-    for value, name in names.items():
-        if name in values and str(values[name]) != value:
-            message = (
-                f"{name} is {value} here and {values[name]} in the model, so that it would be judged as another class"
-            )
-            raise DataError(f"{message}; give the labels the model's values", path=file, where=value)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.common.adopted import require_model_values
+from tasks.common.label_values import require_model_values
 from tasks.common.stage import Stage
 from voxflow.errors import DataError
 from voxflow.files import write_json
