@@ -145,15 +145,15 @@ def test_a_change_is_held_against_what_another_seed_alone_changes(root: Path, mo
     new = begin_training(root, 1, 0.84, rate=0.2)
     deviation = np.std([0.80, 0.82], ddof=1)
     bound = stats.t.ppf(0.975, 1) * deviation * np.sqrt(2)
-    assert f"lie {deviation:.4f} apart (standard deviation of 2 + 1 trainings)" in read_noise(root, old[0], new)
-    assert f"by up to {bound:.4f}, so that the change of +0.0000 may be chance" in read_noise(root, old[0], new)
+    assert f"a standard deviation of {deviation:.4f} (2 + 1 trainings)" in read_noise(root, old[0], new)
+    assert f"95 differ by less than {bound:.4f}: the change of +0.0000 may be chance" in read_noise(root, old[0], new)
     # The same seed again replaces the earlier training; another rate is another model.
     begin_training(root, 2, 0.83)
     begin_training(root, 3, 0.83, rate=0.3)
     more = [begin_training(root, seed, dice, rate=0.2) for seed, dice in ((2, 0.86), (3, 0.85))]
     pooled = np.sqrt((np.var([0.80, 0.83]) * 2 + np.var([0.84, 0.86, 0.85]) * 3) / 3)
-    assert f"lie {pooled:.4f} apart (standard deviation of 2 + 3 trainings)" in read_noise(root, old[0], new)
-    assert "(standard deviation of 3 trainings)" in read_noise(root, new, more[0])
+    assert f"a standard deviation of {pooled:.4f} (2 + 3 trainings)" in read_noise(root, old[0], new)
+    assert "(3 trainings)" in read_noise(root, new, more[0])
 
 
 def test_the_noise_of_the_seed_is_unknown_where_each_was_trained_once(
@@ -161,6 +161,8 @@ def test_the_noise_of_the_seed_is_unknown_where_each_was_trained_once(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
     old, new = (begin_training(root, 1, 0.8, rate=rate) for rate in (0.1, 0.2))
-    assert "is not known: train the same again with another train.seed" in read_noise(root, old, new)
+    assert "is not known. To know it, train the same workspace again with another train.seed" in read_noise(
+        root, old, new
+    )
     assert main(["compare", "old", "new", "--out", "page.html"]) == 0
-    assert "is not known: train the same again" in (root / "page.html").read_text()
+    assert "is not known. To know it, train the same workspace again" in (root / "page.html").read_text()

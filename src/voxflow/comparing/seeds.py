@@ -23,7 +23,7 @@ class SeedNoise:
     Attributes:
         deviation: standard deviation of the key metric from seed to seed, pooled over both models.
         trainings: number of trainings of the old and of the new model, each with another seed.
-        bound: 95 % of the differences between two such trainings are smaller.
+        bound: of 100 pairs of such trainings, 95 differ by less.
     """
 
     deviation: float
@@ -64,18 +64,19 @@ def word_seed_noise(noise: SeedNoise | None, gain: float) -> str:
 
     Example:
         >>> word_seed_noise(SeedNoise(0.002, (2, 3), 0.0078), 0.004)
-        'Trainings that differ only in their seed lie 0.0020 apart (standard deviation of 2 + 3 trainings): \
-two of them differ by up to 0.0078, so that the change of +0.0040 may be chance.'
+        'Trainings that differ only in their seed have a standard deviation of 0.0020 (2 + 3 trainings). Of 100 pairs \
+of such trainings, 95 differ by less than 0.0078: the change of +0.0040 may be chance.'
     """
     if noise is None:
         return (
-            "How much another seed alone would change the score is not known: "
-            "train the same again with another train.seed, and MLflow's runs tell."
+            "How much another seed alone would change the score is not known. "
+            "To know it, train the same workspace again with another train.seed."
         )
     old, new = noise.trainings
     counted = f"{old} + {new}" if old and new else str(old + new)
-    end = "may be chance" if abs(gain) <= noise.bound else "is larger than that"
+    verdict = "may be chance" if abs(gain) <= noise.bound else "is larger"
     return (
-        f"Trainings that differ only in their seed lie {noise.deviation:.4f} apart (standard deviation of {counted} "
-        f"trainings): two of them differ by up to {noise.bound:.4f}, so that the change of {gain:+.4f} {end}."
+        f"Trainings that differ only in their seed have a standard deviation of {noise.deviation:.4f} ({counted} "
+        f"trainings). Of 100 pairs of such trainings, {100 * CONFIDENCE:.0f} differ by less than {noise.bound:.4f}: "
+        f"the change of {gain:+.4f} {verdict}."
     )

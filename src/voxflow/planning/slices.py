@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import inf, prod
 from typing import TYPE_CHECKING
 
+from voxflow.planning.budget import LEARNT_SHARE
 from voxflow.planning.layout import (
     CPU_FILTERS,
     GPU_FILTERS,
@@ -31,7 +32,6 @@ SLICE = 512**2
 CPU_STEP, GPU_STEP = 4 * SLICE, 12 * SLICE
 CPU_BATCH, GPU_BATCH = 32, 128
 MOST_FILTERS = {CPU_FILTERS: 256, GPU_FILTERS: 512}
-LEARNT_SHARE = 0.7  # of the labelled cases, as the template splits them
 
 
 def plan_slices(fingerprint: Fingerprint, machine: Machine) -> TrainingLayout:
