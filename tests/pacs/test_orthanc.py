@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,6 +159,23 @@ def test_a_wrong_ae_title_is_wrong_input(orthanc: Orthanc) -> None:
         pytest.raises(ConfigError, match=r"does not go by the AE title WRONG; see pacs.clinic in params.yaml"),
     ):
         list(pacs.find(Query()))
+
+
+def test_a_rejection_counts_that_comes_before_it_is_waited_for(
+    orthanc: Orthanc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pynetdicom import evt
+
+    trigger = evt.trigger
+
+    def trigger_and_pause(association: Any, event: Any, attributes: Any = None) -> Any:
+        answer = trigger(association, event, attributes)
+        if event is evt.EVT_REQUESTED:
+            time.sleep(0.5)
+        return answer
+
+    monkeypatch.setattr(evt, "trigger", trigger_and_pause)
+    test_a_wrong_ae_title_is_wrong_input(orthanc)
 
 
 def test_a_pacs_that_does_not_know_where_to_send_is_asked_whether_it_does(orthanc: Orthanc, tmp_path: Path) -> None:

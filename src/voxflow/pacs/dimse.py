@@ -186,6 +186,7 @@ class DimseArchive:
     def _open_association(self, *contexts: str | tuple[str, str]) -> Iterator[Any]:
         """A connection for the services named, each with its transfer syntax where it matters."""
         from pynetdicom import AE, evt
+        from pynetdicom.pdu import A_ASSOCIATE_RJ
 
         settings = self._settings
         entity = AE(ae_title=settings.own_aet)
@@ -195,14 +196,24 @@ class DimseArchive:
             entity.add_requested_context(*((context,) if isinstance(context, str) else context))
         # pynetdicom leaves a socket open where the other side was the first to close it.
         opened: list[Any] = []
-        handlers: Any = [(evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))]
+        rejections: list[Any] = []
+
+        # The flag is_rejected is not set where the other side rejects before pynetdicom has begun to wait.
+        def keep_rejection(event: Any) -> None:
+            if isinstance(event.pdu, A_ASSOCIATE_RJ):
+                rejections.append(event.pdu)
+
+        handlers: Any = [
+            (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket)),
+            (evt.EVT_PDU_RECV, keep_rejection),
+        ]
         self._check_reachable()
         association = entity.associate(
             settings.host, settings.port, ae_title=settings.aet, max_pdu=MAX_PDU, evt_handlers=handlers
         )
         try:
             if not association.is_established:
-                raise self._explain_rejection(association)
+                raise self._explain_failure(rejections)
             yield association
         finally:
             if association.is_established:
@@ -220,10 +231,11 @@ class DimseArchive:
         except OSError as error:
             raise PacsError(f"{self.name}: no connection: {error.strerror or error}", lost=True) from error
 
-    def _explain_rejection(self, association: Any) -> ConfigError | PacsError:
-        if not association.is_rejected:
+    def _explain_failure(self, rejections: list[Any]) -> ConfigError | PacsError:
+        """The reason why no connection was made, from the A-ASSOCIATE-RJ PDUs that came (none or one)."""
+        if not rejections:
             return PacsError(f"{self.name}: the connection was lost while it was made", lost=True)
-        rejection = association.acceptor.primitive
+        rejection = rejections[0].to_primitive()
         reason = NOT_RECOGNISED.get(rejection.diagnostic) if rejection.result_source == 1 else None
         if reason:
             message = reason.format(own=self._settings.own_aet, called=self._settings.aet)
