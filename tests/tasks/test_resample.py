@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tasks import resample, split
 from tests.tasks.demo_cases import GRID, VOLUMES, run, write_radiographs, write_volumes
+from voxflow.errors import EXIT_WRONG_INPUT
 from voxflow.geometry import Geometry
 from voxflow.volumes import ResampleOptions, Volume, read_radiograph, read_volume, write_radiograph, write_volume
 
@@ -24,7 +25,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(("options", "is_warned"), [({}, False), ({"most_voxels": 300}, True)])
+@pytest.mark.parametrize(("options", "is_warned"), [({}, False), ({"most_voxels": 512}, True)])
 def test_regions_are_told_before_a_first_stage_is_trained(
     options: dict[str, int], is_warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -33,6 +34,15 @@ def test_regions_are_told_before_a_first_stage_is_trained(
     (VOLUMES / "labels.json").write_text('{"0": "background", "1": "whole", "2": "core"}')
     assert run(resample, monkeypatch, {"spacing_mm": "auto", **options}) == 0
     assert ("so this can't be the first of two stages" in capsys.readouterr().err) == is_warned
+
+
+def test_a_first_stage_of_images_of_a_few_voxels_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volumes()
+    assert run(resample, monkeypatch, {"spacing_mm": "auto", "most_voxels": 1}) == EXIT_WRONG_INPUT
+    assert "most_voxels" in (line := capsys.readouterr().err)
+    assert "512" in line
 
 
 def test_volumes_come_to_one_spacing_and_orientation(

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 CHANNEL_SEPARATOR = ";"
 OUTSIDE = "outside"
+# Of an image of median size: a cube of 8 voxels along each edge. A network has nothing to see in less.
+FEWEST_VOXELS = 512
 
 
 class ResampleOptions(BaseModel):
@@ -67,7 +69,7 @@ class ResampleOptions(BaseModel):
         spacing_mm: volumes: one value (isotropic) or three along (i, j, k) of the new grid; None keeps each
             volume's own.
         most_voxels: volumes with ``spacing_mm: auto``: an image of median size gets no more, as the first of two stages
-            needs it (docs/two-stages.md); None: as many as one stage takes.
+            needs it (docs/two-stages.md), 512 or more; None: as many as one stage takes.
         orientation: volumes: where (i, j, k) shall increase to, such as "LPS"; None keeps each volume's own.
         extent: volumes: what stays of the covered box, see :func:`voxflow.volumes.target_geometry`.
         reference: volumes: an image file whose grid all are brought to, in place of spacing and orientation; relative
@@ -83,7 +85,7 @@ class ResampleOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     spacing_mm: float | tuple[float, ...] | None = None
-    most_voxels: PositiveInt | None = None
+    most_voxels: int | None = Field(default=None, ge=FEWEST_VOXELS)
     orientation: str | None = None
     extent: Extent = "faces"
     reference: Path | None = None
