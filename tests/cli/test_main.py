@@ -70,7 +70,25 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_program_without_a_command_shows_how_to_use_it(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([])
-    assert "COMMAND" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "Begin with your own images:\n  voxflow new liver" in text
+    assert "error" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["tran", "liver"], "voxflow: error: no command is called 'tran'; did you mean 'train'?\n"),
+        (["--debug", "infr", "liver"], "no command is called 'infr'; did you mean 'infer'?\n"),
+        (["frobnicate"], "no command is called 'frobnicate'; known: add, adopt, check, "),
+    ],
+)
+def test_a_misspelt_command_gets_a_suggestion(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert line in capsys.readouterr().err
 
 
 def test_a_wrong_argument_shows_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,7 @@ from voxflow.cli.serve import ServeCommand
 from voxflow.cli.view import ViewCommand
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.files import explain_os_error
+from voxflow.findings import suggest
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -114,9 +115,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; see :mod:`voxflow.errors`.
     """
-    namespace = make_parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = make_parser()
+    _refuse_unknown_command(parser, arguments)
+    namespace = parser.parse_args(arguments)
     program = f"voxflow {namespace.command}"
     return run_guarded(program, lambda: int(namespace.read(namespace).run()), debug=namespace.debug)
+
+
+def _refuse_unknown_command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Show the whole help where nothing was typed, and the nearest command where one was misspelt.
+
+    Raises:
+        SystemExit: with 2.
+    """
+    if not arguments:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    names = [command.name for command in COMMANDS]
+    name = next((argument for argument in arguments if not argument.startswith("-")), names[0])
+    if name not in names:
+        parser.error(f"no command is called {name!r}{suggest(name, names)}")
 
 
 def run_guarded(program: str, run: Callable[[], int], *, debug: bool = False) -> int:

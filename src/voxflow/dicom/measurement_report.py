@@ -73,12 +73,17 @@ def write_measurement_report(
         use_utf8(dataset)
     with silence_highdicom():
         report = _build_report(images, seg, measurements, description)
+    _date_as(report, seg)
+    with atomic_path(path) as temporary:
+        report.save_as(temporary, enforce_file_format=True)
+
+
+def _date_as(report: Dataset, seg: Dataset) -> None:
+    """Give a report the dates of its SEG, so that the same SEG and measurements give the same file."""
     report.InstanceCreationDate = report.ContentDate = seg.ContentDate
     report.InstanceCreationTime = report.ContentTime = seg.ContentTime
     for equipment in report.get("ContributingEquipmentSequence") or []:  # highdicom itself
         equipment.ContributionDateTime = f"{seg.ContentDate}{seg.ContentTime}"
-    with atomic_path(path) as temporary:
-        report.save_as(temporary, enforce_file_format=True)
 
 
 def _build_report(

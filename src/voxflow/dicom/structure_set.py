@@ -84,9 +84,7 @@ def write_structure_set(
     digest = _digest_mask(values, references, repr((list(members.items()), colours, description)))
     dataset = _make_header(images[0], remark, digest, description)
     dataset.ReferencedFrameOfReferenceSequence = [_refer_to_frame(images, references)]
-    boxes, labels = LabelBoxes(values), label_segments(list(members))
-    for label, colour, labels_inside in zip(labels, colours, members.values(), strict=True):
-        _add_roi(dataset, label, colour, _list_contours(*boxes.cut(labels_inside), planes, references))
+    _add_rois(dataset, values, members, colours, planes=planes, references=references)
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
 
@@ -199,6 +197,30 @@ def _make_header(image: Dataset, remark: str, digest: str, description: str) -> 
     # With explicit VRs, a contour could have at most 64 KB, some 2,000 points (PS3.5 7.1.2).
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return dataset
+
+
+def _add_rois(
+    dataset: Dataset,
+    values: NDArray[Any],
+    members: Mapping[str, Sequence[int]],
+    colours: Sequence[str],
+    *,
+    planes: Sequence[Plane],
+    references: Sequence[Dataset],
+) -> None:
+    """Add a ROI for each class.
+
+    Args:
+        dataset: the RTSTRUCT.
+        values: label values (slices, rows, columns).
+        members: the label values of each class, by its name.
+        colours: of each class, as ``#rrggbb``.
+        planes: where each slice lies.
+        references: what each slice is, for ContourImageSequence (3006,0016).
+    """
+    boxes, labels = LabelBoxes(values), label_segments(list(members))
+    for label, colour, labels_inside in zip(labels, colours, members.values(), strict=True):
+        _add_roi(dataset, label, colour, _list_contours(*boxes.cut(labels_inside), planes, references))
 
 
 def _add_roi(dataset: Dataset, label: str, colour: str, contours: Sequence[Dataset]) -> None:

@@ -107,22 +107,36 @@ def infer_on_executor(
     model_key = _ModelKey.of(models)
     name, spec, reviewer = _describe_on_worker(executor, model_key, out, options)
     announce_extra_outputs(cases, spec, options.extra_outputs)
-    is_volume = spec.task == "segmentation"
     calibrator = reviewer if isinstance(reviewer, RadiographReviewer) else None
     reviewer = reviewer if isinstance(reviewer, Reviewer) else None
-    work = partial(_segment_case, reviewer) if is_volume else partial(_classify_case, calibrator)
+    work = partial(_segment_case, reviewer) if spec.task == "segmentation" else partial(_classify_case, calibrator)
     items = [(case, number < options.overlays) for number, case in enumerate(cases)]
     answers = _collect_answers(executor, partial(work, model_key.pin_engine(name), out, options), items, out)
     failures = Failures([row for answer in answers for row in answer.failures])
     results = {case.id: answer.result for case, answer in zip(cases, answers, strict=True) if answer.result is not None}
-    answered_cases = [case for case in cases if case.id in results]
-    if is_volume:
-        _complete_pictures(answered_cases[: options.overlays], spec, out)
-        write_masks_table(results, cases, spec, out, failures, reviewer=require_reviewer(reviewer, options))
-        ExtraOutputs(options.extra_outputs, spec, out, failures).write_tables(answered_cases)
+    if spec.task == "segmentation":
+        _write_masks_tables(cases, results, spec, out, options, failures=failures, reviewer=reviewer)
     else:
+        answered_cases = [case for case in cases if case.id in results]
         _write_radiographs(answered_cases, results, spec, out, options, reviewer=calibrator)
     return summarise_inference(len(results), failures, out, began, engine=name)
+
+
+def _write_masks_tables(
+    cases: Sequence[InferenceCase],
+    results: Mapping[str, dict[str, Any]],
+    spec: ModelSpec,
+    out: Path,
+    options: InferOptions,
+    *,
+    failures: Failures,
+    reviewer: Reviewer | None,
+) -> None:
+    """Write what belongs to all segmented cases together: missing pictures, the tables of masks and measurements."""
+    segmented_cases = [case for case in cases if case.id in results]
+    _complete_pictures(segmented_cases[: options.overlays], spec, out)
+    write_masks_table(results, cases, spec, out, failures, reviewer=require_reviewer(reviewer, options))
+    ExtraOutputs(options.extra_outputs, spec, out, failures).write_tables(segmented_cases)
 
 
 def _write_radiographs(
