@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 import yaml
@@ -14,6 +15,7 @@ import yaml
 from tests.corrections.clinic import SHAPE, WORKSPACE, Clinic, edit, make_masks, shave
 from tests.dicom.objects import Series, contour, random_values, refer, save, seg, structure_set
 from voxflow.corrections import CorrectionTable, list_due
+from voxflow.datalist import SplitOptions, split_cases
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.tables import read_rows
 from voxflow.volumes import read_volume
@@ -336,6 +338,24 @@ def test_no_patient_leaves_its_part(clinic: Clinic) -> None:
     split = yaml.safe_load(Path("params.yaml").read_text())["workspaces"][WORKSPACE]["split"]
     assert split == {"testing": [patients[0]], "validation": ["v"]}
     assert {row["class"] for row in clinic.classes()} == {"Liver", "Spleen"}, "held ones are compared, too"
+
+
+def test_new_patients_validate_where_a_share_is_written_again(clinic: Clinic) -> None:
+    """The split draws the part anew, as ``dvc repro`` does, and the next correction lists what was drawn."""
+    old = [f"p{number}" for number in range(8)]
+    images = [clinic.make_image(number) for number in range(8)]
+    clinic.block = clinic.block | {"split": {"testing": old[:1], "validation": 0.4}}
+    clinic.write_params()
+    corrected = [clinic.take(edit(clinic.find_mask(s)), f"{n}.dcm").patient for n, s in enumerate(images[:6])]
+    table = pd.DataFrame({"case": old + corrected, "patient": old + corrected, "label": "mask.nii.gz"})
+    (parts,) = split_cases(table, SplitOptions(testing=tuple(old[:1]), validation=0.4, seed=7))
+    validating = sorted(patient for patient, part in parts.items() if part == "validation")
+    assert set(validating) & set(corrected), "new patients validate"
+    assert parts[old[0]] == "testing"
+    write_split(parts, clinic, {})
+    assert clinic.take(edit(clinic.find_mask(images[7]), shave), "last.dcm").state == "label"
+    split = yaml.safe_load(Path("params.yaml").read_text())["workspaces"][WORKSPACE]["split"]
+    assert split == {"testing": old[:1], "validation": validating}
 
 
 def test_a_source_that_takes_no_dicom_is_left_as_it_is(clinic: Clinic) -> None:

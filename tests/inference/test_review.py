@@ -92,7 +92,26 @@ def test_cases_are_sorted_and_the_doubtful_come_first(cases: list[InferenceCase]
     assert read(out / "review.csv")[0]["case"] == "a"
     page = (out / "review.html").read_text(encoding="utf-8")
     assert "1 of 3 cases to review" in page
+    assert '<a href="review/viewer.html#a">a</a>' in page
+    assert "viewer.html#b" not in page, "only those to review are shown"
+    viewer = (out / "review" / "viewer.html").read_text(encoding="utf-8")
+    assert '"id":"a"' in viewer
+    assert '"id":"b"' not in viewer
+    assert '"name":"prediction"' in viewer
+    assert '"name":"organ"' in viewer
+    assert 'href="../review.html"' in viewer
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_viewer_of_a_worklist_goes_where_nothing_is_to_be_reviewed_any_more(
+    cases: list[InferenceCase], out: Path
+) -> None:
+    reviewer = Reviewer(0.6, 0.9, calibrate([0.9] * 20))
+    infer_cases(SureEngine(), cases, out, SORTED, reviewer=reviewer)
+    assert (out / "review" / "viewer.html").is_file()
+    infer_cases(SureEngine(), [cases[0]], out, SORTED, reviewer=reviewer)
+    assert not (out / "review" / "viewer.html").exists()
+    assert "viewer.html" not in (out / "review.html").read_text(encoding="utf-8")
 
 
 def test_nothing_changes_where_nobody_asks(cases: list[InferenceCase], out: Path) -> None:

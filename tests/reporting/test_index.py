@@ -58,6 +58,14 @@ def test_scores_decisions_and_alerts_are_told(root: Path) -> None:
     assert "not evaluated yet" in page
 
 
+def test_a_worklist_is_linked_where_cases_are_sorted(root: Path) -> None:
+    assert main(["index"]) == 0
+    assert "Cases to review" not in (root / "data/index.html").read_text()
+    put(root / "mmars/spleen_demo/eval/infer/review.html", "page")
+    assert main(["index"]) == 0
+    assert "../mmars/spleen_demo/eval/infer/review.html" in links((root / "data/index.html").read_text())
+
+
 def test_the_last_flow_run_is_linked_where_it_has_a_page(root: Path) -> None:
     page = "http://127.0.0.1:4200/runs/flow-run/1"
     put(

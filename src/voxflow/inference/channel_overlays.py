@@ -35,7 +35,7 @@ def write_overlays(
     """
     reference, names = min(spec.reference, len(images) - 1), label_names(spec)
     regions = class_values(spec) if spec.regions else None
-    modalities = _name_modalities(spec, len(images))
+    modalities = name_modalities(spec, len(images))
     modality = modalities[reference]
     write_overlay(path, images[reference], mask, names, regions=regions, label=label, title=title, modality=modality)
     if len(images) < 2 or len(images) != len(spec.channels):
@@ -51,8 +51,13 @@ def write_overlays(
     write_json(folder / "channels.json", {"channels": list(spec.channels), "reference": reference})
 
 
-def _name_modalities(spec: ModelSpec, count: int) -> list[str]:
-    """The modality of each image, in the model's order; empty where it is not known."""
+def name_modalities(spec: ModelSpec, count: int) -> list[str]:
+    """Name the modality of each image, in the model's order; empty where it is not known.
+
+    Args:
+        spec: of the model.
+        count: of images that a case has.
+    """
     if count == len(spec.channels):
         rules = dict(zip(spec.channels, spec.rules or ({},) * count, strict=True))
         return list(find_channel_modalities(rules, spec.modality).values())

@@ -237,12 +237,14 @@ def write_masks_table(
     ordered = [rows[case.id] for case in cases if case.id in rows]
     columns = ["case", "image", "mask", *_name_volume_columns(spec)]
     if reviewer is not None:
+        from voxflow.inference.review_viewer import write_review_viewer
         from voxflow.inference.worklist import write_worklist
 
         trusts = {row["case"]: row[TRUST] for row in ordered}
         ordered = [row | trusts[row["case"]].as_row() for row in ordered]
         columns += CaseTrust.COLUMNS
-        write_worklist(out, trusts, rows, reviewer, failures)
+        show = partial(write_review_viewer, out=out, cases=cases, rows=rows, spec=spec)
+        write_worklist(out, trusts, rows, reviewer, failures, show=show)
     if any(REMARK in row for row in ordered):
         ordered = [{REMARK: "", **row} for row in ordered]
         columns.append(REMARK)

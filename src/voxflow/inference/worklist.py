@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from voxflow.files import write_text
+from voxflow.inference.review_viewer import VIEWER
 from voxflow.reporting import make_table, render_template
 from voxflow.tables import write_table
 from voxflow.trust import measure_review_share
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from voxflow.inference.cases import Failures
@@ -29,6 +32,8 @@ def write_worklist(
     rows: Mapping[str, Mapping[str, Any]],
     reviewer: Reviewer,
     failures: Failures,
+    *,
+    show: Callable[[list[str]], list[str]] | None = None,
 ) -> int:
     """Write review.csv and review.html, the cases that need a look first.
 
@@ -38,6 +43,7 @@ def write_worklist(
         rows: of preds_outputs.csv, by case; for the place of each mask.
         reviewer: who judged.
         failures: cases without a mask, which the page counts.
+        show: makes review/viewer.html of the cases to review, and returns those that it shows; None: there is none.
 
     Returns:
         How many cases are to be reviewed.
@@ -45,7 +51,9 @@ def write_worklist(
     ordered = sorted(trusts, key=lambda case: _rank(trusts[case], case))
     table = [{"case": case, "mask": rows[case]["mask"], **trusts[case].as_row()} for case in ordered]
     write_table(out / TABLE, table, COLUMNS)
-    count = sum(trust.verdict == "review" for trust in trusts.values())
+    doubtful = [case for case in ordered if trusts[case].verdict == "review"]
+    count = len(doubtful)
+    shown = show(doubtful) if show else []
     texts = [{name: "" if value is None else str(value) for name, value in row.items()} for row in table]
     facts = {
         "line": f"{count} of {len(trusts)} cases to review" if trusts else "no case was segmented",
@@ -55,7 +63,11 @@ def write_worklist(
         "review_below": f"{reviewer.review_below:g}",
         "failed": len(failures.cases),
         "tiles": _make_tiles(trusts, count, reviewer),
-        "table_": make_table(texts, COLUMNS, missing="No case was segmented."),
+        "table_": replace(
+            make_table(texts, COLUMNS[:-1], missing="No case was segmented."),
+            links={case: f"{VIEWER}#{quote(case)}" for case in shown},
+        ),
+        "viewer": VIEWER if shown else "",
         "unusual": make_table(_count_unusual(trusts), missing="None: every case lies near those of the calibration."),
     }
     write_text(out / PAGE, render_template(TEMPLATE, facts))

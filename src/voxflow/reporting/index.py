@@ -95,20 +95,14 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
     )
     links, missing = [], []
     for title, path, description, written_by in places:
-        file = path.with_name(path.name.partition("#")[0])  # an address may point into a page
-        if file.is_file():
-            written_at = datetime.fromtimestamp(file.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
-            # Relative, so that the whole repository can be copied or served below any address.
-            links.append(
-                PageLink(
-                    title,
-                    quote(os.path.relpath(path, page_folder).replace(os.sep, "/"), safe="/#"),
-                    description,
-                    written_at,
-                )
-            )
+        if link := _link_page(title, path, description, page_folder):
+            links.append(link)
         else:
             missing.append(f"{title} ({written_by})")
+    # Only where cases are sorted (infer.review_below).
+    for folder, note in {"infer": "", "ensemble/infer": " by the folds together"}.items():
+        link = _link_page("Cases to review", evaluation / folder / "review.html", f"the worklist{note}", page_folder)
+        links += [link] if link else []
     # Written by the last flow run; a stage that a person started leaves none.
     links += _read_flow_links(root / LAST_FLOW_RUNS / f"{name}.json")
     failed = (quality / f"{name}.failed" / "report.json").is_file()
@@ -117,6 +111,16 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
     score = _format_score(_read_object(root / "data/metrics" / name / "evaluate.json"))
     task, thumbnail = str(block.get("task", "")), _make_thumbnail(evaluation / "test" / "overlays")
     return WorkspaceCard(name, task, score, "; ".join(alerts), tuple(links), ", ".join(missing), thumbnail)
+
+
+def _link_page(title: str, path: Path, description: str, page_folder: Path) -> PageLink | None:
+    """A link, relative so that the whole repository can be copied or served anywhere; None where there is no page."""
+    file = path.with_name(path.name.partition("#")[0])  # an address may point into a page
+    if not file.is_file():
+        return None
+    written_at = datetime.fromtimestamp(file.stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
+    address = quote(os.path.relpath(path, page_folder).replace(os.sep, "/"), safe="/#")
+    return PageLink(title, address, description, written_at)
 
 
 def _make_thumbnail(overlays: Path) -> str:
