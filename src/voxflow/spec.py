@@ -16,6 +16,7 @@ from voxflow.steps import (
     NnunetNormalisation,
     NnunetResampling,
     NnunetSteps,
+    TotalSegmentatorSteps,
     TransformSpec,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "NnunetSteps",
     "PreviousStage",
     "Task",
+    "TotalSegmentatorSteps",
     "TransformSpec",
 ]
 
@@ -57,6 +59,7 @@ _LATER_KEYS = (
     "monai",
     "divisors",
     "parts",
+    "totalsegmentator",
 )
 
 
@@ -137,6 +140,7 @@ class ModelSpec(BaseModel):
         monai: how an adopted MONAI bundle prepares images, and brings its answer back.
         parts: of a joined model, the models that answer one after the other; a later one's classes are written over
             those of an earlier one. Each prepares the image by its own spec.
+        totalsegmentator: what is done around an adopted nnU-Net, or around all parts, as TotalSegmentator does it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -171,6 +175,7 @@ class ModelSpec(BaseModel):
     monai: MonaiSteps | None = None
     divisors: tuple[int, ...] = ()
     parts: tuple[ModelPart, ...] = ()
+    totalsegmentator: TotalSegmentatorSteps | None = None
 
     @model_validator(mode="after")
     def _name_classes(self) -> Self:
@@ -214,8 +219,12 @@ class ModelSpec(BaseModel):
                 raise ValueError("each class of a part needs a label value of the joined model")
             if part.spec.image_count != self.image_count or part.spec.reference != self.reference:
                 raise ValueError("the parts of a joined model take the same images")
+            if part.spec.totalsegmentator:
+                raise ValueError("what TotalSegmentator does is done around all parts of a joined model")
         if self.parts and (self.nnunet or self.previous or self.monai):
             raise ValueError("a joined model is prepared by its parts")
+        if self.totalsegmentator and (self.previous or self.image_count > 1 or not (self.parts or self.nnunet)):
+            raise ValueError("TotalSegmentator runs an nnU-Net of one image and one stage, or several such")
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_new(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

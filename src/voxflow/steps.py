@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Interpolation = Literal["area", "nearest", "nearest-exact", "linear", "bilinear", "trilinear"]
 
@@ -212,3 +220,27 @@ class MonaiSteps(BaseModel):
     def changes_size(self) -> bool:
         """Whether the network is shown an image of another size than its grid has."""
         return self.crops_after is not None or self.resize is not None or self.pad is not None
+
+
+class TotalSegmentatorSteps(BaseModel):
+    """What TotalSegmentator does around nnU-Net, for models that were adopted with it.
+
+    Attributes:
+        task: its name there, such as "total".
+        spacing_mm: along the axes of the turned image (RAS), which it is brought to before nnU-Net gets it.
+        order: of the spline by which it is.
+        splits: whether an image that is very large there is divided in three along its last axis.
+        removed: label values that become background.
+        largest: label values of which only the largest component is kept.
+        least_mm3: label values, each with the size that a component must exceed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    task: str
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    order: int = Field(default=1, ge=0, le=5)
+    splits: bool = False
+    removed: tuple[int, ...] = ()
+    largest: tuple[int, ...] = ()
+    least_mm3: tuple[tuple[int, float], ...] = ()

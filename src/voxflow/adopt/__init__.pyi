@@ -11,6 +11,7 @@ from .nnunet import read_nnunet as read_nnunet
 from .original import BundleOriginal as BundleOriginal
 from .original import NnunetOriginal as NnunetOriginal
 from .original import Original as Original
+from .original import TotalSegmentatorOriginal as TotalSegmentatorOriginal
 from .original import find_python as find_python
 from .parity import CaseParity as CaseParity
 from .parity import Comparison as Comparison
@@ -22,6 +23,10 @@ from .plain import read_plain as read_plain
 from .postprocessing import read_largest as read_largest
 from .postprocessing import read_postprocessing as read_postprocessing
 from .report import write_parity_report as write_parity_report
+from .totalsegmentator import TotalSegmentatorTask as TotalSegmentatorTask
+from .totalsegmentator import describe_omission as describe_omission
+from .totalsegmentator import find_task as find_task
+from .totalsegmentator import repeat_steps as repeat_steps
 from .workspace import check_adoption as check_adoption
 from .workspace import create_adopted as create_adopted
 from .workspace import describe_adoption as describe_adoption

@@ -76,6 +76,9 @@ def write_nnunet(
             raise ConfigError("a cascade is two result folders of nnU-Net, and one alone is written")
         if spec.parts:
             raise ConfigError("a joined model is several result folders of nnU-Net, and one alone is written")
+        if spec.totalsegmentator:
+            message = "what TotalSegmentator does around nnU-Net can't be said in such a folder"
+            raise ConfigError(f"{message}; adopt its folder with --steps nnunet, and that model can leave")
         component, folds = convert_network(Component.model_validate_json(content["network"]), content["state_dict"])
         plans, dataset = _make_plans(spec, make_steps(spec), component, name), make_dataset_json(spec)
     except ConfigError as error:

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PROGRAMS = {"nnU-Net": Path(__file__).with_name("run_nnunet.py"), "MONAI": Path(__file__).with_name("run_bundle.py")}
+PROGRAMS = {
+    "nnU-Net": Path(__file__).with_name("run_nnunet.py"),
+    "MONAI": Path(__file__).with_name("run_bundle.py"),
+    "TotalSegmentator": Path(__file__).with_name("run_totalsegmentator.py"),
+}
 PACKAGE = "nnunetv2"
 MOST_CHARACTERS = 300  # of an error of its
 # The variables that nnU-Net warns about where they are not set; it reads none of these folders for a prediction.
@@ -105,6 +109,38 @@ class NnunetOriginal:
 
 
 @dataclass(frozen=True)
+class TotalSegmentatorOriginal:
+    """TotalSegmentator itself, with the weights that were adopted.
+
+    Attributes:
+        python: one that has totalsegmentator.
+        task: as its ``--task`` has it.
+        mode: "", "fast" or "fastest".
+        weights: each result folder, by the name of its data set.
+        ending: of the masks.
+    """
+
+    python: str
+    task: str
+    mode: str
+    weights: Mapping[str, Path]
+    ending: str
+
+    def segment(self, cases: Mapping[str, Sequence[Path]], out: Path, *, keeps_arrays: bool = False) -> OriginalRun:
+        """See :meth:`Original.segment`; no arrays are kept, but windows are added up in single precision."""
+        folders = {name: folder.resolve() for name, folder in self.weights.items()}
+        # A result folder is named TRAINER__PLANS__CONFIGURATION, and lies in that of its data set.
+        plans = next(iter(folders.values())).name.split("__")[1:2]
+        job = {
+            "task": self.task,
+            "mode": self.mode,
+            "weights": {name: str(folder.parent) for name, folder in folders.items()},
+            "plans": plans[0] if plans else "nnUNetPlans",
+        }
+        return _run_job("TotalSegmentator", self.python, job, cases, out, ending=self.ending, keeps_arrays=keeps_arrays)
+
+
+@dataclass(frozen=True)
 class OriginalRun:
     """What a run of the original came to.
 
@@ -135,23 +171,24 @@ class OriginalArrays:
     box: tuple[tuple[int, int], ...] | None
 
 
-def find_python(name: str | None) -> str | None:
+def find_python(name: str | None, package: str = PACKAGE) -> str | None:
     """Find the Python that has the original.
 
     Args:
         name: its path, or its name on PATH; None: the present one.
+        package: that the original is.
 
     Returns:
-        Its path; None where nothing was named and the present one has no nnunetv2.
+        Its path; None where nothing was named and the present one has no such package.
 
     Raises:
         ConfigError: there is no such program.
     """
     if name is None:
-        return sys.executable if find_spec(PACKAGE) else None
+        return sys.executable if find_spec(package) else None
     path = shutil.which(name)
     if path is None:
-        raise ConfigError(f"no program {name!r}; name a Python that has {PACKAGE}", where="--original-python")
+        raise ConfigError(f"no program {name!r}; name a Python that has {package}", where="--original-python")
     return str(Path(path).absolute())
 
 

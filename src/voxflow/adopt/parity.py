@@ -267,6 +267,8 @@ def _compare_worst_steps(comparison: Comparison, cases: Sequence[CaseParity]) ->
     worst = ParityResult(tuple(cases)).worst
     if comparison.original is None or worst is None or not worst.differing or comparison.engine.parts:
         return ()  # of a joined model each part has steps of its own
+    if comparison.engine.spec.totalsegmentator:
+        return ()  # which keeps no arrays
     with tempfile.TemporaryDirectory() as scratch:
         run = comparison.original.segment({worst.case: worst.images}, Path(scratch), keeps_arrays=True)
         if run.failures:

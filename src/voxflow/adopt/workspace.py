@@ -46,6 +46,8 @@ def describe_adoption(model: AdoptedModel, result: ParityResult | None = None) -
         }
     if model.parts:
         record["parts"] = [describe_adoption(part) for part in model.parts]
+    if model.spec.totalsegmentator:
+        record["totalsegmentator"] = model.spec.totalsegmentator.model_dump()
     if model.notes:
         record["notes"] = list(model.notes)
     return record | (describe_parity(result) if result else {})

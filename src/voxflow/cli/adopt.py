@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -40,6 +40,8 @@ class AdoptCommand(Command):
         postprocessing: nnU-Net's postprocessing.pkl; None: none.
         classes: a class map for the names of nnU-Net's classes, FILE or FILE:NAME, of several folders for those of the
             joined mask; None: those of its dataset.json.
+        steps: "auto" repeats what TotalSegmentator does around nnU-Net where the folders are its own; "nnunet"
+            leaves it out.
     """
 
     name: ClassVar[str] = "adopt"
@@ -57,6 +59,7 @@ class AdoptCommand(Command):
     classes: str | None
     original_python: str | None = None
     report: Path | None = None
+    steps: str = "auto"
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,11 +74,15 @@ class AdoptCommand(Command):
         parser.add_argument("--postprocessing", type=Path, metavar="FILE", help="nnU-Net's postprocessing.pkl to apply")
         names = "names of the classes: JSON, YAML, or TotalSegmentator's map_to_binary.py"
         parser.add_argument("--classes", metavar="FILE[:NAME]", help=names)
+        steps = "nnunet: leave out what TotalSegmentator does around nnU-Net (default: repeat it for its folders)"
+        parser.add_argument("--steps", choices=("auto", "nnunet"), default="auto", help=steps)
         compared = parser.add_argument_group("comparison", "segment images and compare with the original's masks")
         compared.add_argument("--images", type=Path, metavar="DIR", help="images, CASE_0000.nii.gz and so on")
         masks = "the original's masks of them, CASE.nii.gz (default: the original is run)"
         compared.add_argument("--masks", type=Path, metavar="DIR", help=masks)
-        python = "a Python that has nnunetv2 (default: this one), or MONAI, which runs a bundle's code"
+        python = (
+            "a Python that has nnunetv2, totalsegmentator (default: this one), or MONAI, which runs a bundle's code"
+        )
         compared.add_argument("--original-python", metavar="PYTHON", help=python)
         report = "a folder for the page and the numbers, also where the model is refused"
         compared.add_argument("--report", type=Path, metavar="DIR", help=report)
@@ -109,6 +116,7 @@ class AdoptCommand(Command):
             classes=arguments.classes,
             original_python=arguments.original_python,
             report=arguments.report,
+            steps=arguments.steps,
         )
 
     def run(self) -> int:
@@ -147,14 +155,11 @@ class AdoptCommand(Command):
         return self.paths[0]
 
     def _read(self) -> AdoptedModel:
-        from voxflow.adopt import read_bundle, read_joined, read_nnunet, read_plain, rename_classes
+        from voxflow.adopt import read_bundle, read_plain
 
-        if len(self.paths) > 1:
-            return read_joined(self.paths, self.folds, self.checkpoint, self.classes)
         bundle = self._find_bundle()
-        if not self.path.is_file() and not bundle:
-            model = read_nnunet(self.path, self.folds, self.checkpoint)
-            return rename_classes(model, self.classes) if self.classes else model
+        if len(self.paths) > 1 or (not self.path.is_file() and not bundle):
+            return self._read_folders()
         if self.folds or self.checkpoint or self.classes:
             raise ConfigError("--folds, --checkpoint and --classes are of nnU-Net's result folders", path=self.path)
         if bundle:
@@ -163,6 +168,22 @@ class AdoptCommand(Command):
             message = "a model is described by a YAML file that names it by the key file; docs/adopt.md shows such"
             raise ConfigError(message, path=self.path)
         return read_plain(self.path)
+
+    def _read_folders(self) -> AdoptedModel:
+        """Read result folders of nnU-Net, with what TotalSegmentator does around it where they are its own."""
+        from voxflow.adopt import describe_omission, find_task, read_joined, read_nnunet, rename_classes, repeat_steps
+
+        task = find_task(self.paths) if self.steps == "auto" else None
+        folds = self.folds or (task.folds if task else ())
+        if len(self.paths) > 1:
+            model = read_joined(self.paths, folds, self.checkpoint, self.classes)
+        else:
+            model = read_nnunet(self.path, folds, self.checkpoint)
+            model = rename_classes(model, self.classes) if self.classes else model
+        if task:
+            return repeat_steps(model, task, self.classes)
+        omission = describe_omission(self.paths) if self.steps == "auto" else ""
+        return replace(model, notes=(*model.notes, omission)) if omission else model
 
     def _find_bundle(self) -> tuple[Path, Path | None] | None:
         """The bundle's folder and its configuration, where one is named; None: it is no bundle."""
@@ -200,6 +221,8 @@ class AdoptCommand(Command):
         """The tool that the model comes from; None where it is not at hand, and its masks are."""
         from voxflow.adopt import BundleOriginal, JoinedOriginal, NnunetOriginal, find_python
 
+        if model.spec.totalsegmentator:
+            return self._find_totalsegmentator(model)
         python = find_python(self.original_python)
         if model.parts and python:
             parts = [
@@ -225,3 +248,20 @@ class AdoptCommand(Command):
         else:
             message = "nothing can be run here"
         raise ConfigError(f"{message}; masks that the original made are compared with --masks")
+
+    def _find_totalsegmentator(self, model: AdoptedModel) -> Original | None:
+        """TotalSegmentator itself; None where it is not at hand, and its masks are."""
+        from voxflow.adopt import TotalSegmentatorOriginal, find_python, find_task
+
+        if model.parts and not self.classes:
+            message = "TotalSegmentator's masks have its own label values: name its class map with --classes, such as"
+            raise ConfigError(f"{message} .../totalsegmentator/map_to_binary.py:total")
+        python, task = find_python(self.original_python, "totalsegmentator"), find_task(self.paths)
+        if python and task and (self.original_python or not self.masks):
+            folders = [part.folder for part in model.parts or (model,) if part.folder]
+            weights = {folder.resolve().parent.name: folder for folder in folders}
+            return TotalSegmentatorOriginal(python, task.name, task.mode, weights, model.file_ending)
+        if self.masks:
+            return None
+        message = "TotalSegmentator is not installed here: name a Python that has it with --original-python"
+        raise ConfigError(f"{message}; masks that it made are compared with --masks")

@@ -174,6 +174,20 @@ def join_agreements(parts: Sequence[tuple[Agreement, Mapping[str, str]]]) -> Agr
     return Agreement(parts[0][0].signal, score, classes)
 
 
+def take_least_agreement(pieces: Sequence[Agreement]) -> Agreement:
+    """Take of each class the least agreement of the pieces that an image was divided into.
+
+    Example:
+        >>> take_least_agreement([Agreement("mirrors", 0.5, {"liver": 0.5}), Agreement("mirrors", 0.9, {"liver": 0.9})])
+        Agreement(signal='mirrors', score=0.5, classes={'liver': 0.5})
+    """
+    classes: dict[str, float] = {}
+    for piece in pieces:
+        classes |= {name: min(value, classes.get(name, value)) for name, value in piece.classes.items()}
+    score = sum(classes.values()) / len(classes) if classes else math.nan
+    return Agreement(pieces[0].signal, score, classes)
+
+
 def _cut_pieces(logits: Values) -> Iterator[Values]:
     """Parts of logits (class, i, j, k) along the first axis of the image, so small that their probabilities are few."""
     plane = logits.shape[0] * math.prod(logits.shape[2:])

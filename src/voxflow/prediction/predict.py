@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from voxflow.errors import DataError
 from voxflow.machine import release_gpu_memory
-from voxflow.prediction.agreement import AgreementMeter, choose_signal, join_agreements
+from voxflow.prediction.agreement import AgreementMeter, choose_signal, join_agreements, take_least_agreement
 from voxflow.prediction.cleaning import CleaningOptions, clean_mask
 from voxflow.prediction.ensemble import Ensemble, iterate_logits
 from voxflow.prediction.grids import find_nearest, resample_labels
@@ -31,6 +31,7 @@ from voxflow.prediction.preparation import (
 from voxflow.prediction.probabilities import logits_to_probabilities
 from voxflow.prediction.splines import pick_labels_by_splines, takes_splines
 from voxflow.prediction.tensors import download_mask, is_tensor, mask_type, pick_labels, take_nearest
+from voxflow.prediction.totalsegmentator import clean_on_working_grid, join_pieces
 from voxflow.prediction.windows import Blend, Plan
 from voxflow.progress import say
 from voxflow.volumes import Volume, require_finite
@@ -163,6 +164,8 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
     Raises:
         DataError: the options name a class that the model does not have.
     """
+    if prepared.working is not None:
+        return _predict_pieces(engine, prepared, options)
     if engine.spec.parts:
         return _predict_parts(engine, prepared, options)
     if prepared.previous is not None:
@@ -180,6 +183,23 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
         say(f"the GPU has too little free memory for an image: trying again {following}")
     array = prepared.image.cpu().numpy() if is_tensor(prepared.image) else prepared.image
     return _predict(engine.on_processor(), replace(prepared, image=array), options)
+
+
+def _predict_pieces(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> Prediction:
+    """Predict on TotalSegmentator's working grid, clean the mask there as it does, and bring it back."""
+    working, steps, classes = prepared.working, engine.spec.totalsegmentator, class_values(engine.spec)
+    if working is None or steps is None:
+        raise DataError("the image was prepared for another model")
+    _check_clean(options, classes)
+    inner = options.model_copy(update={"clean": CleaningOptions()})
+    predictions = [predict_prepared(engine, piece, inner) for piece in prepared.pieces]
+    labels = join_pieces([prediction.mask.array for prediction in predictions])
+    clean_on_working_grid(labels, working.grid.spacing, steps)
+    mask = Volume(working.restore(labels), working.native)
+    clean_mask(mask, classes, options.clean)
+    agreements = [prediction.agreement for prediction in predictions if prediction.agreement is not None]
+    windows = sum(prediction.windows for prediction in predictions)
+    return Prediction(mask, windows, take_least_agreement(agreements) if agreements else None)
 
 
 def _predict_parts(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> Prediction:

@@ -14,6 +14,7 @@ from voxflow.prediction.monai import prepare_monai
 from voxflow.prediction.nnunet import list_spacings, prepare_nnunet
 from voxflow.prediction.splines import make_mask_channels
 from voxflow.prediction.tensors import prepare_on_device, upload
+from voxflow.prediction.totalsegmentator import bring_to_working_grid, split_image
 from voxflow.progress import say
 from voxflow.volumes import Volume, require_finite, resize_radiograph
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from voxflow.prediction.monai_size import Foreground
     from voxflow.prediction.nnunet import CroppedPlace
     from voxflow.prediction.tensors import DeviceImage
+    from voxflow.prediction.totalsegmentator import WorkingGrid
     from voxflow.spec import ModelSpec
 
 
@@ -45,6 +47,8 @@ class PreparedImage:
         previous: of a cascade, the image as its first stage takes it; its mask is still to be shown to the network.
         is_inside: of a cascade, whether a voxel of ``native`` lies in what is not zero; None: all do.
         parts: of a joined model, the image as each part takes it; parts that prepare it alike share one.
+        working: of a model with TotalSegmentator's steps, the grid that it works on; the mask is brought back from it.
+        pieces: the image there as the model takes it, very large ones in several pieces.
     """
 
     image: Values
@@ -56,6 +60,8 @@ class PreparedImage:
     previous: PreparedImage | None = None
     is_inside: NDArray[np.bool_] | None = None
     parts: tuple[PreparedImage, ...] = ()
+    working: WorkingGrid | None = None
+    pieces: tuple[PreparedImage, ...] = ()
 
 
 def choose_device(engine: Engine) -> str | None:
@@ -76,6 +82,8 @@ def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None
     """
     if spec.task != "segmentation":
         raise DataError(f"the model does {spec.task}, a volume needs a segmentation model")
+    if spec.totalsegmentator:
+        return _prepare_pieces(volumes, spec, device)
     if spec.parts:
         return _prepare_parts(volumes, spec, device)
     if spec.nnunet or spec.monai:
@@ -89,6 +97,17 @@ def prepare_image(volumes: Sequence[Volume], spec: ModelSpec, device: str | None
         return PreparedImage(on_device.image, on_device.grid, volumes[spec.reference].geometry)
     image, reference = prepare_volume(volumes, spec)
     return PreparedImage(image, reference.geometry, volumes[spec.reference].geometry)
+
+
+def _prepare_pieces(volumes: Sequence[Volume], spec: ModelSpec, device: str | None) -> PreparedImage:
+    """The image on TotalSegmentator's working grid, where it is prepared as for the model without these steps."""
+    _require_images(len(volumes), spec)
+    if spec.totalsegmentator is None:
+        return prepare_image(volumes, spec, device)
+    image, working = bring_to_working_grid(volumes[0], spec.totalsegmentator)
+    inner = spec.model_copy(update={"totalsegmentator": None})
+    pieces = tuple(prepare_image([piece], inner, device) for piece in split_image(image, spec.totalsegmentator))
+    return replace(pieces[0], working=working, pieces=pieces)
 
 
 def _prepare_parts(volumes: Sequence[Volume], spec: ModelSpec, device: str | None) -> PreparedImage:
@@ -183,6 +202,8 @@ def prepare_volume(volumes: Sequence[Volume], spec: ModelSpec) -> tuple[NDArray[
     Raises:
         DataError: values that are no numbers, or the wrong number of channels.
     """
+    if spec.totalsegmentator:
+        volumes = [bring_to_working_grid(volume, spec.totalsegmentator)[0] for volume in volumes]
     if spec.nnunet:
         adopted = prepare_nnunet(volumes, spec)
         return adopted.image, Volume(adopted.image[spec.reference], adopted.grid)
