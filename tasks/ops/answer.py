@@ -11,7 +11,7 @@ from tasks.ops.incoming import Incoming, read_settings
 from voxflow.dicom import ConvertOptions
 from voxflow.engines import open_engine
 from voxflow.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED
-from voxflow.inference import InferOptions, open_reviewer
+from voxflow.inference import InferOptions, join_worklists, open_reviewer
 from voxflow.locks import hold_workspace
 from voxflow.pacs import AnswerContext, Ledger, answer_new_series, open_archive
 from voxflow.places import load_params
@@ -53,6 +53,9 @@ def run(stage: Stage, model: str | None = None, send: bool = True) -> int:
             reviewer=open_reviewer(engine, [path], infer),
         )
         answers = answer_new_series(desk, ledger)
+    if desk.reviewer and answers.answered:
+        count = join_worklists(incoming.out, desk.reviewer)
+        say(f"answer {stage.workspace}: {count} case(s) to review in all → {incoming.out / 'review.html'}")
     destination = f"sent {len(answers.sent)} to {back_to}" if back_to else f"kept in {incoming.out}"
     bad = f", {len(answers.refused)} can't be used" if answers.refused else ""
     bad += f", {len(answers.failed)} not sent (tried again next time)" if answers.failed else ""

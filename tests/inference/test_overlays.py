@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from voxflow.colours import CLASS_COLOURS
 from voxflow.geometry import Geometry
 from voxflow.inference.overlays import (
     RadiographTile,
+    draw_contact_sheet,
     find_largest_slice,
     write_contact_sheet,
     write_overlay,
@@ -40,8 +42,8 @@ def picture(path: Path) -> np.ndarray:
 
 
 def drawn(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the image's own area: what is not white."""
-    inside = (picture(path) < 250).all(axis=2)
+    """Rows and columns of the image's own area: what is white, in a black frame."""
+    inside = (picture(path) > 250).all(axis=2)
     box = inside.mean(axis=1) > 0.3, inside.mean(axis=0) > 0.3
     return np.flatnonzero(box[0]), np.flatnonzero(box[1])
 
@@ -56,20 +58,20 @@ def test_pixels_have_the_patients_proportions(
     size: tuple[int, int, int], spacing: tuple[float, float, float], ratio: float, tmp_path: Path
 ) -> None:
     image, mask = scene(size, spacing)
-    bright = Volume(np.zeros(size, np.float32), image.geometry)
-    write_overlay(tmp_path / "a.png", bright, mask, ORGAN, title="a")
+    empty = Volume(np.zeros(size, np.float32), image.geometry)
+    write_overlay(tmp_path / "a.png", empty, mask, ORGAN, title="a", modality="PT")
     rows, columns = drawn(tmp_path / "a.png")
     assert np.ptp(columns) / np.ptp(rows) == pytest.approx(ratio, rel=0.1)
 
 
-@pytest.mark.parametrize(("modality", "grey"), [("CT", 127), ("PT", 0)])
-def test_a_picture_has_the_window_of_its_modality(modality: str, grey: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("modality", "middle"), [("CT", 40.0), ("PT", 5.0)])
+def test_a_picture_has_the_window_of_its_modality(modality: str, middle: float, tmp_path: Path) -> None:
     image, mask = scene()
-    values = np.where(np.arange(40)[:, None, None] < 20, 40.0, 200.0) * np.ones(image.array.shape)
+    values = np.where(np.arange(40)[:, None, None] < 20, middle, 200.0) * np.ones(image.array.shape)
     write_overlay(tmp_path / "a.png", Volume(values, image.geometry), mask, ORGAN, modality=modality)
     colours, counts = np.unique(picture(tmp_path / "a.png").reshape(-1, 3), axis=0, return_counts=True)
     usual = {tuple(colour) for colour in colours[np.argsort(counts)[-3:]].tolist()}
-    assert any(max(abs(part - grey) for part in colour) <= 2 for colour in usual)
+    assert any(max(abs(part - 127) for part in colour) <= 2 for colour in usual)
 
 
 def test_the_picture_is_the_same_however_the_volume_is_stored(tmp_path: Path) -> None:
@@ -92,6 +94,38 @@ def test_grey_window_ignores_the_brightest_and_copes_with_flat_images() -> None:
     image[0, 0, 0] = 1e6
     assert compute_grey_window(image) == (0, 1)
     assert compute_grey_window(np.full((4, 4, 4), 7.0)) == (7, 8)
+
+
+def test_long_titles_of_a_contact_sheet_stay_above_their_tiles() -> None:
+    title = "5e327dbd957b26a3_1\neffusion 0.97\ntruth: mass + effusion + cardiomegaly + pneumothorax"
+    wide = "0123456789abcdef0123456789abcdef\nENLARGED_CARDIOMEDIASTINUM_IN_AP_VIEW 0.97"
+    sheet = draw_contact_sheet([RadiographTile(np.eye(30), title), RadiographTile(np.eye(30), wide)] * 4)
+    renderer = FigureCanvasAgg(sheet).get_renderer()
+    sheet.draw_without_rendering()
+    boxes = [axes.title.get_window_extent(renderer) for axes in sheet.axes]
+    pictures = [axes.get_window_extent(renderer) for axes in sheet.axes]
+    for number, box in enumerate(boxes):
+        assert box.x0 >= 0
+        assert box.x1 <= sheet.bbox.x1
+        others = [*boxes[:number], *boxes[number + 1 :], *pictures]
+        assert not any(box.overlaps(other) for other in others), number
+
+
+def test_the_sides_of_the_patient_stand_at_the_edges(tmp_path: Path) -> None:
+    image, mask = scene((80, 80, 8), (2, 2, 5))
+    empty = Volume(np.zeros_like(image.array), image.geometry)
+    write_overlay(tmp_path / "a.png", empty, mask, ORGAN, modality="PT")
+    rows, columns = drawn(tmp_path / "a.png")
+    # The letters are white with a black outline, on images of any grey.
+    letters = (picture(tmp_path / "a.png")[rows[0] : rows[-1], columns[0] : columns[-1]] < 60).all(axis=2)
+    height, width = letters.shape
+    for box in (
+        letters[height * 4 // 10 : height * 6 // 10, : width // 15],
+        letters[height * 4 // 10 : height * 6 // 10, -width // 15 :],
+        letters[: height // 15, width * 4 // 10 : width * 6 // 10],
+        letters[-height // 15 :, width * 4 // 10 : width * 6 // 10],
+    ):
+        assert box.any()
 
 
 def test_contact_sheet_holds_its_tiles(tmp_path: Path) -> None:

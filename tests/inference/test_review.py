@@ -24,6 +24,7 @@ from voxflow.inference import (
     digest_exported_models,
     infer_cases,
     infer_on_executor,
+    join_worklists,
     open_reviewer,
 )
 from voxflow.trust import Observation, Reviewer, build_calibration
@@ -112,6 +113,26 @@ def test_the_viewer_of_a_worklist_goes_where_nothing_is_to_be_reviewed_any_more(
     infer_cases(SureEngine(), [cases[0]], out, SORTED, reviewer=reviewer)
     assert not (out / "review" / "viewer.html").exists()
     assert "viewer.html" not in (out / "review.html").read_text(encoding="utf-8")
+
+
+def test_the_answers_of_a_pacs_have_one_worklist(cases: list[InferenceCase], tmp_path: Path) -> None:
+    """Two studies of one patient number their cases alike; each row leads to the viewer of its own answer."""
+    reviewer = Reviewer(0.6, 0.9, calibrate([0.9] * 20))
+    answers = tmp_path / "answers"
+    for uid, case in {"1.2": cases[1], "1.3": cases[0], "1.4": cases[1]}.items():
+        (answers / uid).mkdir(parents=True)
+        infer_cases(SureEngine(), [case], answers / uid, SORTED, reviewer=reviewer)
+    assert join_worklists(answers, reviewer) == 2
+    rows = read(answers / "review.csv")
+    assert [(row["case"], row["verdict"], row["mask"]) for row in rows] == [
+        ("a", "review", "1.2/a/a.nii.gz"),
+        ("a (2)", "review", "1.4/a/a.nii.gz"),
+        ("b", "send", "1.3/b/b.nii.gz"),
+    ]
+    page = (answers / "review.html").read_text(encoding="utf-8")
+    assert "2 of 3 cases to review" in page
+    assert '<a href="1.2/review/viewer.html#a">a</a>' in page
+    assert '<a href="1.4/review/viewer.html#a">a (2)</a>' in page
 
 
 def test_nothing_changes_where_nobody_asks(cases: list[InferenceCase], out: Path) -> None:

@@ -184,6 +184,17 @@ def test_surfaces_in_3d_enclose_the_volumes_of_the_masks_and_turn(viewer: Browse
     assert read_canvas(viewer, "surface") != turned, "no mask is shown any more"
 
 
+@pytest.mark.parametrize("width", [PHONE, LAPTOP, SCREEN])
+def test_the_dice_of_every_class_is_seen_without_scrolling_sideways(
+    browser: Browser, pages: dict[str, Path], width: int
+) -> None:
+    browser.open(pages["viewer"], width=width)
+    wait_for_case(browser)
+    assert browser.run("[...document.querySelectorAll('aside th')].pop().textContent") == "Dice"
+    beyond = "(({scrollWidth, clientWidth}) => scrollWidth - clientWidth)(document.querySelector('aside .scroll'))"
+    assert browser.run(beyond) <= 0
+
+
 def test_a_link_opens_its_case(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["viewer"], width=LAPTOP, part="#pet_1")
     wait_for_case(browser, "pet_1")

@@ -13,7 +13,7 @@ import numpy as np
 
 from voxflow.errors import InputError
 from voxflow.images import find_channel_modalities, read_channel_rules, read_ignore
-from voxflow.inference import draw_contours
+from voxflow.inference import FRAME, TITLE, draw_contours, draw_sides
 from voxflow.reporting import Picture, encode_png
 from voxflow.tables import read_rows
 from voxflow.viewing import choose_window, orient_for_viewing
@@ -95,7 +95,7 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
     index = int(np.count_nonzero(before != after, axis=(0, 1)).argmax())
     column_mm, row_mm, _ = image.geometry.spacing
     window = choose_window(image.array, modality, label.array)
-    figure = Figure(figsize=(8.0, 4.4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(8.0, 4.4), dpi=DPI, layout="constrained", facecolor=FRAME)
     for axes, (name, mask) in zip(figure.subplots(1, 2), masks.items(), strict=True):
         axes.axis("off")
         shades, plane = "gray_r" if window.is_inverted else "gray", image.array[:, :, index].T
@@ -103,7 +103,9 @@ def _draw_side_by_side(image: Volume, label: Volume, masks: Mapping[str, Volume]
         for volume, style in ((label, "solid"), (mask, "dashed")):
             labels = volume.array[:, :, index].T
             draw_contours(axes, labels, (int(value) for value in np.unique(labels) if value > 0), style)
-        axes.set_title(f"{name}  slice {index + 1} of {image.array.shape[2]}", fontsize=8, parse_math=False)
+        draw_sides(axes)
+        title = f"{name}  slice {index + 1} of {image.array.shape[2]}"
+        axes.set_title(title, fontsize=10, color=TITLE, parse_math=False)
     FigureCanvasAgg(figure)
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})

@@ -24,8 +24,11 @@ from .inputs import make_cases as make_cases
 from .ledger import ResultLedger as ResultLedger
 from .ledger import compute_maker_digest as compute_maker_digest
 from .overlays import DPI as DPI
+from .overlays import FRAME as FRAME
+from .overlays import TITLE as TITLE
 from .overlays import draw_contours as draw_contours
 from .overlays import draw_legend as draw_legend
+from .overlays import draw_sides as draw_sides
 from .overlays import save_figure as save_figure
 from .overlays import shorten_name as shorten_name
 from .overlays import write_overlay as write_overlay
@@ -42,6 +45,7 @@ from .run import SegmentedCase as SegmentedCase
 from .run import classify_cases as classify_cases
 from .run import read_ahead as read_ahead
 from .run import segment_cases as segment_cases
+from .worklist import join_worklists as join_worklists
 from .writing import ContactSheet as ContactSheet
 from .writing import make_prediction_rows as make_prediction_rows
 from .writing import name_prediction_columns as name_prediction_columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from voxflow.volumes import Volume
 
 DPI = 110
+# Black, as around images in a reading room, so that a page in dark colours stays dark.
+FRAME, TITLE = "black", "white"
 # A legend of more would cover the picture.
 MOST_NAMED = 7
 MOST_LETTERS = 48  # of a name in a picture
+TILE_LETTERS = 32  # in a line above a radiograph, as wide as its tile
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,9 @@ def write_overlay(
             draw_contours(axes, plane, names, style)
         for number, values in numbered.items():
             draw_contours(axes, np.isin(plane, values) * number, [number], style)
+    draw_sides(axes)
     text = f"{shorten_name(title)}  slice {index + 1} of {upright[0].array.shape[2]}".strip()
-    axes.set_title(text, fontsize=8, parse_math=False)
+    axes.set_title(text, fontsize=8, color=TITLE, parse_math=False)
     _draw_legend(axes, dict(enumerate(regions, start=1)) if regions else names, has_label=label is not None)
     save_figure(figure, path)
 
@@ -91,18 +96,29 @@ def write_contact_sheet(path: Path, tiles: Sequence[RadiographTile], columns: in
         tiles: the radiographs, row by row.
         columns: how many stand in a row.
     """
+    save_figure(draw_contact_sheet(tiles, columns), path)
+
+
+def draw_contact_sheet(tiles: Sequence[RadiographTile], columns: int = 4) -> Figure:
+    """Draw what :func:`write_contact_sheet` writes; titles are wrapped to the width of their tile.
+
+    Args:
+        tiles: the radiographs, row by row.
+        columns: how many stand in a row.
+    """
     from matplotlib.figure import Figure
 
     rows = max(1, -(-len(tiles) // columns))
-    figure = Figure(figsize=(2.4 * columns, 2.7 * rows), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(2.4 * columns, 2.9 * rows), dpi=DPI, layout="constrained", facecolor=FRAME)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
     for axes, tile in zip(grid.flat, tiles, strict=False):
         low, high = compute_grey_window(tile.image)
         axes.imshow(tile.image, cmap="gray", vmin=low, vmax=high)
-        axes.set_title(tile.title, fontsize=7, parse_math=False)
-    save_figure(figure, path)
+        lines = [part for line in tile.title.splitlines() for part in textwrap.wrap(line, TILE_LETTERS)]
+        axes.set_title("\n".join(lines), fontsize=7, color=TITLE, parse_math=False)
+    return figure
 
 
 def find_largest_slice(mask: NDArray[Any]) -> int:
@@ -133,10 +149,23 @@ def _make_canvas(width_mm: float, height_mm: float) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
     height = 5.0 * min(max(height_mm / width_mm, 0.4), 2.5)
-    figure = Figure(figsize=(5.0, height + 0.5), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5.0, height + 0.5), dpi=DPI, layout="constrained", facecolor=FRAME)
     axes = figure.add_subplot()
     axes.axis("off")
     return figure, axes
+
+
+def draw_sides(axes: Any) -> None:
+    """Write at the edges of an axial slice which side of the patient they are, as radiologists look at it.
+
+    Args:
+        axes: matplotlib's, with the patient's right at the left and the front at the top.
+    """
+    from matplotlib.patheffects import withStroke
+
+    for letter, x, y in (("R", 0.03, 0.5), ("L", 0.97, 0.5), ("A", 0.5, 0.97), ("P", 0.5, 0.03)):
+        axes.text(x, y, letter, transform=axes.transAxes, color="white", fontsize=8, fontweight="bold", ha="center",
+                  va="center", path_effects=[withStroke(linewidth=1.5, foreground="black")])  # fmt: skip
 
 
 def draw_contours(axes: Any, labels: NDArray[Any], values: Iterable[int], style: str) -> None:

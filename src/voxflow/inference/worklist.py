@@ -10,7 +10,7 @@ from urllib.parse import quote
 from voxflow.files import write_text
 from voxflow.inference.review_viewer import VIEWER
 from voxflow.reporting import make_table, render_template
-from voxflow.tables import write_table
+from voxflow.tables import read_rows, write_table
 from voxflow.trust import measure_review_share
 
 if TYPE_CHECKING:
@@ -56,22 +56,60 @@ def write_worklist(
     shown = show(doubtful) if show else []
     texts = [{name: "" if value is None else str(value) for name, value in row.items()} for row in table]
     facts = {
-        "line": f"{count} of {len(trusts)} cases to review" if trusts else "no case was segmented",
-        "alert": bool(count),
-        "basis": reviewer.describe(),
         "why": _explain_share(trusts, count, reviewer),
-        "review_below": f"{reviewer.review_below:g}",
         "failed": len(failures.cases),
-        "tiles": _make_tiles(trusts, count, reviewer),
-        "table_": replace(
-            make_table(texts, COLUMNS[:-1], missing="No case was segmented."),
-            links={case: f"{VIEWER}#{quote(case)}" for case in shown},
-        ),
         "viewer": VIEWER if shown else "",
         "unusual": make_table(_count_unusual(trusts), missing="None: every case lies near those of the calibration."),
     }
-    write_text(out / PAGE, render_template(TEMPLATE, facts))
+    _write_page(out, texts, {case: f"{VIEWER}#{quote(case)}" for case in shown}, reviewer, facts)
     return count
+
+
+def join_worklists(out: Path, reviewer: Reviewer) -> int:
+    """Write review.csv and review.html of all answers of a PACS, from the tables that each answer has.
+
+    Args:
+        out: the folder of the answers, in which each has a folder of its own.
+        reviewer: who judges now; earlier answers keep their verdict.
+
+    Returns:
+        How many cases are to be reviewed.
+    """
+    rows = [
+        row | {"mask": f"{path.parent.name}/{row['mask']}"}
+        for path in sorted(out.glob(f"*/{TABLE}"))
+        for row in read_rows(path) or []
+    ]
+    rows.sort(key=lambda row: (row["verdict"] == "send", float(row["dice_bound"] or -1), row["case"], row["mask"]))
+    names: Counter[str] = Counter()
+    links: dict[str, str] = {}
+    for row in rows:
+        # Each answer numbers a patient's cases from 1.
+        case, names[row["case"]] = row["case"], names[row["case"]] + 1
+        row["case"] = case if names[case] == 1 else f"{case} ({names[case]})"
+        viewer = f"{row['mask'].partition('/')[0]}/{VIEWER}"
+        if row["verdict"] == "review" and (out / viewer).is_file():
+            links[row["case"]] = f"{quote(viewer)}#{quote(case)}"
+    write_table(out / TABLE, rows, COLUMNS)
+    unusual = make_table(None, missing="The reasons of each case name it.")
+    _write_page(out, rows, links, reviewer, {"why": "", "failed": 0, "viewer": "", "unusual": unusual})
+    return sum(row["verdict"] == "review" for row in rows)
+
+
+def _write_page(
+    out: Path, rows: Sequence[dict[str, str]], links: Mapping[str, str], reviewer: Reviewer, facts: Mapping[str, Any]
+) -> None:
+    """Write review.html of the rows of a worklist, with what else the page says of them."""
+    count = sum(row["verdict"] == "review" for row in rows)
+    shared_facts = {
+        "line": f"{count} of {len(rows)} cases to review" if rows else "no case was segmented",
+        "alert": bool(count),
+        "basis": reviewer.describe(),
+        "review_below": f"{reviewer.review_below:g}",
+        "tiles": _make_tiles(len(rows), count, reviewer),
+        "table_": replace(make_table(rows, COLUMNS[:-1], missing="No case was segmented."), links=links),
+    }
+    write_text(out / PAGE, render_template(TEMPLATE, shared_facts | dict(facts)))
 
 
 def _rank(trust: CaseTrust, case: str) -> tuple[bool, float, str]:
@@ -107,11 +145,11 @@ def _measure_expected(reviewer: Reviewer) -> float | None:
     return measure_review_share(reviewer.calibration, reviewer.review_below, reviewer.confidence)
 
 
-def _make_tiles(trusts: Mapping[str, CaseTrust], count: int, reviewer: Reviewer) -> list[dict[str, str]]:
+def _make_tiles(cases: int, count: int, reviewer: Reviewer) -> list[dict[str, str]]:
     expected = _measure_expected(reviewer)
     tiles = [
-        {"value": str(count), "label": "to review", "note": f"of {len(trusts)} cases"},
-        {"value": str(len(trusts) - count), "label": "to send", "note": f"bound of at least {reviewer.review_below:g}"},
+        {"value": str(count), "label": "to review", "note": f"of {cases} cases"},
+        {"value": str(cases - count), "label": "to send", "note": f"bound of at least {reviewer.review_below:g}"},
     ]
     if expected is not None:
         tiles.append({"value": f"{expected:.0%}", "label": "expected to review", "note": "as in the calibration"})

@@ -40,7 +40,7 @@ class ContactSheet:
         if len(self._tiles) < SHEET_TILES:
             name = max(probabilities, key=probabilities.__getitem__)
             title = f"{shorten_name(case)}\n{shorten_name(name)} {probabilities[name]:.2f}"
-            self._tiles.append(RadiographTile(image, f"{title} ({shorten_name(truth)})" if truth else title))
+            self._tiles.append(RadiographTile(image, f"{title}\ntruth: {shorten_name(truth)}" if truth else title))
 
     def write(self, path: Path) -> None:
         """Write the picture; nothing when there was no case."""

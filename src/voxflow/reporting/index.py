@@ -100,8 +100,10 @@ def _make_card(root: Path, page_folder: Path, name: str, block: Mapping[str, Any
         else:
             missing.append(f"{title} ({written_by})")
     # Only where cases are sorted (infer.review_below).
-    for folder, note in {"infer": "", "ensemble/infer": " by the folds together"}.items():
-        link = _link_page("Cases to review", evaluation / folder / "review.html", f"the worklist{note}", page_folder)
+    answers = root / str((block.get("answer") or {}).get("out") or f"data/answers/{name}")
+    worklists = {evaluation / "infer": "of this model", evaluation / "ensemble/infer": "of the folds together"}
+    for folder, description in {**worklists, answers: "of the PACS"}.items():
+        link = _link_page("Cases to review", folder / "review.html", description, page_folder)
         links += [link] if link else []
     # Written by the last flow run; a stage that a person started leaves none.
     links += _read_flow_links(root / LAST_FLOW_RUNS / f"{name}.json")
