@@ -133,6 +133,7 @@ def test_a_folder_of_radiographs(tmp_path: Path) -> None:
     ("more", "expected"),
     [
         (["--set", "back=sideways"], "--set back: Input should be 'labels', 'probabilities' or 'logits'"),
+        (["--set", "extra_outputs=[stl]"], """write a list as --set 'extra_outputs=["A", "B"]'"""),
         (["--set", "clean.fill=1"], "--set clean.fill: Extra inputs are not permitted"),
     ],
 )

@@ -49,7 +49,9 @@ def parse_options(model: type[Options], settings: Mapping[str, Any]) -> Options:
             # Its own fields first, then those that it inherits.
             names = sorted(model.model_fields, key=lambda name: name not in model.__annotations__)
             known_keys = f"; there is {', '.join(names)}" if is_unknown else ""
-            messages.append(f"{key}: {fault['msg']}{known_keys}")
+            is_list = fault["type"] in ("tuple_type", "list_type")
+            form = f'; write a list as --set \'{key}=["A", "B"]\'' if is_list else ""
+            messages.append(f"{key}: {fault['msg']}{known_keys}{form}")
         raise ConfigError(f"--set {'; '.join(messages)}") from error
 
 
