@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -113,7 +114,9 @@ def test_runs_are_found_by_id_name_and_experiment_and_show_what_differs(
     experiment = client.get_run(second.run_id).info.experiment_id
     table = client.load_table(experiment, "test/per_case.json", [second.run_id])
     assert list(table["case"]) == list(NEW)
-    assert main(["compare", first.run_id[:8], "rusty-moon"]) == 0
+    with patch.object(MlflowClient, "search_runs", autospec=True, side_effect=MlflowClient.search_runs) as search:
+        assert main(["compare", first.run_id[:8], "rusty-moon"]) == 0
+    assert search.call_count == 1
     page = (root / "mmars/demo/eval/compare.html").read_text()
     assert "rusty-moon" in page
     assert re.search(r"<td>train.rate</td>\s*<td>0.1</td>\s*<td>0.2</td>", page)

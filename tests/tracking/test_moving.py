@@ -25,6 +25,7 @@ from voxflow.tracking import (
     fetch_folder,
     find_run,
     find_version,
+    list_runs,
     materialise_champion,
     move_store,
     register_version,
@@ -118,7 +119,7 @@ def use_everything(folder: Path, run_id: str) -> None:
     assert download_model(ModelVersion(NAME, "1", version.run_id), folder / "downloaded")
     with continue_run(run_id) as tracker:
         tracker.log_artifact(folder / "fetched/model.onnx", "later")
-    assert find_run(run_id).run_id == run_id
+    assert find_run(run_id, list_runs()).run_id == run_id
     assert list(folder.glob("mlartifacts/*/*/artifacts/later/model.onnx"))
     train_and_register()
 

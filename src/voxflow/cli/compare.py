@@ -48,11 +48,11 @@ class CompareCommand(Command):
         Raises:
             DataError: a model is not found or was not evaluated, or both have no case in common.
         """
-        from voxflow.comparing import open_side, write_comparison
+        from voxflow.comparing import open_sides, write_comparison
         from voxflow.tracking import use_store
 
         with use_store(Path.cwd()), tempfile.TemporaryDirectory() as scratch:
-            old, new = (open_side(model_name, Path(scratch)) for model_name in (self.old, self.new))
+            old, new = open_sides(self.old, self.new, Path(scratch))
             workspace = self.workspace or new.workspace or old.workspace
             default_folder = Path("mmars") / workspace / "eval" if workspace else Path()
             page = self.out or default_folder / "compare.html"

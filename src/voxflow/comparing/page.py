@@ -41,7 +41,6 @@ def write_comparison(
 
     Raises:
         DataError: both have no case in common, or answer different questions.
-        VoxflowError: the tracking store can't be reached.
     """
     common = sorted({*old.scores.values} & {*new.scores.values})
     if not common:

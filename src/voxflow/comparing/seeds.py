@@ -40,13 +40,12 @@ def measure_seed_noise(old: Side, new: Side) -> SeedNoise | None:
 
     Returns:
         None where neither model was trained and evaluated with two seeds or more.
-
-    Raises:
-        VoxflowError: the tracking store can't be reached.
     """
     from scipy import stats
 
-    first, second = (find_repeats(side.run, KEY_METRICS[side.scores.task]) if side.run else {} for side in (old, new))
+    first, second = (
+        find_repeats(side.run, KEY_METRICS[side.scores.task], side.runs) if side.run else {} for side in (old, new)
+    )
     if old.run and new.run and new.run.has_same_recipe(old.run):
         first = {}  # both are trainings of one kind, and all of these are in the other group
     groups = [np.array(list(scores.values())) for scores in (first, second)]

@@ -1,4 +1,4 @@
-"""Opens one side of a comparison: the scores of a run, a model version, or a folder that evaluate wrote."""
+"""Opens both sides of a comparison, each of them the scores of a run, a model version, or a folder that evaluate wrote."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxflow.promotion import CaseScores, read_scores
-from voxflow.tracking import fetch_artifacts, find_run
+from voxflow.tracking import fetch_artifacts, find_run, list_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from voxflow.tracking import Run
 
@@ -27,6 +27,7 @@ class Side:
         folder: what the stage evaluate wrote; masks/ where they were kept.
         workspace: empty where it is not known.
         run: where it was trained; None for a folder.
+        runs: all that the tracking store has, for those that are like it; none for a folder.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Side:
     folder: Path
     workspace: str = ""
     run: Run | None = None
+    runs: Sequence[Run] = ()
 
     @property
     def params(self) -> Mapping[str, str]:
@@ -46,22 +48,29 @@ class Side:
         return self.run.tags if self.run else {}
 
 
-def open_side(name_or_folder: str, scratch: Path) -> Side:
-    """Open one side.
+def open_sides(old: str, new: str, scratch: Path) -> tuple[Side, Side]:
+    """Open both sides.
 
     Args:
-        name_or_folder: a folder with per_case.csv, or what :func:`voxflow.tracking.find_run` takes.
+        old: a folder with per_case.csv, or what :func:`voxflow.tracking.find_run` takes.
+        new: likewise.
         scratch: where a run's files may be put; they must stay there until the page is written.
 
     Raises:
         DataError: no run is called so, or it was not evaluated.
         VoxflowError: the tracking store can't be reached.
     """
-    local = Path(name_or_folder)
-    if (local / PER_CASE).is_file():
-        return Side(name_or_folder, read_scores(local / PER_CASE), local)
-    run = find_run(name_or_folder)
+    is_local = [(Path(name) / PER_CASE).is_file() for name in (old, new)]
+    runs = [] if all(is_local) else list_runs()
+    first, second = (
+        Side(name, read_scores(Path(name) / PER_CASE), Path(name)) if local else _open_run(name, runs, scratch)
+        for name, local in zip((old, new), is_local, strict=True)
+    )
+    return first, second
+
+
+def _open_run(typed_name: str, runs: Sequence[Run], scratch: Path) -> Side:
+    run = find_run(typed_name, runs)
     folder = fetch_artifacts(run, "test", scratch / run.run_id)
-    run_name = run.tags.get("dvc_exp") or run.name
-    name = name_or_folder if name_or_folder != run.run_id and not run.run_id.startswith(name_or_folder) else run_name
-    return Side(name, read_scores(folder / PER_CASE), folder, run.tags.get("workspace", ""), run)
+    name = typed_name if not run.run_id.startswith(typed_name) else run.tags.get("dvc_exp") or run.name
+    return Side(name, read_scores(folder / PER_CASE), folder, run.tags.get("workspace", ""), run, runs)

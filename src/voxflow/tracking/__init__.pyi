@@ -21,6 +21,7 @@ from .runs import Run as Run
 from .runs import fetch_artifacts as fetch_artifacts
 from .runs import find_repeats as find_repeats
 from .runs import find_run as find_run
+from .runs import list_runs as list_runs
 from .store import load_mlflow as load_mlflow
 from .tracker import NullTracker as NullTracker
 from .tracker import Tracker as Tracker

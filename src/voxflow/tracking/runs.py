@@ -1,4 +1,4 @@
-"""Finds a run by the name that a user types, and downloads its files."""
+"""Lists runs, finds one by the name that a user types, and downloads its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from voxflow.tracking.store import download_artifacts
 from voxflow.tracking.versions import find_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 VERSION = re.compile(r"(?P<name>[^/@]+)(?:@(?P<alias>[\w-]+)|/(?P<number>\d+))")
@@ -59,12 +59,23 @@ class Run:
         return recipes[0] == recipes[1] and "true" not in (self.tags.get("git_dirty"), other.tags.get("git_dirty"))
 
 
-def find_run(text: str) -> Run:
+def list_runs() -> list[Run]:
+    """List the runs of all experiments, the latest first.
+
+    Raises:
+        VoxflowError: the store can't be reached.
+    """
+    runs: list[Run] = query_store(_list_runs)
+    return runs
+
+
+def find_run(text: str, runs: Sequence[Run]) -> Run:
     """Find a run.
 
     Args:
         text: a run's id or the beginning of it, its name, the name of an experiment of DVC, or a model version:
             ``spleen@champion``, ``spleen/3``.
+        runs: all there are, as :func:`list_runs` gives them.
 
     Raises:
         DataError: nothing, or more than one run, is called so.
@@ -77,31 +88,29 @@ def find_run(text: str) -> Run:
         if version is None:
             raise DataError(f"no version of {match['name']} is called {alias_or_number!r}")
         text = version.run_id
-    runs: list[Run] = query_store(lambda: _search_runs(text))
-    if not runs:
+    named = [run for run in runs if text in (run.run_id, run.name, run.tags.get("dvc_exp"))]
+    matching = named or [run for run in runs if len(text) >= SHORTEST_PREFIX and run.run_id.startswith(text)]
+    if not matching:
         raise DataError(f"no run is called {text!r}: an id, a name, an experiment of DVC, or MODEL@champion is wanted")
-    if len(runs) > 1:
-        raise DataError(f"{len(runs)} runs are called {text!r}: {', '.join(run.run_id for run in runs[:5])}")
-    return runs[0]
+    if len(matching) > 1:
+        raise DataError(f"{len(matching)} runs are called {text!r}: {', '.join(run.run_id for run in matching[:5])}")
+    return matching[0]
 
 
-def find_repeats(run: Run, metric: str) -> dict[str, float]:
+def find_repeats(run: Run, metric: str, runs: Sequence[Run]) -> dict[str, float]:
     """Find the trainings that differ from a run in nothing but their seed, the run itself among them.
 
     Args:
         run: the run.
         metric: such as "test/mean_dice"; trainings without it are left out.
+        runs: all there are, the latest first.
 
     Returns:
         The metric by id of the run; of trainings with the same seed one.
-
-    Raises:
-        VoxflowError: the store can't be reached.
     """
-    candidates = [run, *query_store(_list_runs)]
     by_seed = {
         tuple(sorted(other.seeds.items())): other
-        for other in reversed(candidates)
+        for other in reversed([run, *runs])
         if metric in other.metrics and (other.run_id == run.run_id or run.has_same_recipe(other))
     }
     return {other.run_id: other.metrics[metric] for other in by_seed.values()}
@@ -130,12 +139,6 @@ def _list_runs() -> list[Run]:
     client = MlflowClient()
     experiments = [entity.experiment_id for entity in client.search_experiments()]
     return [_to_run(entity) for entity in client.search_runs(experiments, max_results=MOST_RUNS)]
-
-
-def _search_runs(text: str) -> list[Run]:
-    runs = _list_runs()
-    exact = [run for run in runs if text in (run.run_id, run.name, run.tags.get("dvc_exp"))]
-    return exact or [run for run in runs if len(text) >= SHORTEST_PREFIX and run.run_id.startswith(text)]
 
 
 def _download_folder(run: Run, folder: str, out: Path) -> None:
