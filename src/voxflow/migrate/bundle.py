@@ -12,7 +12,7 @@ from voxflow.components import Component, plain_name
 from voxflow.config import read_json
 from voxflow.errors import ConfigError
 from voxflow.migrate.report import MigrationReport
-from voxflow.migrate.transforms import describe_centre_crop
+from voxflow.migrate.spatial import describe_centre_crop
 from voxflow.migrate.translation import Node, Translation, node, translate
 from voxflow.migrate.workspace import CROPS
 

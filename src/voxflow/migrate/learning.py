@@ -95,20 +95,17 @@ def _optimizer(target: str, args: Args, facts: Facts, **more: Any) -> Node:
 
 @translator("lr_policy", "DecayOnStep")
 def _decay(args: Args, facts: Facts) -> Translation:
-    del facts
     return exact(_scheduler("StepLR", step_size=args["decay_freq"], gamma=args["decay_ratio"]))
 
 
 @translator("lr_policy", "ReducePoly", "ReduceLR_Poly")
 def _poly(args: Args, facts: Facts) -> Translation:
-    del facts
     power = args.get("poly_power", 0.9)
     return exact(_scheduler("PolynomialLR", total_iters="@total_steps", power=power))
 
 
 @translator("lr_policy", "ReduceCosine")
 def _cosine(args: Args, facts: Facts) -> Translation:
-    del facts
     share = f"min(1.0, step / (@total_steps * {args.get('rate', 1.0)}))"
     rule = f"$lambda step: (1 + math.cos(math.pi * {share})) / 2"
     return exact(_scheduler("LambdaLR", lr_lambda=rule))
@@ -116,7 +113,6 @@ def _cosine(args: Args, facts: Facts) -> Translation:
 
 @translator("lr_policy", "OneCycle")
 def _one_cycle(args: Args, facts: Facts) -> Translation:
-    del facts
     warmup, start, end = args.get("warmup", 0.3), args.get("start", 0.04), args.get("end", 4e-6)
     peak = f"max({warmup} * @total_steps - 1, 1e-9)"
     up = f"1 + ({start} - 1) * (1 + math.cos(math.pi * step / {peak})) / 2"
@@ -131,12 +127,10 @@ def _scheduler(target: str, **args: Any) -> Node:
 
 @translator("inferer", "TFScanWindowInferer")
 def _windows(args: Args, facts: Facts) -> Translation:
-    del facts
     windows = {"roi_size": args["roi_size"], "sw_batch_size": args.get("batch_size", 1)}
     return exact(node("SlidingWindowInferer", **windows, overlap=args.get("overlap", 0.25), mode="gaussian"))
 
 
 @translator("inferer", "TFSimpleInferer")
 def _whole(args: Args, facts: Facts) -> Translation:
-    del args, facts
     return exact(node("SimpleInferer"))

@@ -64,7 +64,6 @@ def _read_arguments(kind: str, component: ComponentReference) -> Args:
 
 
 def _as_it_is(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
-    del facts
     return exact(node(_name_class(kind, name), **_read_arguments(kind, component)))
 
 
@@ -99,12 +98,10 @@ def _optimizer(kind: Any, name: str, component: ComponentReference, facts: Facts
 
 
 def _policy(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
-    del facts
     return exact(node(_name_class(kind, name), optimizer="@optimizer", **_read_arguments(kind, component)))
 
 
 def _metric(kind: Any, name: str, component: ComponentReference, facts: Facts) -> Translation:
-    del kind, facts
     fields = list(component.args.get("compared") or ("pred", "label"))
     output = f"$monai.handlers.from_engine({fields})"
     metric = node(METRICS.get(name, name), output_transform=output, **dict(component.args.get("args") or {}))

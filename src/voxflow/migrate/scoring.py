@@ -13,7 +13,6 @@ PREDICTION_AND_LABEL = "$monai.handlers.from_engine(['pred', 'label'])"
 
 @translator("metric", "ComputeAverageDice", "MetricAverageFromArrayDice")
 def _dice(args: Args, facts: Facts) -> Translation:
-    del args
     metric = node(
         "MeanDice", include_background=facts.activation == "sigmoid", output_transform=PREDICTION_AND_LABEL
     )  # fmt: skip
@@ -25,7 +24,6 @@ def _dice(args: Args, facts: Facts) -> Translation:
 
 @translator("metric", "ComputeAUC", "MetricAUC")
 def _auc(args: Args, facts: Facts) -> Translation:
-    del facts
     index = args.get("class_index")
     pairs = PREDICTION_AND_LABEL
     if index is not None:
@@ -52,7 +50,6 @@ def _average(args: Args, facts: Facts) -> Translation:
 @translator("aux_op", "ComputeAccuracy", "compute_accuracy", "ComputeBinaryPreds")
 @translator("aux_op", "DiceMaskedOutput", "dice_metric_masked_output", "NegLoss")
 def _auxiliary(args: Args, facts: Facts) -> Translation:
-    del args, facts
     return exact(why="nothing to do: metrics of the bundle read the postprocessed prediction and label themselves")
 
 

@@ -153,7 +153,7 @@ def list_translatable(kind: str) -> set[str]:
 
 def _load() -> None:
     """Import the modules whose decorators fill the table."""
-    from voxflow.migrate import learning, networks, scoring, transforms  # noqa: F401
+    from voxflow.migrate import learning, networks, scoring, spatial, transforms  # noqa: F401
 
 
 def node(target: str, **args: Any) -> Node:
