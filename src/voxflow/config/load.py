@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from voxflow.config import clara3, clara4, clara4_evaluation, tlt2
+from voxflow.config import clara3, clara4, clara4_evaluation, tlt2, tlt2_evaluation
 from voxflow.config.foreign import refuse_foreign
 from voxflow.config.source import ConfigSource
 from voxflow.config.text import log_warning, read_json
@@ -37,7 +37,7 @@ class Dialect:
 # Asked in this order; the last takes what no other wants.
 DIALECTS: dict[str, Dialect] = {
     "clara4": Dialect(clara4.is_clara4, clara4.read_workflow, clara4_evaluation.read_evaluation),
-    "tlt2": Dialect(tlt2.is_tlt2, tlt2.read_workflow, tlt2.read_evaluation),
+    "tlt2": Dialect(tlt2.is_tlt2, tlt2.read_workflow, tlt2_evaluation.read_evaluation),
     "clara3": Dialect(clara3.is_clara3, clara3.read_workflow, clara3.read_evaluation),
 }
 

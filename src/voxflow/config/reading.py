@@ -192,7 +192,6 @@ class ComponentReader:
 
     def resolve_name(self, kind: Kind, component: Component) -> Component:
         """The component under the name that the registry knows it by."""
-        del kind
         return component
 
     def _read_form(self, content: Mapping[str, Any], json_path: str) -> Component | None:

@@ -1,4 +1,4 @@
-"""The dialect ``tlt2``: configurations of tlt-train, tlt-evaluate and tlt-infer of TLT 2.0.
+"""The dialect ``tlt2``: configurations of tlt-train of TLT 2.0; those of tlt-evaluate have a file of their own.
 
 A component's arguments stand flat beside its name, which carries TLT's module (``transforms.LoadNifty``). What Clara
 3 states in components of their own, image pipelines and the inferer, follows here from values at the top of the file.
@@ -22,8 +22,8 @@ from pydantic import (
 from voxflow.components import Component, canonical_name, find_component
 from voxflow.config.check import attach_typed, list_argument_names
 from voxflow.config.reading import SEARCH_KEYS, ComponentReader, find_components
-from voxflow.config.values import infer_evaluation_task, infer_task, read_values
-from voxflow.config.workflow import Evaluation, EvaluationValues, Globals, TrainSection, ValidateSection, Workflow
+from voxflow.config.values import infer_task, read_values
+from voxflow.config.workflow import Globals, TrainSection, ValidateSection, Workflow
 from voxflow.findings import show, suggest
 
 if TYPE_CHECKING:
@@ -42,13 +42,6 @@ TRAIN: SectionLayout = {
     "pre_transforms": ("transform", True),
 }
 VALIDATE: SectionLayout = {"pre_transforms": ("transform", True), "metrics": ("metric", True)}
-EVALUATE: SectionLayout = {
-    "pre_transforms": ("transform", True),
-    "post_transforms": ("transform", True),
-    "label_transforms": ("transform", True),
-    "writers": ("writer", True),
-    "val_metrics": ("metric", True),
-}
 SECTIONS = ("train", "validate")
 # The modules that TLT writes before a component's name.
 MODULES = (
@@ -70,7 +63,7 @@ CLARA3_WORDS = {
     "stopping_metric": "is_key_metric",
 }
 _ONLY_TLT2 = ("net_config", "auxiliary_outputs", "input_nodes", "output_nodes")
-_SIGNS_OF_RADIOGRAPHS = frozenset(("tlt2:LoadPng", "LoadPng", "tlt2:MetricAUC", "tlt2:WriteClassificationResults"))
+SIGNS_OF_RADIOGRAPHS = frozenset(("tlt2:LoadPng", "LoadPng", "tlt2:MetricAUC", "tlt2:WriteClassificationResults"))
 
 
 class Tlt2Values(BaseModel):
@@ -111,19 +104,6 @@ class Tlt2Values(BaseModel):
     weight_decay: NonNegativeFloat | None = None
     data_format: Literal["channels_first", "channels_last"] | None = None
     learning_rate: PositiveFloat | None = None
-
-
-class Nodes(BaseModel):
-    """What the graph of an evaluation calls its ends: a field of the sample to the graph's name of a node."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    input_nodes: dict[str, str] = Field(default={"image": ""}, min_length=1)
-    output_nodes: dict[str, str] = Field(default={"model": ""}, min_length=1)
-
-
-class Tlt2EvaluationValues(EvaluationValues, Nodes):
-    """The plain values of a configuration of validation and inference."""
 
 
 class Tlt2Reader(ComponentReader):
@@ -224,35 +204,6 @@ def read_workflow(source: ConfigSource) -> Workflow:
     )
 
 
-def read_evaluation(source: ConfigSource) -> Evaluation:
-    """Read a configuration of tlt-evaluate or tlt-infer.
-
-    Args:
-        source: the file's content and what overrides it; takes the findings.
-
-    Raises:
-        FaultyConfigError: every fault at once.
-    """
-    config = source.settle(Tlt2EvaluationValues.model_fields, EVALUATE)
-    values = read_values(Tlt2EvaluationValues, config, source, component_keys=EVALUATE) or Tlt2EvaluationValues()
-    parts = Tlt2Reader.for_source(source, config).read_section(config, EVALUATE, "")
-    task = infer_evaluation_task(source, config, parts, _SIGNS_OF_RADIOGRAPHS)
-    source.findings.raise_errors()
-    outputs = [name for pair in values.output_nodes.items() for name in pair if name]
-    return Evaluation(
-        task=task,
-        path=source.path,
-        transforms=parts.pop("pre_transforms", ()),
-        input_name=next(iter(values.input_nodes)),
-        output_names=tuple(dict.fromkeys(outputs)),
-        data_list_key=str(source.variables.get("DATA_LIST_KEY") or "validation"),
-        dialect="tlt2",
-        variables=source.variables,
-        **values.model_dump(include=set(EvaluationValues.model_fields)),
-        **parts,
-    )
-
-
 def _move_into_components(config: dict[str, Any], values: Tlt2Values) -> dict[str, Any]:
     """Put what TLT states at the top of the file where the model of a workflow has it: into its components."""
     spread = {**config}
@@ -324,7 +275,7 @@ def _infer_task(top: Mapping[str, Any], train: Mapping[str, Any], values: Tlt2Va
     names = {component.name for component in train.get("pre_transforms", ())}
     network = top.get("net_config")
     is_flat = values.network_input_size is not None and len(values.network_input_size) == 2
-    if is_flat or names & _SIGNS_OF_RADIOGRAPHS or (network is not None and "dense" in network.name.lower()):
+    if is_flat or names & SIGNS_OF_RADIOGRAPHS or (network is not None and "dense" in network.name.lower()):
         return "classification"
     return "segmentation"
 
