@@ -20,9 +20,7 @@ from .predict import Prediction as Prediction
 from .predict import PredictOptions as PredictOptions
 from .predict import SwapHandling as SwapHandling
 from .predict import predict_logits as predict_logits
-from .predict import predict_members as predict_members
 from .predict import predict_prepared as predict_prepared
-from .predict import predict_radiograph as predict_radiograph
 from .predict import predict_volume as predict_volume
 from .preparation import PreparedImage as PreparedImage
 from .preparation import choose_device as choose_device
@@ -32,6 +30,8 @@ from .preparation import prepare_volume as prepare_volume
 from .preparation import require_channels as require_channels
 from .preparation import require_named_channels as require_named_channels
 from .probabilities import logits_to_probabilities as logits_to_probabilities
+from .radiographs import predict_members as predict_members
+from .radiographs import predict_radiograph as predict_radiograph
 from .windows import Blend as Blend
 from .windows import Plan as Plan
 from .windows import WindowPlan as WindowPlan

@@ -1,4 +1,4 @@
-"""Predicts one image: runs windows over it as it was prepared, and returns the mask on the image's own grid."""
+"""Predicts one volume: runs windows over it as it was prepared, and returns the mask on the image's own grid."""
 
 from __future__ import annotations
 
@@ -16,19 +16,12 @@ from voxflow.prediction.ensemble import Ensemble, iterate_logits
 from voxflow.prediction.grids import find_nearest, resample_labels
 from voxflow.prediction.joined import count_other_bytes, make_joined_mask, name_values, write_over
 from voxflow.prediction.labels import class_values, label_type, logits_to_labels
-from voxflow.prediction.mirroring import Axis, run_mirrored
+from voxflow.prediction.mirroring import Axis
 from voxflow.prediction.monai import restore_cropped, restore_labels
 from voxflow.prediction.monai_cleaning import clean_as_monai
 from voxflow.prediction.native_grid import NativeGridRestorer
 from voxflow.prediction.planning import count_mask_bytes, plan_image
-from voxflow.prediction.preparation import (
-    choose_device,
-    prepare_image,
-    prepare_radiograph,
-    require_channels,
-    show_mask,
-)
-from voxflow.prediction.probabilities import logits_to_probabilities
+from voxflow.prediction.preparation import choose_device, prepare_image, require_channels, show_mask
 from voxflow.prediction.splines import pick_labels_by_splines, takes_splines
 from voxflow.prediction.tensors import download_mask, is_tensor, mask_type, pick_labels, take_nearest
 from voxflow.prediction.totalsegmentator import clean_on_working_grid, join_pieces
@@ -339,71 +332,6 @@ def _collect_logits(
         logits[:, *box] = part.float().cpu().numpy() if is_tensor(part) else part
         del part  # the next block's sums take the memory of these
     return logits
-
-
-def predict_radiograph(
-    engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]], flips: Sequence[Axis] = ()
-) -> dict[str, float]:
-    """Classify a radiograph.
-
-    Args:
-        engine: a classification model.
-        image: (rows, columns), values as stored; several for a network of several channels.
-        flips: axes along which the image is also shown mirrored, i (rows) and j (columns); logits are averaged over
-            every combination.
-
-    Returns:
-        Probability by class name.
-
-    Raises:
-        DataError: the wrong number of channels, an axis that radiographs don't have, or a model that does not classify.
-    """
-    logits = _run_radiograph(engine, _prepare_for(engine, image, flips), flips)
-    probabilities = logits_to_probabilities(logits.T, engine.spec)[:, 0]
-    return {name: float(probability) for name, probability in zip(engine.spec.class_names, probabilities, strict=True)}
-
-
-def predict_members(
-    engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]], flips: Sequence[Axis] = ()
-) -> NDArray[np.float32]:
-    """Classify a radiograph by each model of an ensemble.
-
-    Args:
-        engine: a classification model, or several.
-        image: as of :func:`predict_radiograph`.
-        flips: as there; each model's logits are averaged over every combination.
-
-    Returns:
-        Logits (model, finding).
-
-    Raises:
-        DataError: as of :func:`predict_radiograph`.
-    """
-    batch = _prepare_for(engine, image, flips)
-    return np.concatenate([_run_radiograph(member, batch, flips).copy() for member in engine.members])
-
-
-def _prepare_for(
-    engine: Engine, image: NDArray[Any] | Sequence[NDArray[Any]], flips: Sequence[Axis]
-) -> NDArray[np.float32]:
-    """A batch of one radiograph (1, channel, rows, columns) for a model that classifies."""
-    if engine.spec.task != "classification":
-        raise DataError(f"the model does {engine.spec.task}, a radiograph needs a classification model")
-    if "k" in flips:
-        raise DataError("flips: a radiograph has the axes i (rows) and j (columns), and no k")
-    images = (image,) if isinstance(image, np.ndarray) else tuple(image)
-    return prepare_radiograph(images, engine.spec)[None]
-
-
-def _run_radiograph(engine: Engine, batch: NDArray[np.float32], flips: Sequence[Axis]) -> NDArray[np.float32]:
-    """Logits (1, finding), on the processor where the GPU's memory is not enough."""
-    try:
-        return run_mirrored(engine, batch, flips)
-    except RuntimeError as error:
-        if engine.device in (None, "cpu") or not release_gpu_memory(error):
-            raise
-    say("the GPU has too little free memory for an image: trying again on the processor")
-    return run_mirrored(engine.on_processor(), batch, flips)
 
 
 def predict_logits(
