@@ -13,7 +13,6 @@ from .channel_profile import describe_swap as describe_swap
 from .channel_profile import find_swaps as find_swaps
 from .channel_profile import measure_channels as measure_channels
 from .dataset import CHANNEL_SEPARATOR as CHANNEL_SEPARATOR
-from .dataset import ResampleOptions as ResampleOptions
 from .dataset import name_channel as name_channel
 from .dataset import resample_cases as resample_cases
 from .dataset import resize_radiograph as resize_radiograph
@@ -43,6 +42,7 @@ from .overlap import measure_overlap as measure_overlap
 from .overlap import require_cover as require_cover
 from .overlap import require_overlap as require_overlap
 from .overlap import require_place as require_place
+from .resample_options import ResampleOptions as ResampleOptions
 from .resampling import Extent as Extent
 from .resampling import count_threads as count_threads
 from .resampling import parse_spacing as parse_spacing
