@@ -184,7 +184,6 @@ class Batches:
         return batch
 
     def _draw_patches(self, sample: Sample, index: int, rng: np.random.Generator, epoch: int) -> list[Sample]:
-        del index
         return self.chain.run_tail(sample, rng, epoch)
 
     def _try_case(

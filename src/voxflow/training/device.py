@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from voxflow.config import Determinism
     from voxflow.training.options import TrainOptions
+    from voxflow.training.plan import TrainingPlan
 
 # From where on the gain of compiled steps exceeds the cost of compiling by far.
 COMPILED_MINUTES, COMPILED_STEPS = 15.0, 10_000
@@ -43,7 +44,7 @@ def share_cores() -> None:
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
-def keep_memory() -> None:
+def _keep_memory() -> None:
     """Let the C library keep memory that a step frees for the next step; other libraries than glibc are left alone.
 
     Else each large tensor is handed back to the kernel and asked for again, page by page and zeroed: measured on two
@@ -71,6 +72,25 @@ def choose_precision(options: TrainOptions, use_amp: bool | None) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if has_bf16 else "fp32"
+
+
+def start_device(plan: TrainingPlan, options: TrainOptions, *, multi_gpu: bool = False) -> tuple[Any, str]:
+    """Start the device of a training.
+
+    Args:
+        plan: whether the configuration allows half precision, and whether all its images have one size.
+        options: accelerator, precision, threads, time-out.
+        multi_gpu: as for :func:`open_fabric`.
+
+    Returns:
+        lightning-fabric, and the precision: "bf16", "fp16" or "fp32".
+    """
+    precision = choose_precision(options, plan.workflow.globals.use_amp)
+    if options.accelerator == "cpu" or not has_gpu():
+        _keep_memory()
+    fabric = open_fabric(options, precision, multi_gpu=multi_gpu)
+    start_gpu(fabric.device, options, fixed_shapes=plan.has_fixed_shapes)
+    return fabric, precision
 
 
 def open_fabric(options: TrainOptions, precision: str, *, multi_gpu: bool = False) -> Any:

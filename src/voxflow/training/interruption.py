@@ -34,7 +34,6 @@ class Interruption:
             signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        del frame
         if self.is_requested:
             raise KeyboardInterrupt
         self.is_requested = True

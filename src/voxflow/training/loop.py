@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from voxflow.components import build_network, judge_levels, leave_out_unlabelled
+from voxflow.components import build_network, judge_levels
 from voxflow.errors import ConfigError, TrainingError
 from voxflow.progress import say
 from voxflow.training.checkpoint import read_checkpoint, save_model
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from voxflow.components import Component, LossFunction
+    from voxflow.components import Component
     from voxflow.spec import ModelSpec
     from voxflow.training.data import Batch, Batches, SampleStore
     from voxflow.training.distributed import World
@@ -51,20 +51,6 @@ if TYPE_CHECKING:
 
 BEST, FINAL = "model.pt", "model_final.pt"
 Result = TypeVar("Result")
-
-
-def _choose_loss(plan: TrainingPlan, device: torch.device) -> LossFunction:
-    """The loss of logits as the network computed them; on a CPU in a quicker form where there is one."""
-    from voxflow.training.losses import cpu_loss
-
-    activation = plan.network.final_activation
-    fast = cpu_loss(plan.loss, activation) if device.type == "cpu" else None
-    if plan.unlabelled is not None:
-        return leave_out_unlabelled(plan.loss, activation, plan.unlabelled.sets, fast)
-    if fast is not None:
-        return fast
-    configured = plan.loss.build(activation, plan.facts.label_format)
-    return lambda logits, label: configured(logits.float(), label)
 
 
 class TrainingLoop:
@@ -99,6 +85,8 @@ class TrainingLoop:
         start: Mapping[str, torch.Tensor] | None = None,
         first_stage: FirstStage | None = None,
     ) -> None:
+        from voxflow.training.losses import choose_loss
+
         self.first_stage = first_stage
         self.plan, self.options, self.fabric, self.world = plan, options, fabric, world
         self.batches, self.validation_store = batches, validation_store
@@ -109,7 +97,7 @@ class TrainingLoop:
         channels = batches.channels
         self.component: Component = plan.complete_network(channels)
         self.spec: ModelSpec = plan.make_spec(channels)
-        self.loss = judge_levels(_choose_loss(plan, fabric.device))
+        self.loss = judge_levels(choose_loss(plan, fabric.device))
         self.steps_an_epoch = -(-batches.steps // options.accumulate)
         self.total_steps = plan.workflow.globals.epochs * self.steps_an_epoch
         self._epoch_number, self._epoch_batch = 1, 0

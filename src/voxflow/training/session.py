@@ -9,19 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from voxflow.errors import ConfigError, DataError
-from voxflow.machine import has_gpu
 from voxflow.progress import say
 from voxflow.training.cache import CaseCache
 from voxflow.training.data import Batches
-from voxflow.training.device import (
-    choose_precision,
-    count_threads,
-    keep_memory,
-    open_fabric,
-    seed_everything,
-    share_cores,
-    start_gpu,
-)
+from voxflow.training.device import count_threads, seed_everything, share_cores, start_device
 from voxflow.training.device_batches import place_batches
 from voxflow.training.digests import digest_training
 from voxflow.training.distributed import World
@@ -86,11 +77,7 @@ def train(
     share_cores()
     plan, training, validation = plan_training_data(workflow, datalist, facts)
     _require_shown(plan, first_stage)
-    precision = choose_precision(options, workflow.globals.use_amp)
-    if options.accelerator == "cpu" or not has_gpu():
-        keep_memory()
-    fabric = open_fabric(options, precision, multi_gpu=workflow.globals.multi_gpu)
-    start_gpu(fabric.device, options, fixed_shapes=plan.has_fixed_shapes)
+    fabric, precision = start_device(plan, options, multi_gpu=workflow.globals.multi_gpu)
     world = World.open(fabric, options.peer_timeout_minutes)
     with world.watch_partners(), contextlib.ExitStack() as stack:
         identity = digest_training(workflow, [*training, *validation], options, facts)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
-from voxflow.machine import has_gpu
 from voxflow.tracking import load_mlflow
-from voxflow.training.device import choose_precision, count_threads, keep_memory, open_fabric, share_cores, start_gpu
+from voxflow.training.device import count_threads, share_cores, start_device
 from voxflow.training.device_batches import place_batches
 from voxflow.training.distributed import World
 from voxflow.training.loop import TrainingLoop
@@ -21,7 +21,7 @@ from voxflow.training.session import plan_training_data, prepare_data
 from voxflow.training.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from voxflow.config import Workflow
     from voxflow.datalist import Case, Datalist
@@ -89,12 +89,8 @@ def try_steps(
     share_cores()
     load_mlflow()
     plan, training, validation = plan_training_data(workflow, datalist, facts)
-    precision = choose_precision(options, workflow.globals.use_amp)
-    on_gpu = options.accelerator != "cpu" and has_gpu()
-    if not on_gpu:
-        keep_memory()
-    fabric, world = open_fabric(options, precision), World()
-    start_gpu(fabric.device, options, fixed_shapes=plan.has_fixed_shapes)
+    (fabric, precision), world = start_device(plan, options), World()
+    on_gpu = fabric.device.type == "cuda"
     trial_cases = training[: max(CASES, plan.train_pipeline.cases_per_step)]
     judged = sorted(validation, key=lambda case: sum(path.stat().st_size for path in case.image))[-JUDGED:]
     batches, validation_store = prepare_data(plan, (trial_cases, judged), options, world, seed=0)
@@ -163,14 +159,9 @@ def _time_steps(loop: TrainingLoop, batches: Batches, steps: int) -> list[float]
     return times
 
 
-def _repeat_epochs(batches: Batches) -> Any:
-    def stream() -> Iterator[Batch]:
-        epoch = 0
-        while True:
-            epoch += 1
-            yield from batches.iterate_epoch(epoch)
-
-    return stream()
+def _repeat_epochs(batches: Batches) -> Generator[Batch]:
+    for epoch in itertools.count(1):
+        yield from batches.iterate_epoch(epoch)
 
 
 def _measure_peak_memory() -> int:
