@@ -32,10 +32,11 @@ from voxflow.workspace.add_layout import append_rows, plan_layout_addition, read
 from voxflow.workspace.params_file import set_value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Sequence
+    from collections.abc import Collection, Container, Mapping, Sequence
 
     from voxflow.places import Places
     from voxflow.tables import Row
+    from voxflow.workspace.add_layout import LayoutAddition
 
 TESTING = "testing"
 
@@ -112,23 +113,7 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
         tables = _merge_tables(places, source, folder, _find_prefix(pairs, folder, source))
     _require_no_clash(pairs, tables, folder, source)
     test_patients = sorted({row["patient"] for row in split if row["part"] == TESTING})
-    params, new_files = read_text(PARAMS), [target for _, target in pairs if not target.exists()]
-    try:
-        for origin, target in pairs:
-            # Whole files only: after a kill, the same addition finds what it has copied and goes on.
-            with atomic_path(target) as temporary:
-                shutil.copy2(origin, temporary)
-        for path, text in tables.items():
-            write_text(path, text[1])
-        if addition:
-            addition.require_readable()
-        if test_patients:
-            # Listed by name, no addition changes it; a share of more patients would be another choice.
-            write_text(PARAMS, set_value(params, ("workspaces", places.workspace, "split", TESTING), test_patients))
-        dvc_add(source)
-    except BaseException:  # Ctrl-C, too: half of the patients would be a data set that nobody meant
-        _undo(new_files, source, {PARAMS: params} | {path: text[0] for path, text in tables.items()})
-        raise
+    _take_in(places, pairs, tables, test_patients, addition)
     split_patients = {row["patient"] for row in split}
     patients = _list_patients(cases, split_patients)
     return AddedPatients(
@@ -141,6 +126,34 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
         place=_find_place(pairs, source),
         refused=refused,
     )
+
+
+def _take_in(
+    places: Places,
+    pairs: Sequence[tuple[Path, Path]],
+    tables: Mapping[Path, tuple[str, str]],
+    test_patients: list[str],
+    addition: LayoutAddition | None,
+) -> None:
+    """Copy the files, write the tables, list the patients of the test part and version the source, or nothing of it."""
+    source, params = places.source, read_text(PARAMS)
+    new_files = [target for _, target in pairs if not target.exists()]
+    try:
+        for origin, target in pairs:
+            # Whole files only: after a kill, the same addition finds what it has copied and goes on.
+            with atomic_path(target) as temporary:
+                shutil.copy2(origin, temporary)
+        for path, (_, text) in tables.items():
+            write_text(path, text)
+        if addition:
+            addition.require_readable()
+        if test_patients:
+            # Listed by name, no addition changes it; a share of more patients would be another choice.
+            write_text(PARAMS, set_value(params, ("workspaces", places.workspace, "split", TESTING), test_patients))
+        dvc_add(source)
+    except BaseException:  # Ctrl-C, too: half of the patients would be a data set that nobody meant
+        _undo(new_files, source, {PARAMS: params} | {path: text for path, (text, _) in tables.items()})
+        raise
 
 
 def _find_place(pairs: list[tuple[Path, Path]], source: Path) -> Path:
