@@ -29,11 +29,7 @@ from voxflow.dicom.other_files import convert_other_files
 from voxflow.dicom.references import ImageIndex
 from voxflow.dicom.result import NO_DICOM, ConversionResult, flatten_outcomes
 from voxflow.dicom.scan import FolderScan, scan_folder
-from voxflow.dicom.series import (
-    ConversionJob,
-    describe_label,
-    describe_part,
-)
+from voxflow.dicom.series import ConversionJob, describe_label, describe_part
 from voxflow.errors import DataError, DicomError
 from voxflow.executor import process_map
 from voxflow.files import atomic_directory, remove_partials
@@ -120,20 +116,20 @@ def convert_folder(
         if mapping:
             keep_pseudonyms(pseudonyms)
             write_mapping(mapping, rows, converted.cases, source)
-        rules = {
-            name: rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-            for name, rule in (options.channels or {}).items()
-            if name in converted.channels
-        }
-        write_case_form(
-            folder,
-            converted.channels,
-            converted.regions,
-            rules,
-            ignore=converted.ignore,
-            conversion=options.list_for_model(),
-        )
+        _write_form(folder, converted, options)
         return write_tables(folder, rows, converted.cases, converted.labels, converted.notes)
+
+
+def _write_form(folder: Path, converted: ConversionResult, options: ConvertOptions) -> None:
+    rules = {
+        name: rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        for name, rule in (options.channels or {}).items()
+        if name in converted.channels
+    }
+    conversion = options.list_for_model()
+    write_case_form(
+        folder, converted.channels, converted.regions, rules, ignore=converted.ignore, conversion=conversion
+    )
 
 
 def _convert_layout(
@@ -203,10 +199,7 @@ def _convert_dicom(
     names_of_patients = pseudonyms.assign({part.first.patient for part in images})
     jobs = _plan_jobs(images, source, folder, options, findings, names=names_of_patients, plan=plan)
     jobs = [replace(job, labels=tuple(matched.get(n, ())), values=values) for n, job in enumerate(jobs)]
-    if plan:
-        stated = [case.labelled for case in plan.cases for _ in case.parts]
-        jobs = [replace(job, labelled=stated[n]) if n < len(stated) else job for n, job in enumerate(jobs)]
-    case_jobs: Sequence[ConversionJob | ChannelJob] = group_jobs(jobs, plan) if plan else jobs
+    case_jobs: Sequence[ConversionJob | ChannelJob] = group_jobs(_state_labelled(jobs, plan), plan) if plan else jobs
     with closing(start_jobs(case_jobs, folder, options.workers, executor)) as numbered_outcomes:
         outcomes = dict(track(numbered_outcomes, "converting", total=len(case_jobs)))
     united = unite_labels(folder, list(outcomes.values()), max(values.values(), default=0))
@@ -215,18 +208,27 @@ def _convert_dicom(
     rows, cases = flatten_outcomes([outcomes[n] for n in range(len(case_jobs))])
     rows += label_rows + unmatched + [describe_part(part) for part in parts if part.kind == "skipped"]
     rows += [replace(describe_part(part), verdict="quarantined") for part in parts if part.kind == "unreadable"]
-    members = [header for part in images for header in part.headers]
-    counts = Counter(header.path.name for header in members)
-    names_of_images = {key for header in members for key in _list_keys(header, source, counts)}
-    unmatched_count = findings.report_unmatched(names_of_images)
     label_description: dict[str, object] = {"findings": list(findings.names)} if findings.names else {}
     label_description = label_description or dict(describe_labels(names, values))
     cases = [_name_labelled(case, label_description) for case in cases]
     combinations, regions = _name_united(united, label_description, values)
     label_description |= combinations
-    notes = {"copies": len(scan.copies), "findings_without_image": unmatched_count}
+    notes = {"copies": len(scan.copies), "findings_without_image": _count_unmatched(findings, images, source)}
     channels = plan.several if plan else ()
     return ConversionResult(rows, cases, label_description, notes, regions, channels, ignore)
+
+
+def _state_labelled(jobs: Sequence[ConversionJob], plan: ChannelPlan) -> list[ConversionJob]:
+    """Put down with each job which classes were labelled in its case; the plan's parts come first among the jobs."""
+    stated = [case.labelled for case in plan.cases for _ in case.parts]
+    return [replace(job, labelled=stated[n]) if n < len(stated) else job for n, job in enumerate(jobs)]
+
+
+def _count_unmatched(findings: RadiographFindings, images: Sequence[SeriesPart], source: Path) -> int:
+    """How many rows of the CSV of findings name no image; a line says which."""
+    headers = [header for part in images for header in part.headers]
+    counts = Counter(header.path.name for header in headers)
+    return findings.report_unmatched({key for header in headers for key in _list_keys(header, source, counts)})
 
 
 def _name_united(
