@@ -55,7 +55,6 @@ def hold_lock(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> Non
 
     A run without a deployment takes none, since nobody could take it up again.
     """
-    del flow, state
     if flow_run.deployment_id is None:
         return
     AT_WORK.mkdir(parents=True, exist_ok=True)
@@ -66,7 +65,6 @@ def hold_lock(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> Non
 
 def remove_lock(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Remove the lock of a run that has ended."""
-    del flow, state
     (AT_WORK / f"{flow_run.id}.lock").unlink(missing_ok=True)
 
 

@@ -33,7 +33,6 @@ class RefusedApps(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Find a module below a refused family's name."""
-        del path, target
         if not _find_advice(fullname, self.package):
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=self.is_package(fullname))

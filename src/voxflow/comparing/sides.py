@@ -1,4 +1,4 @@
-"""Opens both sides of a comparison, each of them the scores of a run, a model version, or a folder that evaluate wrote."""
+"""Opens both sides of a comparison: scores of a run, of a model version, or of a folder that evaluate wrote."""
 
 from __future__ import annotations
 

@@ -68,7 +68,6 @@ class FieldUser:
         Returns:
             The changed fields alone; {} where nothing changes, as by default.
         """
-        del channels
         return {}
 
     def grid_after(self, grid: GridShape) -> GridShape | None:

@@ -57,7 +57,6 @@ class WriteNifti(Writer):
 
     def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
         """Write a file a case."""
-        del class_names
         folder = Path(self.write_path) if self.write_path else out
         return [write_field(sample, self.field, folder, self.dtype) for sample in samples]
 

@@ -204,7 +204,6 @@ def name_part(case: LayoutCase) -> str:
 
 
 def _describe_nnunet(writer: _Writer, title: str, folds: Sequence[Fold]) -> dict[str, Any]:
-    del folds  # which have a file of their own
     layout, numbers = writer.layout, writer.numbers
     regions = {name: [numbers[value] for value in values] for name, values in _order_regions(layout)}
     labels: dict[str, Any] = {BACKGROUND: 0}

@@ -191,7 +191,6 @@ def _draw_histograms(table: pd.DataFrame, checks: Sequence[DataCheck]) -> dict[s
 
 def _raise_write_error(record: logging.LogRecord) -> bool:
     """Raise what Great Expectations only logs: a page that could not be written, on a full disk say."""
-    del record
     error = sys.exc_info()[1]
     if isinstance(error, OSError):
         raise error

@@ -176,7 +176,6 @@ class OfflineTracker(Tracker):
     status: str = "FINISHED"
 
     def _record(self, subject: str, entry: dict[str, Any]) -> None:
-        del subject
         self.backlog.add(entry)
 
     def end(self, status: str) -> None:

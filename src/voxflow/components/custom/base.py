@@ -49,7 +49,6 @@ class CustomComponent(ComponentModel):
             path: the class, as the configuration writes it.
             custom: the workspace's folder ``custom/``.
         """
-        del located, path, custom
         return cls
 
     @classmethod
@@ -60,7 +59,6 @@ class CustomComponent(ComponentModel):
             located: the class, unrun.
             args: all arguments of the configuration; the class's constructor may take these, too.
         """
-        del located
         names = cls.model_fields.keys() - CustomComponent.model_fields.keys()
         return {name: args[name] for name in args if name in names}
 

@@ -303,7 +303,6 @@ class _NeighbourFinder:
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Lead ``custom.x`` and, where there is such a file, ``x`` to the package's own ``x``."""
-        del path, target
         if name == FOLDER or name.startswith(f"{FOLDER}."):
             if not self.prefixed:
                 return None
@@ -327,7 +326,6 @@ class _AliasLoader:
         self.spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        del spec
         module = importlib.import_module(self.real)
         self.spec = module.__spec__
         return module

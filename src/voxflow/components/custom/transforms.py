@@ -96,7 +96,6 @@ class CustomRandomTransform(_TransformObject, RandomTransform):
         Returns:
             "seed": 32 bits.
         """
-        del sample
         return {"seed": int(rng.integers(2**32))}
 
     def apply(self, sample: Sample, parameters: Draw) -> Sample:

@@ -26,7 +26,6 @@ class CustomWriter(CustomComponent, Writer):
 
     def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
         """Hand on one case after the other."""
-        del class_names
         writer = self.make(field=self.field)
         paths: list[Path] = []
         for sample in samples:

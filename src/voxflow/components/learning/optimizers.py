@@ -54,13 +54,7 @@ class Adam(Optimizer):
     """torch's Adam."""
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Build torch's Adam, its steps fused into one kernel.
-
-        Args:
-            parameters: those of the network.
-            lr: learning rate, where this component has none of its own.
-            weight_decay: L2 penalty, where this component has none of its own.
-        """
+        """Build torch's Adam, its steps fused into one kernel."""
         import torch
 
         return torch.optim.Adam(parameters, fused=True, **cast("dict[str, Any]", self.settings(lr, weight_decay)))
@@ -71,13 +65,7 @@ class AdamW(Optimizer):
     """torch's AdamW."""
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Build torch's AdamW, its steps fused into one kernel.
-
-        Args:
-            parameters: those of the network.
-            lr: learning rate, where this component has none of its own.
-            weight_decay: decoupled weight decay, where this component has none of its own.
-        """
+        """Build torch's AdamW, its steps fused into one kernel."""
         import torch
 
         return torch.optim.AdamW(parameters, fused=True, **cast("dict[str, Any]", self.settings(lr, weight_decay)))
@@ -98,13 +86,7 @@ class NovoGrad(Optimizer):
     grad_averaging: bool = False
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-        """Build MONAI's Novograd.
-
-        Args:
-            parameters: those of the network.
-            lr: learning rate, where this component has none of its own.
-            weight_decay: L2 penalty, where this component has none of its own.
-        """
+        """Build MONAI's Novograd."""
         from monai.optimizers import Novograd
 
         settings = self.settings(lr, weight_decay)
@@ -141,7 +123,6 @@ class DecayOnStep(LearningRatePolicy):
 
     def factor(self, step: int, total: int) -> float:
         """Return a staircase."""
-        del total
         return float(self.decay_ratio ** (step // self.decay_freq))
 
 

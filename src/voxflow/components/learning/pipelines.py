@@ -64,7 +64,6 @@ class Pipeline(ComponentModel):
         Returns:
             Positions in the datalist, from 0; here all of them.
         """
-        del epoch
         return np.arange(count)
 
 

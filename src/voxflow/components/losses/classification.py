@@ -41,7 +41,6 @@ class ClassificationLoss(Loss):
         Returns:
             A function of logits (batch, logit) and labels (batch, column), negative where a label is unknown.
         """
-        del activation
 
         def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             import torch

@@ -79,7 +79,6 @@ class Dice(OverlapLoss):
             activation: "softmax" or "sigmoid".
             label_format: ignored; masks have none.
         """
-        del label_format
         from monai.losses import DiceLoss
 
         return self.cast_label(DiceLoss(**self.shared_arguments(activation)))
@@ -106,7 +105,6 @@ class DiceCE(OverlapLoss):
             activation: "softmax" or "sigmoid".
             label_format: ignored; masks have none.
         """
-        del label_format
         from monai.losses import DiceCELoss
 
         if activation == "sigmoid" and self.is_onehot_targets:
@@ -149,7 +147,6 @@ class Focal(OverlapLoss):
             activation: "softmax": classes exclude each other; "sigmoid": each channel is judged by itself.
             label_format: ignored; masks have none.
         """
-        del label_format
         first = int(self.skip_background)
 
         def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

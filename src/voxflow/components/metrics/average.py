@@ -34,6 +34,5 @@ class ComputeAverage(Metric):
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The mean under ``name``."""
-        del class_names
         mean = mean_defined(np.concatenate(batches))
         return {self.name: -mean if self.negate_value else mean}

@@ -55,7 +55,6 @@ class MonaiLoss(Loss, MonaiAdapter):
             A function that hands the label on as the class wants it: class indices (batch, ...) to a cross entropy,
             else (batch, 1, ...) of integers to a loss that makes it one-hot, or of the logits' type.
         """
-        del activation, label_format
         loss: Any = self.find_target()(**self.arguments)
         is_cross_entropy = self.target in ("CrossEntropyLoss", "NLLLoss")
 

@@ -95,7 +95,6 @@ class MonaiMetric(Metric):
         Returns:
             (case, class), NaN where undefined; (0, 0) for a metric that is of all cases together.
         """
-        del batches
         return np.zeros((0, 0))
 
 
@@ -128,7 +127,6 @@ class IterationMetric(MonaiMetric):
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The mean under ``name``."""
-        del class_names
         return {self.name: mean_defined(np.array([mean_defined(case) for case in np.concatenate(batches)]))}
 
 
@@ -218,7 +216,6 @@ class Accuracy(MonaiMetric):
 
     def summarise(self, batches: Sequence[NDArray[Any]], class_names: Sequence[str]) -> dict[str, float]:
         """The share under ``name``."""
-        del class_names
         right, total = np.concatenate(batches).sum(0)
         return {self.name: float(right / total)}
 
@@ -247,7 +244,6 @@ class RocAuc(MonaiMetric):
         import torch
         from monai.metrics import compute_roc_auc
 
-        del class_names
         scores, labels = np.concatenate(batches, axis=1)
         if any(len(np.unique(column)) < 2 for column in labels.T):
             return {self.name: float("nan")}

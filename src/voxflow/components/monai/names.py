@@ -124,7 +124,6 @@ class MonaiAdapter(ComponentModel):
     @classmethod
     def fit(cls, target: Any) -> type[MonaiAdapter]:
         """The adapter for a class of MONAI's; one that needs another kind of adapter overrides this."""
-        del target
         return cls
 
     @classmethod

@@ -109,7 +109,6 @@ class MonaiTransform(Transform, MonaiAdapter):
 
     def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
         """One a class of BraTS, where it makes those."""
-        del channels
         return dict.fromkeys(self.keys, len(BRATS_CLASSES)) if self._makes_brats_classes else {}
 
     def list_regions(self, values: Collection[int]) -> Mapping[str, tuple[int, ...]]:
@@ -164,7 +163,6 @@ class MonaiRandomTransform(MonaiTransform, RandomTransform):
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the seed."""
-        del sample
         return {"seed": int(rng.integers(2**32))}
 
     def apply(self, sample: Sample, parameters: Draw) -> Sample:
@@ -214,7 +212,6 @@ class LoadImaged(_StandIn):
 
     def for_field(self, name: str) -> dict[str, Any] | None:
         """Nothing: inference reads images itself."""
-        del name
         return None
 
     def __call__(self, sample: Sample) -> Sample:
@@ -234,7 +231,6 @@ class _NoOperation(_StandIn):
 
     def for_field(self, name: str) -> dict[str, Any] | None:
         """Nothing."""
-        del name
         return None
 
     def __call__(self, sample: Sample) -> Sample:
@@ -267,7 +263,6 @@ class Invertd(_StandIn):
 
     def for_field(self, name: str) -> dict[str, Any] | None:
         """Nothing: inference returns masks to the image by itself."""
-        del name
         return None
 
     def __call__(self, sample: Sample) -> Sample:

@@ -38,7 +38,6 @@ class SegmentationSaver(WriteNifti):
 
     def write(self, samples: Iterable[Sample], out: Path, class_names: Sequence[str] = ()) -> list[Path]:
         """Write a file a case, or one a channel."""
-        del class_names
         folder = Path(self.write_path) if self.write_path else out
         return [path for sample in samples for path in self._write_case(sample, folder)]
 

@@ -67,7 +67,6 @@ class Network(ComponentModel, ABC):
         Raises:
             DataError: the file can't be read, or nothing in it fits.
         """
-        del network
         return ""
 
     @property

@@ -53,7 +53,6 @@ class TltIntensityShift(RandomFieldTransform):
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
         """Choose the shift."""
-        del sample
         return {"shift": rng.uniform(-self.magnitude, self.magnitude)}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:

@@ -126,7 +126,6 @@ class NPRepChannels(FieldTransform):
 
     def outline(self, sample: Sample, parameters: Draw) -> Sample:
         """The fields have so many times the channels."""
-        del parameters
         for name in self.fields:
             sample = outline_fields(sample, (name,), channels=len(sample[name]) * self.repeat)
         return sample

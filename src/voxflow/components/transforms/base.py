@@ -79,7 +79,6 @@ class Transform(ComponentModel, ABC):
         Args:
             epoch: from 1.
         """
-        del epoch
         return self
 
     def run(self, sample: Sample, rng: np.random.Generator) -> list[Sample]:
@@ -89,7 +88,6 @@ class Transform(ComponentModel, ABC):
             sample: left as it is.
             rng: for random transforms; this one ignores it.
         """
-        del rng
         return [self(sample)]
 
     @property
@@ -104,12 +102,10 @@ class Transform(ComponentModel, ABC):
             sample: as for ``run``; unless it ``draws_from_voxels``, its arrays may have a shape and no content.
             rng: as for ``run``.
         """
-        del sample, rng
         return [{}]
 
     def outline(self, sample: Sample, parameters: Draw) -> Sample:
         """Return a sample whose arrays have the shapes that they have after this transform, whatever they hold."""
-        del parameters
         return sample
 
     def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:
@@ -130,7 +126,6 @@ class Transform(ComponentModel, ABC):
         Returns:
             Values by the channel's name; {} where it makes no masks, as by default.
         """
-        del values
         return {}
 
     def for_field(self, name: str) -> dict[str, Any] | None:
@@ -181,7 +176,6 @@ class FieldTransform(Transform):
         """Change every field of every item."""
         from voxflow.components.transforms.tensors import gather_items
 
-        del draws
         change: Any = getattr(self, "change_tensor")  # noqa: B009 (only some classes have it)
         items = {name: [change(item) for item in batch.gather(name)] for name in self.fields}
         return batch.replace({name: gather_items(tensors, batch.device) for name, tensors in items.items()})

@@ -44,7 +44,6 @@ class BratsConvertLabels(FieldTransform):
 
     def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
         """One a class."""
-        del channels
         return dict.fromkeys(self.fields, len(self.classes))
 
     def list_regions(self, values: Collection[int]) -> Mapping[str, tuple[int, ...]]:

@@ -119,7 +119,6 @@ class RatioCrop(RandomTransform):
 
     def outline(self, sample: Sample, parameters: Draw) -> Sample:
         """The fields have the patch's size."""
-        del parameters
         return outline_fields(sample, self.cropped_fields, self.size)
 
     def draw_centre(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -306,7 +305,6 @@ class CropRandomSizeWithDisplacement(RandomFieldTransform):
 
     def grid_after(self, grid: GridShape) -> GridShape | None:
         """Chance decides."""
-        del grid
         return None
 
     def draw(self, sample: Sample, rng: np.random.Generator) -> Draw:
@@ -376,7 +374,6 @@ class CropFixedSizeRandomCenter(RandomFieldTransform):
 
     def outline(self, sample: Sample, parameters: Draw) -> Sample:
         """The fields have the size that is stated."""
-        del parameters
         return outline_fields(sample, self.fields, self.size)
 
     @property

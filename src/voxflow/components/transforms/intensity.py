@@ -237,7 +237,6 @@ class ScaleIntensityOscillation(RandomFieldTransform):
         Returns:
             "factor"; {} with probability 1 - ``probability``.
         """
-        del sample
         if rng.random() >= self.probability:
             return {}
         return {"factor": rng.uniform(1 - self.magnitude, 1 + self.magnitude)}
@@ -271,7 +270,6 @@ class AddGaussianNoise(RandomFieldTransform):
             "deviation": standard deviation in the image's own unit, and "seed": the noise itself is not kept in the
             draw.
         """
-        del sample
         if rng.random() >= self.probability:
             return {}
         if self.magnitude is None:

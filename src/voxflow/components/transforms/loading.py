@@ -140,18 +140,8 @@ class ConvertToChannelsFirst(FieldTransform):
 
 
 @register("transform")
-class ConvertToChannelsLast(FieldTransform):
+class ConvertToChannelsLast(ConvertToChannelsFirst):
     """Accepted and without effect: transforms find the channels first, whatever TensorFlow wanted."""
-
-    is_preprocessing: ClassVar[bool] = False
-
-    def change(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return the array as it is."""
-        return array
-
-    def change_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the tensor as it is."""
-        return tensor
 
 
 @register("transform")
@@ -181,7 +171,6 @@ class RepeatChannel(FieldTransform):
 
     def outline(self, sample: Sample, parameters: Draw) -> Sample:
         """The fields have so many times the channels."""
-        del parameters
         for name in self.fields:
             sample = outline_fields(sample, (name,), channels=len(sample[name]) * self.repeat_times)
         return sample

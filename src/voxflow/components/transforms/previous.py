@@ -85,7 +85,6 @@ class ShowPreviousMask(RandomTransform):
             "operations": for each class a name of OPERATIONS, or ""; "radii" of their cubes, voxels; "removed": for
             each class which of its components is removed, as a share from 0 to 1 of their number, or -1 for none.
         """
-        del sample
         count = len(self.values)
         # Everything is drawn whatever is used, so that one chance leaves the others as they were.
         is_changed, is_removed = rng.random(2) < np.array((SHARE_CHANGED, SHARE_REMOVED)) * self.disturbance
@@ -113,7 +112,6 @@ class ShowPreviousMask(RandomTransform):
 
     def outline(self, sample: Sample, parameters: Draw) -> Sample:
         """The image has one more channel for each class."""
-        del parameters
         return outline_fields(sample, (self.field,), channels=len(sample[self.field]) + len(self.values))
 
     def apply_tensors(self, batch: TensorBatch, draws: Sequence[Draw]) -> TensorBatch:

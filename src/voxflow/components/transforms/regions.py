@@ -39,12 +39,10 @@ class ConvertToRegions(FieldTransform):
 
     def channels_after(self, channels: Mapping[str, int]) -> Mapping[str, int]:
         """One a region."""
-        del channels
         return dict.fromkeys(self.fields, len(self.regions))
 
     def list_regions(self, values: Collection[int]) -> Mapping[str, tuple[int, ...]]:
         """The regions as they are stated."""
-        del values
         return self.regions if LABEL in self.fields else {}
 
     def __call__(self, sample: Sample) -> Sample:
@@ -81,7 +79,6 @@ class ConvertToRegions(FieldTransform):
 
     def draw_all(self, sample: Sample, rng: np.random.Generator) -> list[Draw]:
         """Note the regions that were not labelled in the case, by number."""
-        del rng
         names = name_classes(tuple(self.regions))
         return [{"unlabelled": [names.index(name) for name in sample.get(UNLABELLED_REGIONS, ()) if name in names]}]
 
@@ -117,5 +114,4 @@ class ConvertToRegions(FieldTransform):
 
     def outline(self, sample: Sample, parameters: Draw) -> Sample:
         """The fields have one channel a region."""
-        del parameters
         return outline_fields(sample, self.fields, channels=len(self.regions))

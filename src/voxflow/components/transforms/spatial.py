@@ -75,7 +75,6 @@ class ScaleToShape(FieldTransform):
 
     def outline(self, sample: Sample, parameters: Draw) -> Sample:
         """The fields have the target shape."""
-        del parameters
         return outline_fields(sample, self.fields, self.target_shape)
 
 
@@ -202,7 +201,6 @@ class RandomRotate2D(RandomFieldTransform):
         Returns:
             "angle": degrees.
         """
-        del sample
         return {"angle": rng.uniform(-self.angle, self.angle) if self.is_drawn else self.angle}
 
     def change(self, array: NDArray[Any], parameters: Draw) -> NDArray[Any]:
