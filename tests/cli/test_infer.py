@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.dicom.objects import Series, random_values
 from tests.inference.models import save_densenet, save_unet
+from tests.tables import read_table
 from voxflow.cli.main import main
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, read_volume, write_radiograph, write_volume
@@ -40,7 +40,7 @@ def infer(model: Path, images: Path, out: Path, *more: str) -> int:
 
 
 def cases(out: Path) -> list[str]:
-    return [row["case"] for row in csv.DictReader((out / "preds_outputs.csv").read_text().splitlines())]
+    return [row["case"] for row in read_table(out / "preds_outputs.csv")]
 
 
 def test_one_file(model: Path, images: Path, tmp_path: Path) -> None:

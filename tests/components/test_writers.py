@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.tables import read_table
 from voxflow.components import Component, build_transform, create
 from voxflow.components.transforms.grids import affine_entries
 from voxflow.errors import ConfigError, DataError
@@ -65,7 +65,7 @@ def test_findings_become_one_table_and_a_link_to_it(tmp_path: Path) -> None:
     table = writer("tlt2:WriteClassificationResults", applied_key="outputs")
     for _ in range(2):
         assert table.write(samples, tmp_path, ["nodule", "mass"]) == [tmp_path / "preds_outputs.csv"]
-    rows = list(csv.DictReader((tmp_path / "preds.csv").read_text().splitlines()))
+    rows = read_table(tmp_path / "preds.csv")
     assert rows[2] == {"case": "p2", "nodule": "0.5", "mass": "0.5"}
     assert len(rows) == 3
 

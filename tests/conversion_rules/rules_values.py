@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, generate_uid
 from tests.conversion_rules.rule import Rule
 from tests.dicom.objects import Series, item, new, pixels, random_values, save
 from tests.dicom.test_pet import DOSE, HALF_LIFE, STATED
+from tests.tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +73,7 @@ def check_hounsfield(inside: Path, outside: Path) -> None:
 
 
 def read_units(folder: Path) -> list[str]:
-    with (folder / "cases.csv").open(encoding="utf-8") as stream:
-        return [row["units"] for row in csv.DictReader(stream)]
+    return [row["units"] for row in read_table(folder / "cases.csv")]
 
 
 def pet_rule(name: str, write: Callable[[Path, bool], None], reason: str) -> Rule:

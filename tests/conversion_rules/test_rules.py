@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conversion_rules import rules_damage, rules_files, rules_labels, rules_values, rules_volumes
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 
@@ -27,8 +27,7 @@ def convert(rule: Rule, folder: Path, is_inside: bool) -> list[dict[str, str]]:
         convert_folder(folder / "in", folder / "out", options)
     except DataError as error:  # nothing at all could be converted, and the message holds the reasons
         return [{"verdict": rule.verdict, "reason": str(error)}]
-    with (folder / "out/conversion.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / "out/conversion.csv")
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)

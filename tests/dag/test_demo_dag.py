@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
@@ -13,10 +12,9 @@ import SimpleITK as sitk
 
 from tasks.ops.reach import Code
 from tests.dag.repository import CHEST, SPLEEN, FirstRun, unreached_modules
+from tests.tables import read_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.dag.repository import Repository
 
 pytestmark = pytest.mark.timeout(1500)  # the first test runs the whole DAG
@@ -26,11 +24,6 @@ STAGES = ["convert", "validate", "resample", "split", "train", "export", "evalua
 
 def ran(output: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", output))
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_first_run_runs_every_stage_of_both_workspaces(first_run: FirstRun) -> None:
@@ -48,7 +41,7 @@ def test_digests_cover_every_module_that_a_stage_imported(first_run: FirstRun) -
 
 
 def test_broken_series_is_quarantined_with_its_reason(repository: Repository) -> None:
-    table = rows(repository.root / f"data/volumes/{SPLEEN}/conversion.csv")
+    table = read_table(repository.root / f"data/volumes/{SPLEEN}/conversion.csv")
     quarantined = [row for row in table if row["verdict"] == "quarantined"]
     assert len(quarantined) == 1
     assert "missing" in quarantined[0]["reason"]
@@ -63,7 +56,7 @@ def test_report_shows_without_any_outside_address(repository: Repository, worksp
 
 
 def test_masks_lie_on_the_grid_of_the_converted_volume(repository: Repository) -> None:
-    cases = {row["case"]: row for row in rows(repository.root / f"data/volumes/{SPLEEN}/cases.csv")}
+    cases = {row["case"]: row for row in read_table(repository.root / f"data/volumes/{SPLEEN}/cases.csv")}
     masks = sorted((repository.root / f"mmars/{SPLEEN}/eval/infer").glob("*/*.nii.gz"))
     assert masks
     for mask in masks:
@@ -81,8 +74,8 @@ def test_every_unlabelled_ct_gets_a_dicom_seg(repository: Repository) -> None:
 
 def test_predictions_have_a_row_a_case_and_the_old_name_links_to_them(repository: Repository) -> None:
     folder = repository.root / f"mmars/{CHEST}/eval/infer"
-    assert rows(folder / "preds_outputs.csv")
-    assert rows(folder / "preds.csv") == rows(folder / "preds_outputs.csv")
+    assert read_table(folder / "preds_outputs.csv")
+    assert read_table(folder / "preds.csv") == read_table(folder / "preds_outputs.csv")
 
 
 @pytest.mark.parametrize(("workspace", "key"), [(SPLEEN, "mean_dice"), (CHEST, "mean_auc")])

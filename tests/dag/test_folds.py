@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import sqlite3
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.dag.repository import CHEST, SPLEEN, Repository
+from tests.tables import read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,8 +46,7 @@ def test_folds_run_once_and_the_workspaces_own_training_not_again(repository: Re
 
 
 def test_every_labelled_case_is_held_out_once_or_tested(repository: Repository) -> None:
-    with (repository.root / f"data/datalists/{CHEST}/split.csv").open() as stream:
-        part_of = {row["case"]: row["part"] for row in csv.DictReader(stream)}
+    part_of = {row["case"]: row["part"] for row in read_table(repository.root / f"data/datalists/{CHEST}/split.csv")}
     tables = {name: rows(repository.root / f"mmars/{CHEST}/eval" / name) for name in PLACES}
     held_out = [row["case"] for name in PLACES[:2] for row in tables[name]]
     assert sorted(held_out) == sorted(case for case in part_of if part_of[case] in {"training", "validation"})
@@ -58,8 +57,7 @@ PLACES = ("folds/1/held_out", "folds/2/held_out", "ensemble/test")
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "per_case.csv").open() as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / "per_case.csv")
 
 
 def test_folds_are_the_children_of_one_run(repository: Repository) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import sys
@@ -14,6 +13,7 @@ import torch
 
 from tests.dag.repository import Repository, imported_modules, unreached_modules
 from tests.offline import record_connections
+from tests.tables import read_table
 from voxflow.geometry import Geometry
 from voxflow.training import load_model, read_checkpoint
 from voxflow.volumes import Volume, read_volume, write_volume
@@ -124,8 +124,7 @@ def test_a_fold_of_the_second_stage_holds_the_first_stages_model_of_the_same_fol
     }
     (own,) = first_stages(repository, "mmars/ball/models/folds/1/export/model.pt")
     assert is_same(own, low_model(repository, 1))
-    with (repository.root / "mmars/ball/eval/folds/1/held_out/per_case.csv").open() as stream:
-        judged = {row["case"] for row in csv.DictReader(stream)}
+    judged = {row["case"] for row in read_table(repository.root / "mmars/ball/eval/folds/1/held_out/per_case.csv")}
     seen = read_json(repository, "data/datalists/ball_low/fold_1.json")["training"]
     assert not judged & {case["case"] for case in seen}
     assert not ran(repository.run("dvc", "repro", "train@ball").stdout)

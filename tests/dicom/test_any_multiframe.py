@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import nibabel
@@ -15,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.dicom.objects import FRAME, item, new, save
 from tests.dicom.physical_points import ANGLES, assert_pixels_are_voxels
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, Origin, convert_folder, find_sources, write_segmentation
 from voxflow.errors import DicomError
 from voxflow.volumes import Volume, read_volume
@@ -127,16 +127,11 @@ def write_concatenation(folder: Path, **attributes: Any) -> None:
         save(d, folder / str(number))
 
 
-def read_table(folder: Path, name: str) -> list[dict[str, str]]:
-    with (folder / f"out/{name}.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
 @pytest.mark.parametrize("total", [{}, {"InConcatenationTotalNumber": 2}])
 def test_a_concatenation_that_does_not_say_how_many_parts_it_has_is_told(tmp_path: Path, total: dict[str, int]) -> None:
     write_concatenation(tmp_path / "in", **total)
     convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
-    (row,) = read_table(tmp_path, "conversion")
+    (row,) = read_table(tmp_path / "out/conversion.csv")
     assert (row["verdict"], row["size"]) == ("converted", "7 9 8")
     is_told = "one image in 2 objects, which do not say how many they are in all" in row["reason"]
     assert is_told is not bool(total)
@@ -145,7 +140,7 @@ def test_a_concatenation_that_does_not_say_how_many_parts_it_has_is_told(tmp_pat
 def test_no_dicom_seg_is_written_for_a_concatenation(tmp_path: Path) -> None:
     write_concatenation(tmp_path / "in", InConcatenationTotalNumber=2)
     convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS)
-    (case,) = read_table(tmp_path, "cases")
+    (case,) = read_table(tmp_path / "out/cases.csv")
     origin = Origin(case["series_uid"], int(case["volume"]), case["instance_uid"])
     source = find_sources(tmp_path / "in", [origin], OPTIONS)[origin]
     image = read_volume(tmp_path / "out" / case["image"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from tests.dicom.objects import Series, random_values, rtstruct, save
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, read_volume, write_volume
@@ -35,11 +35,6 @@ def convert(folder: Path, **options: Any) -> tuple[list[dict[str, str]], list[di
         folder / "in", folder / "out", ConvertOptions.model_validate({"pseudonym_key": "k", "workers": 1} | options)
     )
     return read_table(folder / "out/conversion.csv"), read_table(folder / "out/cases.csv")
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_an_output_below_the_source_is_no_input_the_next_time(tmp_path: Path) -> None:

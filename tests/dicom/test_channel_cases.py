@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from pydicom.uid import MRImageStorage, PositronEmissionTomographyImageStorage, 
 
 from tests.case_losing_executor import CaseLosingExecutor
 from tests.dicom.objects import Series, contour, random_values, save, seg, structure_set
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder, find_sources, list_origins
 from voxflow.errors import DataError
 from voxflow.files import read_text
@@ -34,11 +34,6 @@ PET_CT = {"CT": {"modality": "CT"}, "PET": {"modality": "PT"}}
 def options(rules: Any, **more: Any) -> ConvertOptions:
     values = {"channels": rules, "workers": 1, "mapping": False, "pseudonym_key": "key"} | more
     return ConvertOptions.model_validate(values)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def convert(source: Path, rules: Any, **more: Any) -> tuple[list[dict[str, str]], list[dict[str, str]], Path]:

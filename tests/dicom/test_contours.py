@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from matplotlib.path import Path as Outline
 
 from tests.dicom.objects import Series, contour, random_values, save, structure_set
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.contours import Contour, FilledContours, fill_contours
 from voxflow.dicom.label_grid import LabelGrid
@@ -157,8 +157,7 @@ def convert(folder: Path, rois: dict[str, list[Dataset]], **options: Any) -> tup
     series.write(folder / "in/ct")
     save(structure_set(rois, series.datasets()), folder / "in/rt")
     convert_folder(folder / "in", folder / "out", ConvertOptions(pseudonym_key="k", workers=1, **options))
-    with (folder / "out/conversion.csv").open(encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["modality"] == "RTSTRUCT"]
+    rows = [row for row in read_table(folder / "out/conversion.csv") if row["modality"] == "RTSTRUCT"]
     return read_volume(next((folder / "out/labels").iterdir())).array.transpose(2, 1, 0), rows
 
 

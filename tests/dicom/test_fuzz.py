@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 
 from tests.dicom.mutations import broken, objects
 from tests.dicom.objects import Series, random_values, save
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.volumes import read_volume
 
@@ -55,8 +55,7 @@ def fuzz(tmp_path: Path, folders: range) -> None:
 
 def check(out: Path, changes: dict[str, str], folder: str) -> None:
     """The sound series is converted; the others are whole and right in their grid, or have a verdict."""
-    with (out / "conversion.csv").open(encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(out / "conversion.csv")
     sound = next(row for row in rows if row["series_uid"] == "1.2.99")
     assert sound["verdict"] == "converted", folder
     assert np.array_equal(volume_of(out, sound), random_values(seed=7).transpose(2, 1, 0) - 100), folder

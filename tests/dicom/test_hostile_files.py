@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import struct
 import time
 import warnings
@@ -15,6 +14,7 @@ from pydicom.uid import UID
 
 from tests.dicom.hostile_files import FILES, UNDEFINED, deflate, insert, write_bytes
 from tests.dicom.objects import Series, contour, new, pixels, random_values, save, structure_set
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.volumes import read_volume
@@ -37,8 +37,7 @@ def _ignore_warnings() -> Iterator[None]:
 
 def convert(folder: Path) -> list[dict[str, str]]:
     convert_folder(folder / "in", folder / "out", OPTIONS)
-    with (folder / "out/conversion.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / "out/conversion.csv")
 
 
 def write_sound_series(folder: Path) -> None:
@@ -259,7 +258,6 @@ def test_images_beyond_what_an_upload_may_have_decoded_are_refused(tmp_path: Pat
         series = Series(np.zeros((3, 300, 400), np.int16), uid=f"1.2.{number}", frame=f"1.3.{number}")
         series.write(tmp_path / f"in/{number}")
     convert_folder(tmp_path / "in", tmp_path / "out", OPTIONS, decoded_mb=1)
-    with (tmp_path / "out/conversion.csv").open(encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(tmp_path / "out/conversion.csv")
     assert [row["verdict"] for row in rows] == ["converted", "quarantined", "quarantined"]
     assert rows[1]["reason"] == "all images together have more than 1 MB decoded"

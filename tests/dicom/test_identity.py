@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless, generate_uid
 
 from tests.dicom.objects import Series, random_values, save
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.volumes import read_volume
 
@@ -24,8 +24,7 @@ OPTIONS = ConvertOptions(pseudonym_key="key", workers=1)
 
 def convert(folder: Path) -> list[dict[str, str]]:
     convert_folder(folder / "in", folder / "out", OPTIONS)
-    with (folder / "out/conversion.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / "out/conversion.csv")
 
 
 def read_arrays(folder: Path, rows: list[dict[str, str]]) -> list[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pydicom.uid import JPEGLSLossless
 
 from tests.dicom.hostile_frames import make_frame, make_object, make_picture, patch, shorts
 from tests.dicom.objects import Series, save
+from tests.tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +72,7 @@ def wait_until(is_so: Callable[[], object]) -> None:
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "out/conversion.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / "out/conversion.csv")
 
 
 @pytest.mark.parametrize("word", ["spawn_main", pytest.param("decoder_process", marks=pytest.mark.slow)])

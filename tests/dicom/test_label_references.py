@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from tests.dicom.objects import Series, contour, item, random_values, refer, save, seg, structure_set
 from tests.dicom.test_several_volumes import two_in_one
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.volumes import read_volume
@@ -39,8 +39,7 @@ class Converted:
         self.names = json.loads((self._folder / "labels.json").read_text())
 
     def _read(self, name: str) -> list[dict[str, str]]:
-        with (self._folder / name).open(encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
+        return read_table(self._folder / name)
 
     def label(self, series_uid: str, number: int = 0) -> NDArray[Any] | None:
         """The label (slices, rows, columns) of a case of a series."""

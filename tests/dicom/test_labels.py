@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dicom.objects import Series, random_values, rtstruct, save, seg
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.contours import Contour, FilledContours, fill_contours, fill_outline
 from voxflow.dicom.label_grid import LabelGrid
@@ -222,8 +222,7 @@ def test_overlapping_labels_are_whole_in_channels_of_their_own(tmp_path: Path) -
     series, mask = Series(random_values()), masks(3)
     dataset = seg(series, mask, ["b", "a", "c"])
     merged = convert_label(tmp_path, dataset, series, overlap="channels", labels={"a": 1, "b": 2, "c": 2, "d": 5})
-    with (tmp_path / "out/cases.csv").open(encoding="utf-8") as stream:
-        case = next(csv.DictReader(stream))
+    case = read_table(tmp_path / "out/cases.csv")[0]
     channels = case["label_channels"].split(";")
     assert [path.rsplit("/", 1)[1] for path in channels] == ["1.nii.gz", "2.nii.gz", "5.nii.gz"]
     first, second, third = (read_volume(tmp_path / "out" / path) for path in channels)

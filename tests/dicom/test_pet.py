@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from pydicom.uid import EnhancedPETImageStorage, generate_uid
 
 from tests.dicom.objects import FRAME, IDENTITY, Series, item, new, random_values, save
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.volumes import read_volume
 
@@ -42,8 +42,7 @@ def convert_pet(folder: Path, changes: dict[str, Any], dose: dict[str, Any] = DO
     series = Series(random_values().clip(0), changes={k: v for k, v in tags.items() if v is not None})
     series.write(folder / "in")
     convert_folder(folder / "in", folder / "out", ConvertOptions(pseudonym_key="k", workers=1, **options))
-    with (folder / "out/conversion.csv").open(encoding="utf-8") as stream:
-        row = next(csv.DictReader(stream))
+    row = read_table(folder / "out/conversion.csv")[0]
     return read_volume(next((folder / "out/images").iterdir())).array.transpose(2, 1, 0), row
 
 
@@ -125,8 +124,7 @@ def test_frames_of_a_dynamic_scan_share_its_start(tmp_path: Path) -> None:
             save(dataset, tmp_path / f"in/{n}{k}")
     convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
     factor = 70_000 / (3.5e8 * 2 ** (10 / 75))
-    with (tmp_path / "out/cases.csv").open(encoding="utf-8") as stream:
-        cases = list(csv.DictReader(stream))
+    cases = read_table(tmp_path / "out/cases.csv")
     for n, case in enumerate(cases):
         array = read_volume(tmp_path / "out" / case["image"]).array.transpose(2, 1, 0)
         assert np.allclose(array, random_values(seed=n).clip(0) * factor, rtol=1e-6)
@@ -233,8 +231,7 @@ def write_enhanced_pet(
 
 def read_enhanced(tmp_path: Path) -> tuple[NDArray[Any], dict[str, str]]:
     convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1))
-    with (tmp_path / "out/conversion.csv").open(encoding="utf-8") as stream:
-        row = next(csv.DictReader(stream))
+    row = read_table(tmp_path / "out/conversion.csv")[0]
     return read_volume(next((tmp_path / "out/images").iterdir())).array.transpose(2, 1, 0), row
 
 

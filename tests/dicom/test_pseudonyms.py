@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from tests.dicom.objects import Series, random_values, save
+from tests.tables import read_table
 from voxflow.datalist import SplitOptions, split_cases
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.mapping import BOOK, FOLDER_VARIABLE, HEADER, keep_pseudonyms, read_pseudonyms
@@ -58,8 +59,7 @@ def convert_patients(source: Path, target: Path, patients: list[str], **options:
         for k, dataset in enumerate(series.datasets()):
             save(dataset, source / f"{number}/{k}.dcm")
     convert_folder(source, target, ConvertOptions.model_validate({"pseudonym_key": "key", "workers": 1, **options}))
-    with (target / "cases.csv").open(encoding="utf-8") as stream:
-        return {row["series_uid"].split(".")[2]: row["patient"] for row in csv.DictReader(stream)}
+    return {row["series_uid"].split(".")[2]: row["patient"] for row in read_table(target / "cases.csv")}
 
 
 def test_of_60000_patients_none_is_renamed_by_those_who_come_later() -> None:

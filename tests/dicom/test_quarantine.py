@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from tests.dicom.objects import Series, new, pixels, random_values, rtstruct, save, seg
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 
@@ -194,5 +194,4 @@ def test_nothing_convertible_leaves_no_output_and_gives_the_reasons(tmp_path: Pa
 
 
 def table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "conversion.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / "conversion.csv")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import ComputedRadiographyImageStorage, generate_uid
 
 from tests.dicom.objects import item, new, pixels, save
+from tests.tables import read_table
 from voxflow.cli.convert import ConvertCommand
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.radiograph import read_radiograph_object
@@ -199,7 +199,7 @@ def test_findings_reach_their_images_and_the_others_stay_unknown(tmp_path: Path)
     save(second, tmp_path / "in/2")
     (tmp_path / "in/f.csv").write_text(f"sop_instance_uid,patient_id,mass,effusion\n{first.SOPInstanceUID},A,1,0\n")
     summary = convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(findings="f.csv", pseudonym_key="k"))
-    rows = {row["series_uid"]: row for row in table(tmp_path / "out/cases.csv")}
+    rows = {row["series_uid"]: row for row in read_table(tmp_path / "out/cases.csv")}
     rows_by_uid, unknown = rows[first.SeriesInstanceUID], rows[second.SeriesInstanceUID]
     assert [rows_by_uid["finding:mass"], rows_by_uid["finding:effusion"], rows_by_uid["label_source"]] == [
         "1",
@@ -241,12 +241,7 @@ def test_png_folders_become_findings_and_numbers_patients(tmp_path: Path) -> Non
     for name in ("normal/0001_000", "normal/0001_001", "mass/0002_000"):
         write_radiograph(tmp_path / f"in/{name}.png", VALUES)
     summary = convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k"))
-    rows = table(tmp_path / "out/cases.csv")
+    rows = read_table(tmp_path / "out/cases.csv")
     assert (summary.cases, summary.patients) == (3, 2)
     assert [row["finding:mass"] for row in rows] == ["1", "0", "0"]
     assert rows[1]["patient"] == rows[2]["patient"] != rows[0]["patient"]
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))

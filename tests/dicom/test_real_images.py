@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.uid import CTImageStorage, generate_uid
 
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.volumes import Volume, read_radiograph, read_volume
@@ -26,8 +26,7 @@ OPTIONS = ConvertOptions(pseudonym_key="key")
 
 
 def cases(folder: Path) -> list[dict[str, str]]:
-    with (folder / "cases.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(folder / "cases.csv")
 
 
 def only_volume(folder: Path) -> Volume:

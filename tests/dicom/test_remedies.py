@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from tests.dicom.objects import Series, save
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.volumes import read_volume
@@ -44,8 +44,7 @@ def convert(tmp_path: Path, **options: Any) -> tuple[Volume, dict[str, str], dic
     convert_folder(tmp_path / "in", tmp_path / "out", ConvertOptions(pseudonym_key="k", workers=1, **options))
     rows = []
     for name in ("conversion.csv", "cases.csv"):
-        with (tmp_path / "out" / name).open(encoding="utf-8") as stream:
-            rows.append(next(csv.DictReader(stream)))
+        rows.append(read_table(tmp_path / "out" / name)[0])
     return read_volume(next((tmp_path / "out/images").iterdir())), rows[0], rows[1]
 
 

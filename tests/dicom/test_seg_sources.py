@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import highdicom as hd
@@ -14,6 +13,7 @@ from tests.dicom.test_remedies import OBLIQUE, UNEVEN
 from tests.dicom.test_remedies import write as write_ramp
 from tests.dicom.test_several_volumes import two_in_one
 from tests.dicom.test_several_volumes import write as write_several
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, Origin, convert_folder, find_sources, write_segmentation
 from voxflow.errors import DicomError
 from voxflow.volumes import Volume, read_volume
@@ -32,8 +32,7 @@ STEPS = np.arange(9)
 
 def cases(tmp_path: Path, options: ConvertOptions = OPTIONS) -> list[dict[str, str]]:
     convert_folder(tmp_path / "in", tmp_path / "out", options)
-    with (tmp_path / "out/cases.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(tmp_path / "out/cases.csv")
 
 
 def origin(case: dict[str, str]) -> Origin:

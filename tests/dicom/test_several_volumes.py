@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
 from tests.dicom.objects import FRAME, IDENTITY, Series, item, new, random_values, save
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.volumes import read_volume
@@ -38,8 +38,7 @@ def convert_arrays(tmp_path: Path, **options: Any) -> list[NDArray[Any]]:
 
 
 def table(tmp_path: Path, name: str) -> list[dict[str, str]]:
-    with (tmp_path / f"out/{name}.csv").open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_table(tmp_path / f"out/{name}.csv")
 
 
 def equal_arrays(mine: list[NDArray[Any]], expected: list[NDArray[Any]]) -> bool:

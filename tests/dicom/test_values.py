@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_rescale
 from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, generate_uid
 
 from tests.dicom.objects import FRAME, IDENTITY, Series, item, new, random_values, save
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.dicom.pixels import decode_stored_values
 from voxflow.errors import DataError
@@ -34,8 +34,7 @@ OPTIONS = ConvertOptions(pseudonym_key="k", workers=1)
 def convert(folder: Path) -> tuple[NDArray[Any], dict[str, str]]:
     """The volume as (slices, rows, columns), and its row in the table."""
     convert_folder(folder / "in", folder / "out", OPTIONS)
-    with (folder / "out/conversion.csv").open(encoding="utf-8") as stream:
-        row = next(csv.DictReader(stream))
+    row = read_table(folder / "out/conversion.csv")[0]
     return read_volume(next((folder / "out/images").iterdir())).array.transpose(2, 1, 0), row
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import sys
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tasks.ops import monitor
+from tests.tables import read_table
 from voxflow.cli.main import main
 from voxflow.drift import count_new_labelled_cases
 from voxflow.geometry import Geometry
@@ -80,8 +80,7 @@ def test_another_spacing_ends_with_4_and_is_named(capsys: pytest.CaptureFixture[
     assert main(["drift", "demo", "thin"]) == 4
     assert "DRIFT in 12 patients: " in capsys.readouterr().err
     assert sorted(read_moved()) == ["extent_k_mm", "spacing_k_mm"]
-    with Path("data/drift/demo/drift.csv").open() as stream:
-        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    rows = {row["name"]: row for row in read_table(Path("data/drift/demo/drift.csv"))}
     assert (rows["spacing_k_mm"]["before"], rows["spacing_k_mm"]["now"]) == ("3", "1.5")
     page = Path("data/drift/demo/drift.html").read_text()
     assert page.count("<svg") == len([row for row in rows.values() if row["statistic"]])

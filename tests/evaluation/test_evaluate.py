@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
+from tests.tables import read_table
 from voxflow.evaluation import EvaluateOptions, evaluate_classification, evaluate_segmentation
 from voxflow.geometry import Geometry
 from voxflow.inference import InferenceCase
@@ -38,10 +38,6 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-
-
 def test_scores_are_right_and_everything_is_written(tmp_path: Path, out: Path) -> None:
     cases = [volume_case(tmp_path, "good"), volume_case(tmp_path, "poor", shift=4)]
     evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
@@ -56,7 +52,7 @@ def test_scores_are_right_and_everything_is_written(tmp_path: Path, out: Path) -
     assert (evaluation.metrics["cases"], evaluation.metrics["failed_cases"]) == (2, 0)
     assert (out / "mean_dice.txt").read_text() == "good 1.000000\npoor 0.500000\nmean 0.750000\n"
     assert (out / "organ_dice_report.txt").read_text().splitlines()[-1] == "mean 0.750000"
-    assert [row["dice_organ"] for row in rows(out / "per_case.csv")] == ["1.0", "0.5"]
+    assert [row["dice_organ"] for row in read_table(out / "per_case.csv")] == ["1.0", "0.5"]
     assert read_volume(out / "masks" / "poor.nii.gz").geometry.is_close(GRID)
     assert sorted(path.name for path in (out / "overlays").iterdir()) == ["best_good.png", "worst_poor.png"]
     assert json.loads((out / "failures.json").read_text()) == []
@@ -67,8 +63,8 @@ def test_an_organ_that_is_nowhere_is_listed_and_not_averaged(tmp_path: Path, out
     evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
     assert evaluation.metrics["mean_dice"] == pytest.approx(0.5)
     assert evaluation.metrics["empty_organ"] == 1
-    assert rows(out / "per_case.csv")[1]["remark"] == "organ: empty in reference and mask"
-    assert rows(out / "per_case.csv")[1]["dice_organ"] == ""
+    assert read_table(out / "per_case.csv")[1]["remark"] == "organ: empty in reference and mask"
+    assert read_table(out / "per_case.csv")[1]["dice_organ"] == ""
     assert "none undefined" in (out / "mean_dice.txt").read_text()
 
 
@@ -80,7 +76,7 @@ def test_class_is_scored_in_the_cases_in_which_it_was_labelled(tmp_path: Path, o
     assert evaluation.metrics["mean_dice"] == pytest.approx(0.5)
     assert evaluation.metrics["cases_organ"] == 1
     assert evaluation.metrics["empty_organ"] == 0
-    assert {row["case"]: row["remark"] for row in rows(out / "per_case.csv")} == {
+    assert {row["case"]: row["remark"] for row in read_table(out / "per_case.csv")} == {
         "full": "",
         "partial": "organ: not labelled",
         "wrong": "failed: labelled names liver, which the model does not know",
@@ -96,7 +92,7 @@ def test_voxels_that_nobody_labelled_are_counted_and_left_out(tmp_path: Path, ou
         array[planes] = 9
         write_volume(case.label, Volume(array, GRID))
     evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
-    found = {row["case"]: row for row in rows(out / "per_case.csv")}
+    found = {row["case"]: row for row in read_table(out / "per_case.csv")}
     plane = GRID.size[1] * GRID.size[2]
     counts = {case: int(row["ignored_voxels"]) for case, row in found.items()}
     assert counts == {"some": 14 * plane, "all": 24 * plane, "none": 0}
@@ -119,7 +115,7 @@ def test_values_that_are_no_class_are_remarked_and_scored_as_background(
         write_volume(case.label, Volume(array, GRID))
     evaluation = evaluate_segmentation(ThresholdEngine(), cases, out, EvaluateOptions())
     remark = "label value 255 is no class of the model, and counts as background"
-    assert [row["remark"] for row in rows(out / "per_case.csv")] == ["", remark]
+    assert [row["remark"] for row in read_table(out / "per_case.csv")] == ["", remark]
     assert evaluation.metrics["mean_dice"] == 1
     assert [line for line in capsys.readouterr().err.splitlines() if "warning" in line] == [
         f"warning: case strange: {remark}"
@@ -142,7 +138,7 @@ def test_bad_cases_are_named_and_the_others_go_on(tmp_path: Path, out: Path) -> 
     assert "file not found" in reasons["gone"]
     assert "different grids" in reasons["other_grid"]
     assert (evaluation.metrics["cases"], evaluation.metrics["failed_cases"]) == (1, 3)
-    table = rows(out / "per_case.csv")
+    table = read_table(out / "per_case.csv")
     assert [row["case"] for row in table] == ["broken", "gone", "other_grid", "good"]
     assert table[0]["remark"].startswith("failed: ")
     assert "unreadable image" in table[0]["remark"]
@@ -176,17 +172,17 @@ def test_classification_reports_classes_without_auc(tmp_path: Path, out: Path) -
     assert "auc_nodule" not in evaluation.metrics
     assert evaluation.metrics["classes_without_auc"] == 1
     assert evaluation.metrics["accuracy"] == pytest.approx((4 + 5) / 10)
-    assert [row["auc"] for row in rows(out / "per_class.csv")] == ["0.833333", ""]
+    assert [row["auc"] for row in read_table(out / "per_class.csv")] == ["0.833333", ""]
     assert evaluation.metrics["sensitivity_mass"] == 0.5
     assert "sensitivity_nodule" not in evaluation.metrics
     assert evaluation.metrics["brier_nodule"] == pytest.approx((1 / (1 + np.exp(3))) ** 2, abs=1e-4)
-    assert [bool(row["auc_low"]) for row in rows(out / "per_class.csv")] == [True, False]
+    assert [bool(row["auc_low"]) for row in read_table(out / "per_class.csv")] == [True, False]
     assert json.loads((out / "summary.json").read_text())["per_class"][1]["auc"] is None
-    assert {row["class"] for row in rows(out / "calibration.csv")} == {"mass", "nodule"}
+    assert {row["class"] for row in read_table(out / "calibration.csv")} == {"mass", "nodule"}
     assert (out / "overlays" / "curves.png").is_file()
-    assert rows(out / "preds_outputs.csv")[4]["case"] == "e"
-    assert rows(out / "preds.csv") == rows(out / "preds_outputs.csv")
-    assert {row["class"] for row in rows(out / "roc.csv")} == {"mass"}
+    assert read_table(out / "preds_outputs.csv")[4]["case"] == "e"
+    assert read_table(out / "preds.csv") == read_table(out / "preds_outputs.csv")
+    assert {row["class"] for row in read_table(out / "roc.csv")} == {"mass"}
     assert (out / "overlays" / "contact_sheet.png").is_file()
 
 
@@ -214,9 +210,9 @@ def test_findings_called_as_columns_of_the_table_have_columns_of_their_own(tmp_p
     engine = BrightnessEngine()
     engine.spec = engine.spec.model_validate(engine.spec.model_dump() | {"class_names": ("case", "remark")})
     evaluate_classification(engine, [radiograph_case(tmp_path, "a", 140, (1, 0))], out)
-    (row,) = rows(out / "per_case.csv")
+    (row,) = read_table(out / "per_case.csv")
     assert (row["case"], row["case (0)"], row["remark (1)"], row["remark"]) == ("a", "1", "0", "")
-    assert rows(out / "preds_outputs.csv")[0]["case"] == "a"
+    assert read_table(out / "preds_outputs.csv")[0]["case"] == "a"
 
 
 def test_a_label_whose_axes_run_otherwise_is_judged_where_it_lies(tmp_path: Path, out: Path) -> None:

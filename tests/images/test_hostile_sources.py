@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import os
 import socket
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
@@ -35,8 +35,7 @@ def write_image(path: Path, size: tuple[int, int, int] = (5, 6, 7), spacing: flo
 def convert(folder: Path, **options: object) -> dict[str, tuple[str, str]]:
     """Verdict and reason by source."""
     convert_folder(folder / "in", folder / "out", ConvertOptions.model_validate({"pseudonym_key": "k", **options}))
-    with (folder / "out/conversion.csv").open(encoding="utf-8", newline="") as stream:
-        return {row["source"]: (row["verdict"], row["reason"]) for row in csv.DictReader(stream)}
+    return {row["source"]: (row["verdict"], row["reason"]) for row in read_table(folder / "out/conversion.csv")}
 
 
 def test_pipes_sockets_and_devices_are_rows_and_are_never_opened(

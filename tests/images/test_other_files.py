@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from tests.tables import read_table
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.errors import DataError
 from voxflow.geometry import Geometry
@@ -36,11 +36,6 @@ def label(values: int = 3) -> Volume:
 def convert(folder: Path, **options: object) -> list[dict[str, str]]:
     convert_folder(folder / "in", folder / "out", ConvertOptions.model_validate({"pseudonym_key": "k"} | options))
     return read_table(folder / "out/cases.csv")
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def write_pair(folder: Path, image_name: str, label_name: str, value: int = 0) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import pytest
 from tests.dicom.test_channel_cases import make_study
 from tests.inference.models import UNET, build_seeded
 from tests.inference.test_dicom_channels import pet_ct_spec
-from tests.serving.test_service import zip_files
+from tests.serving.uploads import zip_files
+from tests.tables import read_table
 from voxflow.components import Component
 from voxflow.dicom import ConvertOptions, convert_folder
 from voxflow.engines import open_engine
@@ -75,8 +75,7 @@ def list_native_cases(model: Path, study: Path, out: Path) -> list[InferenceCase
     """As the stages convert and infer find them."""
     options = choose_channel_rules(ConvertOptions(mapping=False, workers=1), open_engine(model, "torch").spec)
     convert_folder(study, out / "volumes", options)
-    with (out / "volumes/cases.csv").open() as stream:
-        names = [row["case"] for row in csv.DictReader(stream)]
+    names = [row["case"] for row in read_table(out / "volumes/cases.csv")]
     return attach_sources(
         find_native_cases([(name, None) for name in names], out / "volumes", is_mask=False), study, options
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import struct
 import sys
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 from tests.dicom.test_channel_cases import make_study
 from tests.inference.models import GRID, BrightnessEngine, ThresholdEngine, volume_spec
 from tests.inference.test_dicom_channels import PetCtEngine, pet_ct_spec
+from tests.tables import read_table
 from voxflow.geometry import Geometry
 from voxflow.inference import Failures, InferenceCase, InferOptions, ResultLedger, find_cases, infer_cases
 from voxflow.inference.extra_outputs import ExtraOutput, ExtraOutputs
@@ -44,7 +44,7 @@ def list_files(out: Path) -> set[str]:
 
 
 def read_rows(out: Path) -> list[Mapping[str, str]]:
-    return list(csv.DictReader((out / "statistics.csv").read_text(encoding="utf-8").splitlines()))
+    return read_table(out / "statistics.csv")
 
 
 def test_nothing_more_is_written_where_nothing_is_asked_for(case: InferenceCase, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import os
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.inference.models import GRID, BrightnessEngine, ThresholdEngine, save_unet, volume_spec
+from tests.tables import read_table
 from voxflow.dicom import Origin
 from voxflow.engines import open_engine
 from voxflow.errors import DataError
@@ -38,17 +38,13 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-
-
 def test_masks_tables_and_pictures(case: InferenceCase, out: Path) -> None:
     bad = InferenceCase("bad", (out / "gone.nii.gz",))
     result = infer_cases(ThresholdEngine(), [case, bad], out, InferOptions())
     mask = read_volume(out / "a" / "a.nii.gz")
     assert mask.geometry.is_close(GRID)
     assert mask.array.sum() == 8 * 8 * 4
-    (row,) = rows(out / "preds_outputs.csv")
+    (row,) = read_table(out / "preds_outputs.csv")
     assert row == {"case": "a", "image": "a.nii.gz", "mask": "a/a.nii.gz", "organ_ml": "1.28"}
     assert (out / "preds.csv").read_text() == (out / "preds_outputs.csv").read_text()
     assert (out / "overlays" / "a.png").is_file()
@@ -59,7 +55,7 @@ def test_masks_tables_and_pictures(case: InferenceCase, out: Path) -> None:
 def test_no_case_leaves_empty_outputs(out: Path) -> None:
     result = infer_cases(ThresholdEngine(), [], out, InferOptions())
     assert result.metrics == {"cases": 0, "failed_cases": 0}
-    assert rows(out / "preds_outputs.csv") == []
+    assert read_table(out / "preds_outputs.csv") == []
     assert json.loads((out / "failures.json").read_text()) == []
 
 
@@ -67,7 +63,7 @@ def test_radiographs_get_probabilities(tmp_path: Path, out: Path) -> None:
     write_radiograph(tmp_path / "x.png", np.full((40, 30), 100, np.uint8))
     result = infer_cases(BrightnessEngine(), [InferenceCase("x", (tmp_path / "x.png",))], out, InferOptions())
     assert result.failures.rows == []
-    assert rows(out / "preds_outputs.csv")[0]["mass"] == "0.5"
+    assert read_table(out / "preds_outputs.csv")[0]["mass"] == "0.5"
     assert (out / "overlays" / "contact_sheet.png").is_file()
 
 
@@ -212,8 +208,7 @@ def test_every_image_has_a_mask_whatever_it_is_called(tmp_path: Path, out: Path)
     cases = find_cases(tmp_path / "in", tmp_path, volume_spec()).cases
     result = infer_cases(ThresholdEngine(), cases, out, InferOptions())
     assert (result.metrics["cases"], result.metrics["failed_cases"]) == (len(names), 0)
-    with (out / "preds_outputs.csv").open(encoding="utf-8", newline="") as stream:
-        table = {row["image"]: row for row in csv.DictReader(stream)}
+    table = {row["image"]: row for row in read_table(out / "preds_outputs.csv")}
     assert len(table) == len(names)
     assert len({row["mask"].lower() for row in table.values()}) == len(names)
     for row in table.values():

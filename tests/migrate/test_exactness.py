@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from tests.migrate.conftest import OPTIONS
 from tests.migrate.test_translation import RADIOGRAPH, VOLUME, build_nodes, monai_chain
 from tests.mmar import families
 from tests.mmar.conftest import QUICK
+from tests.tables import read_table
 from voxflow.cli.apps import train_main
 from voxflow.components import Chain, Component, build_transform, create, find_component
 from voxflow.config.check import list_argument_names
@@ -395,8 +395,7 @@ def evaluate_stock(bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> 
     monkeypatch.chdir(bundle)
     fast = {"validate#dataloader#num_workers": 0, "train#dataloader#num_workers": 0}
     run(config_file=[f"configs/{file}.json" for file in ("train", "evaluate")], **fast)
-    with (bundle / f"eval/{name}_raw.csv").open() as stream:
-        return [float(row["mean"]) for row in csv.DictReader(stream)]
+    return [float(row["mean"]) for row in read_table(bundle / f"eval/{name}_raw.csv")]
 
 
 def test_stock_evaluation_of_clara_4_finds_what_its_training_found(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import SimpleITK as sitk
 from sklearn.metrics import roc_auc_score
 
 from tests.mmar.conftest import QUICK
+from tests.tables import read_table
 from voxflow.cli.apps import evaluate_main, export_main, train_main
 from voxflow.cli.main import main
 from voxflow.files import write_json
@@ -155,7 +155,7 @@ def test_auc_is_that_of_scikit_learn_on_the_predictions(classification: Path) ->
     assert evaluate_main(["-m", str(classification)]) == 0
     folder = classification / "eval"
     assert (folder / "preds.csv").readlink().name == "preds_outputs.csv"
-    rows = list(csv.DictReader((folder / "preds_outputs.csv").read_text().splitlines()))
+    rows = read_table(folder / "preds_outputs.csv")
     truth = {item["image"].removesuffix(".png"): item["label"] for item in datalist["validation"]}
     labels = np.array([truth[row["case"]] for row in rows])
     chances = np.array([[float(row[name]) for name in ("Nodule", "Mass")] for row in rows])

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.mmar import families
+from tests.tables import read_table
 from voxflow.cli.apps import evaluate_main, export_main, train_main
 from voxflow.cli.main import main
 from voxflow.components.metrics.overlap import compute_dice
@@ -138,8 +139,7 @@ def test_getting_started_of_clara_4(tmp_path: Path, capsys: pytest.CaptureFixtur
     numbers = json.loads((mmar / "eval/metrics.json").read_text())
     with (mmar / "eval/metrics.csv").open() as stream:
         assert {name: float(value) for name, value in csv.reader(stream)}.keys() == {"val_mean_dice", "val_acc"}
-    with (mmar / "eval/val_mean_dice_raw.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(mmar / "eval/val_mean_dice_raw.csv")
     assert [Path(row["filename"]).name for row in rows] == ["spleen_0.nii.gz", "spleen_2.nii.gz"]
     assert np.mean([float(row["mean"]) for row in rows]) == pytest.approx(numbers["val_mean_dice"], abs=1e-3)
     assert (mmar / "eval/val_mean_dice_summary.csv").read_text().startswith("class,mean,median,max,min")

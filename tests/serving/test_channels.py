@@ -19,7 +19,7 @@ from tests.inference.models import ThresholdEngine
 from tests.inference.test_channels import GRID, DifferenceEngine, make_arrays, spec_of
 from tests.inference.test_dicom_channels import PetCtEngine, expect_masks, pet_ct_spec
 from tests.serving.servers import SMALL, ask, run_service
-from tests.serving.test_service import zip_files
+from tests.serving.uploads import zip_files
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, read_volume, write_volume
 

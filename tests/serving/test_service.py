@@ -19,6 +19,7 @@ import pytest
 from tests.dicom.objects import Series, random_values
 from tests.inference.models import BrightnessEngine, ThresholdEngine, volume_spec
 from tests.serving.servers import SMALL, SlowEngine, run_service
+from tests.serving.uploads import zip_files
 from voxflow.geometry import Geometry
 from voxflow.inference import InferOptions
 from voxflow.serving.work import Format, answer_request
@@ -53,14 +54,6 @@ def nifti(tmp_path: Path, seed: int = 0) -> tuple[bytes, np.ndarray]:
     array = np.random.default_rng(seed).random(GRID.size).astype(np.float32)
     write_volume(tmp_path / f"sent{seed}.nii.gz", Volume(array, GRID))
     return (tmp_path / f"sent{seed}.nii.gz").read_bytes(), array
-
-
-def zip_files(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 def dicom_zip(*series: Series) -> bytes:

@@ -7,13 +7,13 @@ import io
 import json
 import socket
 import struct
-import zipfile
 import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tests.dicom.objects import Series, random_values
+from tests.serving.uploads import zip_files
 from voxflow.geometry import Geometry
 from voxflow.volumes import Volume, write_volume
 
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 
 
 BOMB_BYTES = 300 << 20  # of zeros, in 300 kB
-
-
-def zip_files(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 def zip_dicom(series: Series, **values: object) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pydicom
 import pytest
 
+from tests.tables import read_table
 from voxflow.errors import DataError
 from voxflow.synthetic import FINDINGS, write_abdominal_ct, write_chest_xray
 
@@ -45,8 +45,7 @@ def test_too_few_patients_are_refused(tmp_path: Path) -> None:
 def test_radiographs_have_both_photometric_interpretations_and_several_images_a_patient(tmp_path: Path) -> None:
     write_chest_xray(tmp_path, 40, 3)
     images = [pydicom.dcmread(path) for path in sorted(tmp_path.rglob("I*"))]
-    with (tmp_path / "findings.csv").open(encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(tmp_path / "findings.csv")
     assert {d.PhotometricInterpretation for d in images} == {"MONOCHROME1", "MONOCHROME2"}
     assert {d.Modality for d in images} == {"CR", "DX"}
     assert len({d.PatientID for d in images}) == 28

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib
 import os
 from pathlib import Path
@@ -67,9 +66,3 @@ def run_stages(
 def read_array(path: Path) -> NDArray[Any]:
     """Read a volume by nibabel."""
     return np.asanyarray(nibabel.load(path).dataobj)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV."""
-    with path.open() as stream:
-        return list(csv.DictReader(stream))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import runpy
 import shutil
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.tables import read_table
 from tests.tasks.stage_runs import read_array, run_stages
 from voxflow.files import write_json
 from voxflow.geometry import Geometry
@@ -107,8 +107,7 @@ def test_model_file_knows_what_the_configuration_makes_of_the_labels(stages: Pat
 def test_masks_and_scores_are_of_the_data_sets_values(stages: Path, tmp_path: Path) -> None:
     truth = write_brats(tmp_path)
     out = stages / "mmars/brain/eval/test"
-    with (out / "per_case.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(out / "per_case.csv")
     assert len(rows) == 2
     for row in rows:
         mask = read_array(out / "masks" / f"{row['case']}.nii.gz")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from tasks import convert
 from tasks.common.stage import main
 from tests.dicom.objects import Series, contour, random_values, save, structure_set
+from tests.tables import read_table
 from voxflow.volumes import read_volume
 
 MODALITIES = {"CT": "Bone", "MR": "Nerve", "PT": "Lesion"}
@@ -56,15 +56,13 @@ def test_each_workspace_has_the_label_of_its_modality_alone(
         monkeypatch.setattr(sys, "argv", ["convert", modality.lower()])
         assert main("convert", convert.run, key="workspaces") == 0
         folder = Path("data/volumes") / modality.lower()
-        with (folder / "cases.csv").open(encoding="utf-8") as stream:
-            (case,) = csv.DictReader(stream)
+        (case,) = read_table(folder / "cases.csv")
         assert (case["modality"], case["series_uid"]) == (modality, f"1.2.{n}")
         assert json.loads((folder / "labels.json").read_text()) == {"0": "background", "1": roi}
         label = read_volume(folder / case["label"]).array
         assert np.flatnonzero(label.any(axis=(0, 1))).tolist() == [n]
         assert int(label.sum()) == 5 * 5
-        with (folder / "conversion.csv").open(encoding="utf-8") as stream:
-            reasons = [row["reason"] for row in csv.DictReader(stream) if row["modality"] == "RTSTRUCT"]
+        reasons = [row["reason"] for row in read_table(folder / "conversion.csv") if row["modality"] == "RTSTRUCT"]
         others = sorted(
             f"its image is left out: modality {m} is not among {modality}" for m in MODALITIES if m != modality
         )

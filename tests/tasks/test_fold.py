@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import re
 import sys
@@ -17,6 +16,7 @@ import yaml
 
 from tasks import evaluate, export, infer, train
 from tasks.common.folds import main
+from tests.tables import read_table
 from tests.training.conftest import volume_config, write_cube
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
@@ -149,8 +149,7 @@ def test_a_fold_is_judged_on_what_it_held_out() -> None:
 
 @pytest.mark.usefixtures("exit_codes")
 def test_the_comparison_has_each_fold_their_spread_and_the_ensemble(adopted: list[str]) -> None:
-    with Path("mmars/cubes/eval/ensemble/cross_validation.csv").open() as stream:
-        rows = {row["model"]: row for row in csv.DictReader(stream)}
+    rows = {row["model"]: row for row in read_table(Path("mmars/cubes/eval/ensemble/cross_validation.csv"))}
     assert list(rows) == ["fold 1", "fold 2", "mean", "std", "ensemble"]
     dices = [read_json(f"data/metrics/cubes/folds/{number}/evaluate.json")["mean_dice"] for number in (1, 2)]
     assert float(rows["mean"]["mean_dice"]) == pytest.approx(mean(dices), abs=1e-6)
@@ -165,8 +164,7 @@ def test_the_comparison_has_each_fold_their_spread_and_the_ensemble(adopted: lis
 
 @pytest.mark.usefixtures("exit_codes")
 def test_ways_of_cleaning_are_tried_on_held_out_masks_and_four_cases_choose_none() -> None:
-    with Path("mmars/cubes/eval/ensemble/test/cleaning.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(Path("mmars/cubes/eval/ensemble/test/cleaning.csv"))
     assert [row["step"] for row in rows] == ["largest_component", "fill_holes"]
     dices = [read_json(f"data/metrics/cubes/folds/{number}/evaluate.json")["mean_dice"] for number in (1, 2)]
     assert float(rows[0]["dice"]) == pytest.approx(mean(dices), abs=1e-4)
@@ -185,8 +183,7 @@ def test_the_folds_together_are_calibrated_on_cases_that_none_has_seen() -> None
     calibration = read_calibration(Path("mmars/cubes/eval/ensemble/test/trust.json"))
     assert (calibration.signal, len(calibration.models), len(calibration.dice)) == ("folds", 2, 2)
     assert not Path("mmars/cubes/eval/folds/1/held_out/trust.json").exists()
-    with Path("mmars/cubes/eval/ensemble/infer/review.csv").open() as stream:
-        (row,) = csv.DictReader(stream)
+    (row,) = read_table(Path("mmars/cubes/eval/ensemble/infer/review.csv"))
     assert (row["case"], row["bound_holds"]) == ("g", "0.6667")
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.layouts.datasets import Patient, write_nnunet
-from tests.tasks.stage_runs import STAGES, new_workspace, read_array, read_table, run_stages
+from tests.tables import read_table
+from tests.tasks.stage_runs import STAGES, new_workspace, read_array, run_stages
 
 if TYPE_CHECKING:
     from pathlib import Path

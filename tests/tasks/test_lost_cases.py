@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pytest
 
 from tasks import convert, resample
 from tests.case_losing_executor import REASON, AllLosingExecutor, CaseLosingExecutor
+from tests.tables import read_table
 from tests.tasks.demo_cases import VOLUMES, run, write_volumes
 from voxflow.files import read_json_or_none as read_json
 
@@ -31,9 +31,9 @@ def test_conversion_lists_it_as_quarantined_and_keeps_the_order(monkeypatch: pyt
     write_volumes(Path("raw"), cases=4, unlabelled=4)
     lose(monkeypatch, convert, 1)
     assert run(convert, monkeypatch, {"pseudonym_key": "k", "keep_names": True}) == 3
-    rows = list(csv.DictReader((VOLUMES / "conversion.csv").read_text().splitlines()))
+    rows = read_table(VOLUMES / "conversion.csv")
     assert [row["reason"] for row in rows if row["verdict"] == "quarantined"] == [REASON]
-    cases = list(csv.DictReader((VOLUMES / "cases.csv").read_text().splitlines()))
+    cases = read_table(VOLUMES / "cases.csv")
     assert [row["case"] for row in cases] == ["p0_1", "p2_1", "p3_1"]
 
 
@@ -43,7 +43,7 @@ def test_resampling_lists_it_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> Non
     assert run(resample, monkeypatch) == 3
     out = Path("data/resampled/demo")
     assert read_json(out / "failures.json") == [{"case": "p1_1", "reason": REASON}]
-    assert [row["case"] for row in csv.DictReader((out / "cases.csv").read_text().splitlines())] == ["p0_1", "p2_1"]
+    assert [row["case"] for row in read_table(out / "cases.csv")] == ["p0_1", "p2_1"]
 
 
 def test_resampling_that_lost_every_case_may_be_tried_again(

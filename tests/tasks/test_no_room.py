@@ -187,6 +187,15 @@ def test_libraries_that_meet_the_end_of_a_file_end_no_process(size: int, capsys:
     assert list_outputs() == outputs
 
 
+def export_with_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the stage export; the case u1 counts as made of DICOM from then on."""
+    assert run_stage("export") == 0
+    table = Path("data/volumes/ws/cases.csv")
+    table.write_text(table.read_text().replace("u1.nii.gz,,,in/u1.nii.gz", "u1.nii.gz,,1.2.3,"))
+    files = SourceFiles((Path("in/u1.dcm"),))
+    monkeypatch.setattr("voxflow.dicom.find_sources", lambda *_: {Origin("1.2.3"): files})
+
+
 @pytest.mark.usefixtures("volumes")
 @pytest.mark.parametrize(
     ("error", "reason"),
@@ -199,11 +208,7 @@ def test_libraries_that_meet_the_end_of_a_file_end_no_process(size: int, capsys:
 def test_a_dicom_seg_that_cannot_be_made_is_a_line_of_its_case(
     error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_stage("export") == 0
-    table = Path("data/volumes/ws/cases.csv")
-    table.write_text(table.read_text().replace("u1.nii.gz,,,in/u1.nii.gz", "u1.nii.gz,,1.2.3,"))
-    files = SourceFiles((Path("in/u1.dcm"),))
-    monkeypatch.setattr("voxflow.dicom.find_sources", lambda *_: {Origin("1.2.3"): files})
+    export_with_source(monkeypatch)
 
     def refuse(*_: object, **__: object) -> None:
         raise error
@@ -223,11 +228,7 @@ def test_a_dicom_seg_that_cannot_be_made_is_a_line_of_its_case(
 def test_a_full_disk_under_a_dicom_seg_ends_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_stage("export") == 0
-    table = Path("data/volumes/ws/cases.csv")
-    table.write_text(table.read_text().replace("u1.nii.gz,,,in/u1.nii.gz", "u1.nii.gz,,1.2.3,"))
-    files = SourceFiles((Path("in/u1.dcm"),))
-    monkeypatch.setattr("voxflow.dicom.find_sources", lambda *_: {Origin("1.2.3"): files})
+    export_with_source(monkeypatch)
 
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

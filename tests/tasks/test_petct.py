@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from pydicom.uid import PositronEmissionTomographyImageStorage, generate_uid
 
 from tests.dag.repository import Repository
 from tests.dicom.objects import Series, contour, save, structure_set
+from tests.tables import read_table
 from tests.tasks.stage_runs import read_array
 
 if TYPE_CHECKING:
@@ -91,15 +91,10 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository.root
 
 
-def read_cases(path: Path) -> list[dict[str, str]]:
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_every_case_lies_on_the_grid_of_the_pet_as_simpleitk_brings_it_there(stages: Path) -> None:
-    converted = read_cases(stages / "data/volumes/brain/cases.csv")
+    converted = read_table(stages / "data/volumes/brain/cases.csv")
     assert len(converted) == PEOPLE
-    for row in read_cases(stages / "data/resampled/brain/cases.csv"):
+    for row in read_table(stages / "data/resampled/brain/cases.csv"):
         source = next(case for case in converted if case["case"] == row["case"])
         ct, pet = (stages / "data/volumes/brain" / name for name in source["image"].split(";"))
         reference = sitk.ReadImage(str(pet), sitk.sitkFloat32)
@@ -119,8 +114,8 @@ def test_every_case_lies_on_the_grid_of_the_pet_as_simpleitk_brings_it_there(sta
 
 
 def test_scores_are_of_the_grid_that_the_tumour_was_drawn_on(stages: Path) -> None:
-    cases = {row["case"]: row for row in read_cases(stages / "data/volumes/brain/cases.csv")}
-    rows = read_cases(stages / "mmars/brain/eval/test/per_case.csv")
+    cases = {row["case"]: row for row in read_table(stages / "data/volumes/brain/cases.csv")}
+    rows = read_table(stages / "mmars/brain/eval/test/per_case.csv")
     assert len(rows) == 2
     for row in rows:
         mask = read_array(stages / "mmars/brain/eval/test/masks" / f"{row['case']}.nii.gz") == 1
@@ -131,9 +126,9 @@ def test_scores_are_of_the_grid_that_the_tumour_was_drawn_on(stages: Path) -> No
 
 
 def test_segmentation_refers_to_the_pet(stages: Path) -> None:
-    converted = {row["case"]: row for row in read_cases(stages / "data/volumes/brain/cases.csv")}
+    converted = {row["case"]: row for row in read_table(stages / "data/volumes/brain/cases.csv")}
     out = stages / "mmars/brain/eval/infer"
-    rows = read_cases(out / "preds_outputs.csv")
+    rows = read_table(out / "preds_outputs.csv")
     assert len(rows) == 2
     for row in rows:
         (path,) = (out / row["case"]).glob("*.dcm")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from sklearn.metrics import brier_score_loss
 from tasks import evaluate, infer
 from tasks.common.folds import main
 from tests.inference.models import BrightnessEngine
+from tests.tables import read_table
 from voxflow.files import write_json
 from voxflow.inference import InferOptions, ModelFolders, open_any_reviewer
 from voxflow.prediction import Ensemble
@@ -97,10 +97,6 @@ def run(stage: Any, *flags: str) -> int:
     return main(name, stage.run, run_ensemble=stage.run_ensemble)
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-
-
 def read_column(rows: list[dict[str, str]], name: str) -> NDArray[Any]:
     return np.array([float(row[name]) for row in rows])
 
@@ -116,7 +112,7 @@ def test_a_classifier_is_calibrated_by_its_validation_and_new_radiographs_are_an
     assert 0.2 < platt.slope < 0.6
     printed = capsys.readouterr().err
     assert "probabilities of mass are calibrated; too few held-out patients for nodule (0 with, 60 without)" in printed
-    rows = read(INFER / "preds_outputs.csv")
+    rows = read_table(INFER / "preds_outputs.csv")
     assert list(rows[0])[2:] == ["mass", "nodule", *(f"{kind}_{name}" for kind in ("uncalibrated", "labels")
                                                      for name in ("mass", "nodule")), "verdict", "reasons"]  # fmt: skip
     raw = read_column(rows, "uncalibrated_mass")
@@ -125,7 +121,7 @@ def test_a_classifier_is_calibrated_by_its_validation_and_new_radiographs_are_an
     assert {row["verdict"] for row in rows} == {"review"}  # no nodule was held out, so that none can be excluded
     change(infer={"calibrated": False})
     assert run(infer) == 0
-    rows = read(INFER / "preds_outputs.csv")
+    rows = read_table(INFER / "preds_outputs.csv")
     assert list(rows[0]) == ["case", "image", "mass", "nodule"]
     assert read_column(rows, "mass") == pytest.approx(raw, abs=1e-5)
 
@@ -133,10 +129,12 @@ def test_a_classifier_is_calibrated_by_its_validation_and_new_radiographs_are_an
 @pytest.mark.usefixtures("workspace")
 def test_reliability_is_what_scikit_learn_computes() -> None:
     assert run(evaluate) == 0
-    cases = read(TEST / "per_case.csv")
+    cases = read_table(TEST / "per_case.csv")
     truth = read_column(cases, "mass")
-    row = next(row for row in read(TEST / "reliability.csv") if (row["finding"], row["on"]) == ("mass", "unseen cases"))
-    bins = read(TEST / "reliability_bins.csv")
+    row = next(
+        row for row in read_table(TEST / "reliability.csv") if (row["finding"], row["on"]) == ("mass", "unseen cases")
+    )
+    bins = read_table(TEST / "reliability_bins.csv")
     columns = {"before": "uncalibrated_mass", "after": "probability_mass"}
     for state, column in columns.items():
         probabilities = read_column(cases, column)
@@ -162,7 +160,7 @@ def test_another_model_or_use_is_answered_as_the_model_says(capsys: pytest.Captu
     change(infer={"flips": ["j"]})
     assert run(infer) == 0
     assert "probabilities are not calibrated: calibrated with flips: []" in capsys.readouterr().err
-    assert list(read(INFER / "preds_outputs.csv")[0]) == ["case", "image", "mass", "nodule"]
+    assert list(read_table(INFER / "preds_outputs.csv")[0]) == ["case", "image", "mass", "nodule"]
     change()
     (WS / "models/export/model.onnx").write_text("trained again")
     assert run(infer) == 0
@@ -177,7 +175,7 @@ def test_too_small_a_validation_calibrates_nothing_and_says_so(capsys: pytest.Ca
     assert (run(evaluate), run(infer)) == (0, 0)
     assert "not calibrated; it takes 10 held-out patients with a finding and 10 without" in capsys.readouterr().err
     assert json.loads((TEST / "trust.json").read_text()) == {}
-    assert list(read(INFER / "preds_outputs.csv")[0]) == ["case", "image", "mass", "nodule"]
+    assert list(read_table(INFER / "preds_outputs.csv")[0]) == ["case", "image", "mass", "nodule"]
 
 
 def test_a_finding_that_is_called_as_a_column_leaves_the_model_uncalibrated(
@@ -187,7 +185,7 @@ def test_a_finding_that_is_called_as_a_column_leaves_the_model_uncalibrated(
     assert run(evaluate) == 0
     assert "not calibrated: a finding is called as a column of the table is" in capsys.readouterr().err
     assert json.loads((TEST / "trust.json").read_text()) == {}
-    assert {row["verdict"] for row in read(TEST / "per_case.csv")} == {"0"}
+    assert {row["verdict"] for row in read_table(TEST / "per_case.csv")} == {"0"}
 
 
 @pytest.mark.usefixtures("workspace")
@@ -197,7 +195,7 @@ def test_without_the_key_nothing_changes() -> None:
     assert json.loads((TEST / "trust.json").read_text()) == {}
     assert not (TEST / "reliability.csv").exists()
     columns = ["case", "mass", "nodule", "probability_mass", "probability_nodule", "remark"]
-    assert list(read(TEST / "per_case.csv")[0]) == columns
+    assert list(read_table(TEST / "per_case.csv")[0]) == columns
     assert "mean_brier" not in json.loads(Path("data/metrics/ws/evaluate.json").read_text())
 
 
@@ -225,7 +223,7 @@ def test_folds_are_calibrated_by_what_each_held_out(
         30,
     ]
     assert "mean AUC" in capsys.readouterr().err
-    rows = read(WS / "eval/ensemble/infer/preds_outputs.csv")
+    rows = read_table(WS / "eval/ensemble/infer/preds_outputs.csv")
     assert all(0 < float(row["spread_mass"]) < 0.2 and float(row["spread_nodule"]) == 0 for row in rows)
     assert {row["labels_mass"] for row in rows} <= {"present", "absent", "either", "neither"}
     folders = [WS / f"models/folds/{n}/export" for n in (2, 1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pytest
 import yaml
 
 from tests.layouts.datasets import REGIONS, TWO, Patient, write_nnunet
+from tests.tables import read_table
 from tests.tasks.stage_runs import STAGES, new_workspace, read_array, run_stages
 from voxflow.engines import open_engine
 from voxflow.geometry import Geometry
@@ -67,8 +67,7 @@ def test_model_file_knows_its_regions(stages: Path) -> None:
 def test_scores_are_of_regions_as_numpy_counts_them(stages: Path) -> None:
     out = stages / "mmars/brain/eval/test"
     truth = {patient.name: patient.label for patient in make_patients()}
-    with (out / "per_case.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(out / "per_case.csv")
     assert len(rows) == 2
     for row in rows:
         mask = read_array(out / "masks" / f"{row['case']}.nii.gz")
@@ -89,8 +88,7 @@ def test_every_engine_agrees_by_region(stages: Path) -> None:
 
 def test_masks_hold_the_values_of_the_data_set_and_the_table_the_regions(stages: Path) -> None:
     out = stages / "mmars/brain/eval/infer"
-    with (out / "preds_outputs.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(out / "preds_outputs.csv")
     assert len(rows) == 2
     for row in rows:
         mask = read_array(out / row["mask"])

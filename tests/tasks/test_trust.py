@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,8 @@ from tests.tasks.test_export_evaluate_infer import contents, stage, volumes
 from voxflow.trust import read_calibration
 
 __all__ = ["volumes"]  # a fixture
+
+from tests.tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,22 +35,18 @@ def change_datalist(work: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(content))
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-
-
 @pytest.mark.usefixtures("volumes")
 def test_a_calibrated_workspace_sorts_its_new_cases(capsys: pytest.CaptureFixture[str]) -> None:
     change(evaluate={"calibrate": True}, infer={"review_below": 0.99})
     assert (stage("export"), stage("evaluate"), stage("infer")) == (0, 0, 0)
     calibration = read_calibration(TEST / "trust.json")
     assert (calibration.signal, calibration.part, len(calibration.dice)) == ("probabilities", "testing", 2)
-    dices = [float(row["mean_dice"]) for row in read_rows(TEST / "per_case.csv")]
+    dices = [float(row["mean_dice"]) for row in read_table(TEST / "per_case.csv")]
     assert calibration.dice == pytest.approx(dices, abs=1e-5)
-    rows = read_rows(INFER / "preds_outputs.csv")
+    rows = read_table(INFER / "preds_outputs.csv")
     assert {row["verdict"] for row in rows} == {"review"}
     assert all(float(row["bound_holds"]) == pytest.approx(0.6667) for row in rows)
-    assert {row["case"] for row in read_rows(INFER / "review.csv")} == {"u1", "u2"}
+    assert {row["case"] for row in read_table(INFER / "review.csv")} == {"u1", "u2"}
     printed = capsys.readouterr().err
     assert "rests on 2 patients" in printed
     assert "too few for 90%: it holds for 67% of such cases" in printed
@@ -60,12 +57,12 @@ def test_a_calibrated_workspace_sorts_its_new_cases(capsys: pytest.CaptureFixtur
 def test_another_model_is_not_judged_by_it() -> None:
     change(evaluate={"calibrate": True}, infer={"review_below": 0.0})
     assert (stage("export"), stage("evaluate"), stage("infer")) == (0, 0, 0)
-    assert {row["verdict"] for row in read_rows(INFER / "preds_outputs.csv")} == {"send"}
+    assert {row["verdict"] for row in read_table(INFER / "preds_outputs.csv")} == {"send"}
     content = json.loads((TEST / "trust.json").read_text())
     content["models"] = [dict.fromkeys(content["models"][0], "0" * 64)]
     (TEST / "trust.json").write_text(json.dumps(content))
     assert stage("infer") == 0
-    rows = read_rows(INFER / "preds_outputs.csv")
+    rows = read_table(INFER / "preds_outputs.csv")
     assert {row["reasons"] for row in rows} == {"no estimate: the calibration is of another model"}
 
 

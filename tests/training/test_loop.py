@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from tests.tables import read_table
 from tests.training.conftest import radiograph_config, volume_config, workflow_of, write_cube
 from voxflow.errors import ConfigError, DataError, TrainingError
 from voxflow.tracking import NullTracker
@@ -38,11 +38,6 @@ class Listener(NullTracker):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_learns_cubes_and_leaves_what_it_promises(
     tmp_path: Path, cubes: Datalist, facts: DataFacts, options: TrainOptions
 ) -> None:
@@ -53,7 +48,7 @@ def test_learns_cubes_and_leaves_what_it_promises(
     assert result.ending == "finished"
     assert result.key_metric == "mean_dice"
     assert result.best_metric > 0.6
-    rows = rows_of(tmp_path / "m" / "curves.csv")
+    rows = read_table(tmp_path / "m" / "curves.csv")
     assert [row["epoch"] for row in rows] == ["2", "4", "6"]
     assert list(rows[0]) == ["epoch", "train_loss", "learning_rate", "seconds", "mean_dice"]
     assert float(rows[-1]["mean_dice"]) == pytest.approx(listener.rows[6]["validation/mean_dice"], rel=1e-4)

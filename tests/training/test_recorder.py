@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 from typing import TYPE_CHECKING, Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.tables import read_table
 from voxflow.tracking import NullTracker
 from voxflow.training.recorder import Recorder
 
@@ -31,8 +31,7 @@ def test_tensorboard_reads_the_events_and_a_continuation_takes_later_ones_back(t
     second = Recorder(tmp_path / "events", tmp_path / "curves.csv", NullTracker(), first.rows[:2])
     second.write_row(3, {"loss": 7.0})
     assert scalars(tmp_path / "events", "loss") == [(1, 1.0), (2, 0.5), (3, 7.0)]
-    with (tmp_path / "curves.csv").open() as stream:
-        assert [row["loss"] for row in csv.DictReader(stream)] == ["1", "0.5", "7"]
+    assert [row["loss"] for row in read_table(tmp_path / "curves.csv")] == ["1", "0.5", "7"]
 
 
 def test_a_full_disk_is_said_once_and_what_can_be_is_written_later(
@@ -61,5 +60,4 @@ def test_a_full_disk_is_said_once_and_what_can_be_is_written_later(
         "warning: the curves",
     ]
     assert scalars(tmp_path / "events", "loss") == [(1, 1.0), (4, 4.0)]
-    with (tmp_path / "curves.csv").open() as stream:
-        assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2", "3", "4"]
+    assert [row["epoch"] for row in read_table(tmp_path / "curves.csv")] == ["1", "2", "3", "4"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.dag.repository import Repository
+from tests.tables import read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 WORKSPACE = "brats_demo"
 REGIONS = ("whole tumour", "tumour core", "enhancing tumour")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]  # two minutes on two free cores
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def make_demo(root: Path, *arguments: str) -> tuple[Repository, dict[str, Any]]:
@@ -62,14 +57,14 @@ def test_regions_are_learnt_from_series_and_come_back_as_overlapping_segments(tm
     numbers = json.loads(repository.read(f"data/metrics/{WORKSPACE}/evaluate.json"))
     assert np.mean([numbers[f"dice_{name}"] for name in REGIONS]) >= 0.85
     folder = tmp_path / "mmars" / WORKSPACE / "eval" / "infer"
-    rows = read_rows(folder / "preds_outputs.csv")
+    rows = read_table(folder / "preds_outputs.csv")
     assert len(rows) == 2
     for row in rows:
         masks = read_segments(next((folder / row["case"]).glob("*.dcm")))
         assert set(masks) == set(REGIONS)
         whole, core, enhancing = (masks[name] for name in REGIONS)
         assert 0 < (enhancing & core).sum() <= (core & whole).sum() < whole.sum()
-    conversion = read_rows(tmp_path / "data" / "volumes" / WORKSPACE / "conversion.csv")
+    conversion = read_table(tmp_path / "data" / "volumes" / WORKSPACE / "conversion.csv")
     lacking = [row for row in conversion if row["verdict"] == "quarantined"]
     assert len(lacking) == 3
     assert all("lacks the channel FLAIR" in row["reason"] for row in lacking)
@@ -93,5 +88,5 @@ def test_zoos_brain_model_goes_through_the_stages_and_names_its_regions(tmp_path
     assert {"dice_TC", "dice_WT", "dice_ET"} <= numbers.keys()
     assert numbers["dice_WT"] > 0.2
     folder = tmp_path / "mmars" / WORKSPACE / "eval" / "infer"
-    for row in read_rows(folder / "preds_outputs.csv"):
+    for row in read_table(folder / "preds_outputs.csv"):
         assert set(read_segments(next((folder / row["case"]).glob("*.dcm")))) <= {"TC", "WT", "ET"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.tables import read_table
 from tests.workspace.phantoms import write_cases
 from tests.workspace.programs import ROOT, install
 from voxflow.volumes import read_volume
@@ -91,7 +91,7 @@ def test_chest_xray(tmp_path: Path, programs: Path) -> None:
     output = follow("tutorial-chestxray.md", tmp_path, programs)
     assert_all_weights_taken(output)
     results = tmp_path / "results"
-    rows = read_rows(results / "preds_outputs.csv")
+    rows = read_table(results / "preds_outputs.csv")
     assert len(rows) == len(datalist["validation"])
     assert all(0 <= float(row[name]) <= 1 for row in rows for name in model.outputs)
     assert (results / "preds.csv").read_text() == (results / "preds_outputs.csv").read_text()
@@ -99,11 +99,6 @@ def test_chest_xray(tmp_path: Path, programs: Path) -> None:
     mean = float((results / "Average_AUC.txt").read_text())
     assert mean == pytest.approx(sum(scores) / len(scores), abs=1e-5)
     assert f"{mean:.6f}" in output
-    grades = [list(row.values())[1:] for row in read_rows(tmp_path / "results_grades/preds_outputs.csv")]
+    grades = [list(row.values())[1:] for row in read_table(tmp_path / "results_grades/preds_outputs.csv")]
     assert {len(row) for row in grades} == {17}
     assert [sum(map(float, row[-3:])) for row in grades] == pytest.approx([1] * len(grades), abs=1e-4)
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="") as stream:
-        return list(csv.DictReader(stream))

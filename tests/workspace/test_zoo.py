@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.tables import read_table
 from tests.tasks.test_brats import write_brats
 from voxflow.config import load_workflow, read_json
 from voxflow.datalist import Datalist
@@ -176,8 +176,7 @@ def test_block_of_a_layout_takes_the_models_channels_of_it(
     assert (block["convert"]["layout"], list(block["convert"]["channels"])) == ("brats", used)
     options = ConvertOptions.model_validate(block["convert"] | {"pseudonym_key": "k", "mapping": False})
     convert_folder(Path("brats"), Path("volumes"), options)
-    with Path("volumes/cases.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_table(Path("volumes/cases.csv"))
     endings = {"T1c": "t1ce", "T1": "t1", "T2": "t2", "FLAIR": "flair"}
     for row, source in zip(rows, sorted(Path("brats").iterdir()), strict=True):
         for image, channel in zip(row["image"].split(";"), used, strict=True):
