@@ -10,7 +10,7 @@ import pytest
 
 from tests.inference.models import ThresholdEngine, volume_spec
 from voxflow.geometry import Geometry
-from voxflow.prediction import PredictOptions, native_grid, predict_prepared, predict_volume, prepare_image
+from voxflow.prediction import PredictOptions, planes, predict_prepared, predict_volume, prepare_image
 from voxflow.volumes import Volume
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def test_it_holds_where_probabilities_come_back_from_another_grid(
     classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("MAP_VOXELS", "SCORES", "VOXELS_AT_A_TIME"):
-        monkeypatch.setattr(native_grid, name, getattr(native_grid, name) // 8**3)
+        monkeypatch.setattr(planes, name, getattr(planes, name) // 8**3)
     names = ("background", *(f"organ {n}" for n in range(1, classes)))
     engine = ManyClasses(volume_spec(class_names=names, window=WINDOW, overlap=0.5, spacing_mm=(0.9, 0.9, 1.1)))
     engine.is_local = False

@@ -9,7 +9,7 @@ import numpy as np
 
 from voxflow.prediction.grids import network_grid
 from voxflow.prediction.labels import label_type
-from voxflow.prediction.native_grid import count_restoring_bytes
+from voxflow.prediction.planes import count_restoring_bytes
 from voxflow.prediction.splines import count_spline_bytes, takes_splines
 from voxflow.prediction.tensors import count_free_bytes, count_score_bytes, is_tensor
 from voxflow.prediction.windows import plan_windows

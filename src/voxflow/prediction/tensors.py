@@ -269,7 +269,7 @@ def download_mask(mask: torch.Tensor, spec: ModelSpec) -> NDArray[Any]:
 class TensorPlanes:
     """The planes of probabilities along an axis, on their way back to the image's grid.
 
-    It does for tensors what ``native_grid``'s classes do for arrays, with all classes of all voxels: on a GPU
+    It does for tensors what ``planes``'s classes do for arrays, with all classes of all voxels: on a GPU
     looking for the voxels between classes would take longer.
     """
 
