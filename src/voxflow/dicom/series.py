@@ -11,7 +11,6 @@ from voxflow.dicom.claims import check_geometry
 from voxflow.dicom.headers import PARSE_ERRORS, explain_parse_error
 from voxflow.dicom.label_grid import LabelGrid
 from voxflow.dicom.label_merge import MergedLabels, merge_labels
-from voxflow.dicom.labels import LabelObject, LabelShare
 from voxflow.dicom.radiograph import read_radiograph_object
 from voxflow.dicom.reading import VolumeReading, read_part
 from voxflow.errors import DataError, DicomError, InputError, join_names
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from voxflow.dicom.group import SeriesPart
     from voxflow.dicom.label_merge import LabelOutcome
+    from voxflow.dicom.labels import LabelObject, LabelShare
     from voxflow.dicom.options import ConvertOptions
 
 
