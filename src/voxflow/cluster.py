@@ -91,12 +91,7 @@ def open_executor(address: str | None) -> Iterator[Cluster | None]:
 
 
 class Cluster:
-    """A connection to a Dask scheduler; an :class:`voxflow.executor.Executor`.
-
-    Args:
-        client: the connection.
-        address: the scheduler's.
-    """
+    """A connection to a Dask scheduler; an :class:`voxflow.executor.Executor`."""
 
     def __init__(self, client: Client, address: str) -> None:
         self._client = client

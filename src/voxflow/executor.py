@@ -56,11 +56,7 @@ class Executor(Protocol):
 
 
 class Threads:
-    """Threads of this process, for work that spends its time outside of Python.
-
-    Args:
-        count: how many.
-    """
+    """Threads of this process, for work that spends its time outside of Python."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -162,11 +162,7 @@ def exchange(first: Path, second: Path) -> bool:
 
 @contextlib.contextmanager
 def report_failed_write(target: Path) -> Iterator[None]:
-    """Make an ``OSError`` of what a library in C++ raises when it can't write a file.
-
-    Args:
-        target: the file, for the message.
-    """
+    """Make an ``OSError`` of what a library in C++ raises when it can't write a file."""
     try:
         yield
     except RuntimeError as error:

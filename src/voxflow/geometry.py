@@ -221,9 +221,6 @@ class Geometry:
 
         No voxel centre may be farther off than :data:`GRID_TOLERANCE` of the other grid's voxel along any axis.
 
-        Args:
-            grid: the other grid.
-
         Returns:
             For each axis of ``grid`` the axis of this one, and whether it runs the other way; None where the voxels
             are others. ((0, 1, 2), (False, False, False)) says that both are one grid.

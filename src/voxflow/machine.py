@@ -167,9 +167,6 @@ def read_gpu_name(device: str = "") -> str:
 def release_gpu_memory(error: RuntimeError) -> bool:
     """Give back what torch holds of a GPU's memory after an allocation failed.
 
-    Args:
-        error: what was raised.
-
     Returns:
         Whether it was for want of memory.
     """

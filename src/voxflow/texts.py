@@ -55,10 +55,6 @@ def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parse_json(text: str, path: Path | None = None) -> Any:
     """Parse JSON.
 
-    Args:
-        text: as the file holds it.
-        path: the file, for the message.
-
     Raises:
         DataError: it is no JSON, too long or too deep, holds NaN, an infinite number or one of thousands of digits, or
             a key stands twice in one object.
@@ -107,10 +103,6 @@ def decode_json(text: str, make: Callable[[list[tuple[str, Any]]], Any] = make_o
 
 def parse_yaml(text: str, path: Path | None = None) -> Any:
     """Parse YAML, by the rules of ``yaml.safe_load``: it makes plain values, and no objects.
-
-    Args:
-        text: as the file holds it.
-        path: the file, for the message.
 
     Raises:
         DataError: it is no YAML, too long or too deep, its references stand for too much, or a key stands twice.

@@ -105,12 +105,7 @@ def judge_held_out(
 
 
 def read_held_out(stage: EnsembleStage, names: Sequence[str]) -> list[HeldOutRadiograph]:
-    """Read what each fold's model said of the radiographs that this fold held out.
-
-    Args:
-        stage: of the folds.
-        names: of the findings.
-    """
+    """Read what each fold's model said of the radiographs that this fold held out."""
     patients = {row["case"]: row["patient"] for row in read_rows(stage.datalists / "split.csv") or []}
     held_out = []
     for model, number in enumerate(stage.numbers):

@@ -29,13 +29,7 @@ PER_CASE, ROC = ("case", "class", "score"), ("class", "fpr", "tpr")
 
 
 def write_scores(stage: Stage, numbers: Mapping[str, float], prefix: str = "") -> None:
-    """Write the chosen scores beside the stage's numbers, below the workspace's name, which keeps DVC's columns apart.
-
-    Args:
-        stage: whose scores they are.
-        numbers: all of them.
-        prefix: of the scores' names.
-    """
+    """Write the chosen scores beside the stage's numbers, below the workspace's name: a column of DVC's for each."""
     chosen = {f"{prefix}{name}": round(numbers[key], 4) for key, name in CHOSEN.items() if key in numbers}
     # A bundle names its metrics itself.
     chosen = chosen or {f"{prefix}{key}": round(value, 4) for key, value in list(numbers.items())[:2]}

@@ -24,10 +24,6 @@ HEAD = "# The code that the stage {stage} can reach; made by `make digests`, see
 def digest_lines(code: Code, stage: str) -> str:
     """Make the text of one stage's file: a line a module, or a file that a module reads, with its digest.
 
-    Args:
-        code: of the repository.
-        stage: a program of tasks/.
-
     Raises:
         ConfigError: an import leads nowhere, or the stage does not say which components it builds.
     """
@@ -44,9 +40,6 @@ def digest_lines(code: Code, stage: str) -> str:
 def write_digests(root: Path = Path()) -> list[str]:
     """Bring tasks/digests up to date with the code.
 
-    Args:
-        root: the repository.
-
     Returns:
         The stages whose code has changed, which DVC will therefore run again.
     """
@@ -59,11 +52,7 @@ def write_digests(root: Path = Path()) -> list[str]:
 
 
 def stale_stages(root: Path = Path()) -> list[str]:
-    """The stages whose file in tasks/digests is not that of the code; only files that dvc.yaml names count.
-
-    Args:
-        root: the repository.
-    """
+    """The stages whose file in tasks/digests is not that of the code; only files that dvc.yaml names count."""
     graph = root / GRAPH
     text = graph.read_text(encoding="utf-8") if graph.is_file() else ""
     stages = sorted(set(re.findall(rf"{FOLDER.as_posix()}/(\w+)\.txt", text)))

@@ -22,10 +22,6 @@ JPEG_QUALITY = 80
 def describe_results(workspace: str, links: list[Link]) -> str:
     """Describe the last results in Markdown: scores, decision, links.
 
-    Args:
-        workspace: a key of params.yaml.
-        links: of :func:`tasks.ops.links.find_links`.
-
     Returns:
         Empty where there is nothing to show.
     """

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 def summarise_workspace(workspace: str, block: dict[str, Any]) -> list[str]:
     """Say what one workspace has reached: its score, where report and masks are, what was quarantined.
 
-    Args:
-        workspace: a key of params.yaml.
-        block: what stands there.
-
     Returns:
         The lines; none when its report is not there yet.
     """

@@ -186,11 +186,7 @@ def _cap(findings: list[Finding]) -> list[Finding]:
 
 
 class _BundleCheck:
-    """One check: what the stages share, and what is found.
-
-    Args:
-        target: the bundle.
-    """
+    """One check: what the stages share, and what is found."""
 
     def __init__(self, target: BundleTarget) -> None:
         self.target = target

@@ -144,9 +144,6 @@ def find_reader_module(reader: str) -> str:
 def check_requirements(metadata: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Find the packages that a bundle's metadata.json names and that are not installed.
 
-    Args:
-        metadata: its content.
-
     Returns:
         Id, message and what to do of each.
     """

@@ -78,11 +78,7 @@ def list_short_names() -> dict[str, list[str]]:
 
 
 class TargetFinder:
-    """Finds targets for one bundle.
-
-    Args:
-        bundle: its folder.
-    """
+    """Finds targets for one bundle."""
 
     def __init__(self, bundle: Path) -> None:
         self.bundle = bundle
@@ -191,9 +187,6 @@ class TargetFinder:
     def find_script_gaps(self, path: str) -> list[tuple[Path, int, str]]:
         """Find the packages that a module of the bundle's own imports when it is loaded, and that are not installed.
 
-        Args:
-            path: a dotted path.
-
         Returns:
             File, line and module of each; modules of the bundle that these import are followed.
         """
@@ -264,10 +257,6 @@ def _import_child(parent: Any, name: str) -> tuple[Any, bool]:
 
 def find_argument_faults(target: Target, component: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Find arguments that a class or function does not take, or needs and is not given.
-
-    Args:
-        target: what the component names.
-        component: the object of the configuration.
 
     Returns:
         Code, argument, message and fix of each; none where the signature does not tell.

@@ -10,9 +10,6 @@ WORKSPACE_HELP = "name of a workspace in params.yaml, or the folder of an MMAR"
 def find_mmar(word: Path) -> Path:
     """Find the folder that a word means: a path that is there, else a workspace of the present repository.
 
-    Args:
-        word: as typed.
-
     Returns:
         The folder, below mmars/ for the name of a workspace; a path, and a word outside of a repository, as it is.
 

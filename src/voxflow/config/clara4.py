@@ -160,11 +160,7 @@ class _LoopReader:
         return "segmentation" if any("label" in keys for keys in loaded if isinstance(keys, list)) else "classification"
 
     def read_train(self, pipeline: Component | None) -> dict[str, Any]:
-        """Read the parts of training, by the fields of :class:`~voxflow.config.workflow.TrainSection`.
-
-        Args:
-            pipeline: as :meth:`read_pipeline` has read it.
-        """
+        """Read the parts of training, by the fields of :class:`~voxflow.config.workflow.TrainSection`."""
         read, section = self.reader.read_component, self.train_section
         parts: dict[str, Any] = {"pre_transforms": self.transforms["train"], "image_pipeline": pipeline}
         kinds: dict[str, Kind] = {"model": "network", "loss": "loss", "optimizer": "optimizer"}
@@ -185,11 +181,7 @@ class _LoopReader:
         return parts
 
     def read_validate(self, pipeline: Component | None) -> dict[str, Any]:
-        """Read the parts of validation, by the fields of :class:`~voxflow.config.workflow.ValidateSection`.
-
-        Args:
-            pipeline: as :meth:`read_pipeline` has read it.
-        """
+        """Read the parts of validation, by the fields of :class:`~voxflow.config.workflow.ValidateSection`."""
         section = self.validate_section
         parts: dict[str, Any] = {"pre_transforms": self.transforms["validate"], "image_pipeline": pipeline}
         parts["inferer"] = self.reader.read_component(

@@ -42,10 +42,6 @@ _PATHOLOGY = re.compile(r'"[\w.]*(?:WSIDataset|FullyConv\w*Model|TorchModelFully
 def refuse_foreign(config: Mapping[str, Any], path: Path) -> None:
     """Refuse a file that is none of a training or an evaluation.
 
-    Args:
-        config: its content.
-        path: the file.
-
     Raises:
         FaultyConfigError: with the one line that says what to use instead.
     """

@@ -76,12 +76,7 @@ class ChannelPlan:
 
 
 def join_channels(parts: Sequence[SeriesPart], options: ConvertOptions) -> ChannelPlan:
-    """Join the volumes of each study to a case by the rules of ``options.channels``.
-
-    Args:
-        parts: of a folder.
-        options: with the rules.
-    """
+    """Join the volumes of each study to a case by the rules of ``options.channels``."""
     rules = options.channels or {}
     studies: dict[tuple[str, str], list[SeriesPart]] = defaultdict(list)
     others: list[SeriesPart] = []

@@ -28,11 +28,7 @@ class StructureSet:
     """The contours of one RTSTRUCT object."""
 
     def __init__(self, path: Path) -> None:
-        """Read the object.
-
-        Args:
-            path: the RTSTRUCT object.
-        """
+        """Read the object."""
         self._dataset = read_dataset(path)
 
     def read_mask(self, number: int, numbers_of_contours: Collection[int], grid: LabelGrid) -> LabelMask:

@@ -49,9 +49,6 @@ class SourceFiles:
 def list_origins(row: Mapping[str, str]) -> tuple[Origin, ...]:
     """List which volumes a case is, one a channel.
 
-    Args:
-        row: of cases.csv.
-
     Returns:
         None where it was not made of DICOM.
 
@@ -72,11 +69,6 @@ def list_origins(row: Mapping[str, str]) -> tuple[Origin, ...]:
 
 def find_sources(source: Path, origins: Collection[Origin], options: ConvertOptions) -> dict[Origin, SourceFiles]:
     """Find what volumes were made of, by taking the series below ``source`` apart as conversion did.
-
-    Args:
-        source: the folder that was converted.
-        origins: the volumes.
-        options: those of the conversion.
 
     Returns:
         Files and frames of those that are there.

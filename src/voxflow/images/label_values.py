@@ -107,9 +107,6 @@ def describe_ignored(array: NDArray[Any], ignore: int | None) -> str:
 def propose_labels(values: Collection[int]) -> dict[int, str]:
     """Propose names for values that are not counted from 1 without a gap, as the option ``labels`` takes them.
 
-    Args:
-        values: that occur in labels.
-
     Returns:
         Names by the values of the files, which become 1, 2 ... then; empty where the values need no remapping.
 

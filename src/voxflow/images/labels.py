@@ -36,11 +36,6 @@ class LabelReading:
 def read_known_label(path: Path, grid: Geometry, values: LabelValues) -> LabelReading:
     """Read a label and bring it onto its image's grid.
 
-    Args:
-        path: the file.
-        grid: of its image.
-        values: that it may hold.
-
     Raises:
         DataError: it is unreadable, its voxels are not its image's, or it has values that it should not have.
     """

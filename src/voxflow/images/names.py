@@ -72,22 +72,13 @@ class FileName:
 
 
 def has_labelled_test_part(files: Iterable[Path], source: Path) -> bool:
-    """Whether a folder of pairs keeps some for testing: folders such as imagesTs and labelsTs.
-
-    Args:
-        files: below ``source``.
-        source: the folder.
-    """
+    """Whether a folder of pairs keeps some for testing: folders such as imagesTs and labelsTs."""
     names = [parse_name(file, source) for file in files]
     return {name.folder_role for name in names if name.subset == "ts"} >= {"image", "label"}
 
 
 def has_label_name(path: Path, source: Path) -> bool:
     """Whether a file is a label by its folder's name, or else by its own.
-
-    Args:
-        path: a file below ``source``.
-        source: the folder that was searched.
 
     Example:
         >>> from pathlib import Path

@@ -95,10 +95,6 @@ class SourceNamer:
 def find_patient_folders(files: Iterable[tuple[Path, str]], source: Path) -> dict[Path, str]:
     """Find the folders below a source that hold, at any depth, files of one patient alone.
 
-    Args:
-        files: with the patient of each.
-        source: the folder that was searched.
-
     Returns:
         The patient by folder.
 

@@ -45,12 +45,7 @@ class SuffixProposal:
 
 
 def propose_suffixes(source: Path, files: Sequence[Path]) -> SuffixProposal | None:
-    """Look for ends of names that more than half of the cases have, at least two each.
-
-    Args:
-        source: the folder.
-        files: all files below it.
-    """
+    """Look for ends of names that more than half of the cases have, at least two each."""
     volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES) and not file.name.startswith(".")]
     endings_by_case: dict[Path, set[str]] = defaultdict(set)
     for file in volumes:

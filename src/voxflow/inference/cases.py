@@ -108,10 +108,6 @@ class Failures:
     def attempt(self, case: InferenceCase, work: Callable[[], T]) -> T | None:
         """Do one case's work, and note the reason where the case is bad.
 
-        Args:
-            case: whose work it is.
-            work: what is done.
-
         Returns:
             What ``work`` returned; None where the case is bad.
 
@@ -131,11 +127,7 @@ class Failures:
         return {row["case"] for row in self.rows}
 
     def exit_code(self, good_cases: int) -> int:
-        """Choose the exit code of a stage: 0 when all went well, 3 when some cases failed, 1 when all did.
-
-        Args:
-            good_cases: how many went well.
-        """
+        """Choose the exit code of a stage: 0 when all went well, 3 when some cases failed, 1 when all did."""
         if not self.rows:
             return EXIT_OK
         return EXIT_SOME_FAILED if good_cases else EXIT_FAILURE
@@ -301,13 +293,7 @@ def _make_native_case(
 
 
 def attach_sources(cases: Sequence[InferenceCase], source: Path, options: ConvertOptions) -> list[InferenceCase]:
-    """Return the cases with the DICOM files that each of their images was made of, for those that were.
-
-    Args:
-        cases: with their origins.
-        source: the folder that was converted.
-        options: of the conversion.
-    """
+    """Return the cases with the DICOM files that each of their images was made of, for those that were."""
     from voxflow.dicom import find_sources  # takes long, and cases of files need none of it
 
     origins = {origin for case in cases for origin in case.origins}

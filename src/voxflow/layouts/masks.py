@@ -93,14 +93,7 @@ def recognise_masks(folder: FolderFiles) -> Layout | None:
 def build_mask_layout(
     name: LayoutName, folder: FolderFiles, channels: tuple[str, ...], cases: Sequence[LayoutCase]
 ) -> Layout:
-    """Make a layout of cases whose labels are masks by class name.
-
-    Args:
-        name: of the layout.
-        folder: its files.
-        channels: names of the channels.
-        cases: whose labels name their classes.
-    """
+    """Make a layout of cases whose labels are masks by class name."""
     cases = [replace(case, labels=tuple(map(_spell_ignore, case.labels))) for case in cases]
     names = sorted({label.class_name for case in cases for label in case.labels} - {IGNORE})
     values = {class_name: number for number, class_name in enumerate(names, start=1)}

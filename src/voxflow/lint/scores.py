@@ -17,12 +17,7 @@ BINARY = {"binary_preds", "binary_labels"}
 
 
 def check_metrics(reading: ConfigReading, flow: FieldFlow) -> None:
-    """Note validation without a key metric, several metrics of one name, and metrics that read what nothing makes.
-
-    Args:
-        reading: the training configuration.
-        flow: as validation's transforms leave it.
-    """
+    """Note validation without a key metric, several metrics of one name, and metrics that read what nothing makes."""
     metrics = reading.parts_of("validate", "metrics")
     keys = [part for part in metrics if _is_key(part)]
     notes = reading.notes

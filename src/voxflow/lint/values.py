@@ -128,10 +128,6 @@ def check_depth(reading: ConfigReading, data: WorkspaceData) -> None:
     """Warn about 8-bit values in a data set of 16-bit radiographs.
 
     A fixed mean below 256 for images that hold up to 65535 centres nothing.
-
-    Args:
-        reading: the training configuration.
-        data: the workspace's data.
     """
     for section in ("train", "validate"):
         bits = {header.bits for _, header in data.grids(section) if header.colour == "grey"}

@@ -42,12 +42,7 @@ def make_metadata(source: MigrationSource) -> dict[str, Any]:
 
 
 def make_readme(source: MigrationSource, report: MigrationReport) -> str:
-    """Make the content of docs/README.md: how to run the bundle, and what became of each component.
-
-    Args:
-        source: the workspace.
-        report: what became of each component.
-    """
+    """Make the content of docs/README.md: how to run the bundle, and what became of each component."""
     weights = "models/model.pt holds the trained weights."
     if source.model is None:
         names = ", ".join(path.name for path in source.foreign_models or source.unread_models)

@@ -179,10 +179,6 @@ def approximate(why: str, *nodes: Node) -> Translation:
 def list_fields(args: Mapping[str, Any], *extra: str) -> list[str]:
     """List the fields that a transform changes, whatever the dialect calls them.
 
-    Args:
-        args: of the transform.
-        extra: fields that are added.
-
     Example:
         >>> list_fields({"applied_keys": ["image", "label"]}), list_fields({"field": "image"}, "label")
         (['image', 'label'], ['image', 'label'])

@@ -147,10 +147,6 @@ def find_repository(folder: Path) -> Path | None:
 def find_input(value: str | Path, root: Path) -> Path:
     """Find a relative path below the MMAR, the present folder or the repository; the first that holds it.
 
-    Args:
-        value: the path.
-        root: the MMAR's folder.
-
     Returns:
         The path that is there; the one below the MMAR when none is.
     """

@@ -128,10 +128,6 @@ def _choose(wanted: tuple[str, ...] | None, names: Iterable[str]) -> list[str]:
 def read_predictions(folder: Path, class_names: Sequence[str]) -> dict[str, list[float]]:
     """Read the probabilities that an inference left in preds_outputs.csv.
 
-    Args:
-        folder: the folder of the results.
-        class_names: of the model.
-
     Returns:
         By case, in the order of the classes; empty where the file is missing or has not these classes.
     """

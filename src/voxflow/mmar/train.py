@@ -141,12 +141,7 @@ def _warn_of_no_score(mmar: Mmar, workflow: Workflow, datalist: Datalist, result
 
 
 def count_repeats(datalist: Datalist, workflow: Workflow) -> dict[str, float]:
-    """Count the validation's cases that training learns from, for every report of the numbers; {} where there are none.
-
-    Args:
-        datalist: both parts.
-        workflow: names them.
-    """
+    """Count the cases of validation that training learns from, for the reports of numbers; {} where there are none."""
     keys = [section.image_pipeline.args["data_list_key"] for section in (workflow.validate, workflow.train)]
     judged, learnt = (datalist.parts.get(str(key), ()) for key in keys)
     images = {case.image for case in learnt}

@@ -81,11 +81,6 @@ class DimseArchive:
     def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """Ask by C-MOVE that objects be sent to us, and take them in by C-STORE meanwhile.
 
-        Args:
-            series: as :meth:`find` gave it.
-            sop_uids: SOPInstanceUIDs of the objects.
-            folder: where ``UID.dcm`` is written.
-
         Raises:
             ConfigError: the PACS does not know our AE title or address as a destination.
             PacsError: objects could not be sent.

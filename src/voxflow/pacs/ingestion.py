@@ -151,9 +151,6 @@ class _ArchiveVisit:
     def take_if_settled(self, series: RemoteSeries) -> None:
         """Take a series if it is new, or grew, and has not changed for ``settle_s``.
 
-        Args:
-            series: as the archive describes it.
-
         Raises:
             PacsError: objects did not come.
         """

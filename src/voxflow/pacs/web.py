@@ -91,11 +91,6 @@ class DicomWebArchive:
     def fetch(self, series: RemoteSeries, sop_uids: Collection[str], folder: Path) -> None:
         """Fetch objects by WADO-RS, several at a time, each in the transfer syntax that the archive holds it in.
 
-        Args:
-            series: as :meth:`find` gave it.
-            sop_uids: SOPInstanceUIDs of the objects.
-            folder: where ``UID.dcm`` is written.
-
         Raises:
             PacsError: one did not come whole; those that are not begun are given up.
             ConfigError: the archive does not let us in.

@@ -70,10 +70,6 @@ def _carry_mask(step: Mapping[str, Any], where: str, path: Path) -> dict[str, An
 def describe_coverage(patch_voxels: float, image_voxels: float) -> str:
     """Say that a patch covers little of the image, by nnU-Net's rule for a first stage of a lower resolution.
 
-    Args:
-        patch_voxels: of the patch.
-        image_voxels: of the median image.
-
     Returns:
         Empty where nnU-Net would have no first stage: its patch is to cover a quarter of the image, in an image of half
         as many voxels or fewer.

@@ -66,12 +66,7 @@ def choose_preset(machine: Machine) -> ResidualPreset:
 
 
 def plan_residual(fingerprint: Fingerprint, machine: Machine) -> TrainingLayout:
-    """Choose preset, patch and batch; without a GPU the smallest preset, with the patch and batch of a plain U-Net.
-
-    Args:
-        fingerprint: of the images.
-        machine: that trains.
-    """
+    """Choose preset, patch and batch; without a GPU the smallest preset, with the patch and batch of a plain U-Net."""
     preset = choose_preset(machine)
     if not machine.gpu:
         layout = plan_layout(fingerprint, machine)

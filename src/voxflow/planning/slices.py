@@ -35,12 +35,7 @@ MOST_FILTERS = {CPU_FILTERS: 256, GPU_FILTERS: 512}
 
 
 def plan_slices(fingerprint: Fingerprint, machine: Machine) -> TrainingLayout:
-    """Choose patch, batch and network of a training on slices.
-
-    Args:
-        fingerprint: of the images.
-        machine: that trains.
-    """
+    """Choose patch, batch and network of a training on slices."""
     has_gpu, spacing = bool(machine.gpu), fingerprint.spacing_mm.median
     flat = find_slice_axis(spacing)
     image = read_image_size(fingerprint)

@@ -164,10 +164,6 @@ def _read_sizes(workflow: Workflow) -> dict[str, Any]:
 def try_training(study: Study, steps: int = 5) -> Trial:
     """Train a few steps as the configuration stands now, to measure how long one takes.
 
-    Args:
-        study: the workspace.
-        steps: how many.
-
     Raises:
         ConfigError: the configuration is faulty.
     """

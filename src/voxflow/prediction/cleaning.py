@@ -38,11 +38,7 @@ class CleaningOptions(BaseModel):
     fill_holes: tuple[str, ...] = ()
 
     def find_unknown(self, names: Collection[str]) -> list[str]:
-        """List the classes that the options name and the model does not have, sorted.
-
-        Args:
-            names: the model's classes.
-        """
+        """List the classes that the options name and the model does not have, sorted."""
         class_names = {ALL, *names}
         return sorted({*self.largest_component, *self.fill_holes} - class_names)
 

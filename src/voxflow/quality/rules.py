@@ -74,9 +74,6 @@ class Rule(BaseModel):
 def profile_suites(measured: pd.DataFrame) -> dict[str, dict[str, dict[str, object]]]:
     """Make suites that the present data hold, a little widened, as they stand in params.yaml.
 
-    Args:
-        measured: measurements.csv.
-
     Returns:
         modality → column → ``{"range": [low, high], "severity": "warning"}``.
 

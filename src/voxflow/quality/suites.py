@@ -114,11 +114,6 @@ def build_radiograph_checks(
 ) -> list[DataCheck]:
     """Build the checks of 2D images and their findings.
 
-    Args:
-        options: bounds and severities.
-        modalities: DICOM modalities in the table.
-        findings: their names.
-
     Raises:
         ConfigError: ``critical`` or ``warning`` names a check that does not exist.
     """

@@ -74,12 +74,7 @@ class Abdomen:
 
 
 def draw_abdomen(rng: np.random.Generator, geometry: Geometry) -> Abdomen:
-    """Draw a patient whose organs vary in place, size and shape.
-
-    Args:
-        rng: decides everything.
-        geometry: the grid to draw on.
-    """
+    """Draw a patient whose organs vary in place, size and shape."""
     points = list_points(geometry)
     wobble = draw_smooth_noise(rng, points)
     hounsfield = np.full(geometry.size, AIR, np.float32)

@@ -61,9 +61,6 @@ def write_chest_xray(folder: Path, images: int, seed: int) -> None:
 def draw_chest(rng: np.random.Generator) -> Chest:
     """Draw one radiograph and choose its findings, each independently.
 
-    Args:
-        rng: decides everything.
-
     Returns:
         The picture (rows, columns) from 0 (black) to 1, dense is bright; and 0 or 1 for each finding.
     """

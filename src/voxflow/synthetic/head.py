@@ -46,12 +46,7 @@ class Head:
 
 
 def draw_head(rng: np.random.Generator, geometry: Geometry) -> Head:
-    """Draw a patient whose tumour varies in place, size and shape, and a scanner that varies in scale and noise.
-
-    Args:
-        rng: decides everything.
-        geometry: the grid to draw on.
-    """
+    """Draw a patient whose tumour varies in place, size and shape, and a scanner that varies in scale and noise."""
     points = list_points(geometry)
     wobble = draw_smooth_noise(rng, points)
     tissue = _draw_tissues(rng, points, wobble)

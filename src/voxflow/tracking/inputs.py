@@ -78,12 +78,7 @@ def describe_run(workspace: str, datalist: Path | None, facts: Mapping[str, Any]
 
 
 def make_datasets(workspace: str, datalist: Path | None) -> list[dict[str, str]]:
-    """Describe the parts of a datalist as MLflow's datasets, for an entry of the tracker.
-
-    Args:
-        workspace: the datasets' name.
-        datalist: the datalist file.
-    """
+    """Describe the parts of a datalist as MLflow's datasets, for an entry of the tracker."""
     place = datalist.as_posix() if datalist is not None else ""
     return [
         {
@@ -98,13 +93,7 @@ def make_datasets(workspace: str, datalist: Path | None) -> list[dict[str, str]]
 
 
 def log_datasets(client: Any, run_id: str, datasets: list[dict[str, str]]) -> None:
-    """Log datasets as inputs of a run; those that it has are not logged again.
-
-    Args:
-        client: MLflow's.
-        run_id: the run.
-        datasets: of :func:`make_datasets`.
-    """
+    """Log datasets as inputs of a run; those that it has are not logged again."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 

@@ -104,9 +104,6 @@ def continue_run(run_id: str) -> Iterator[Tracker]:
 def find_common_parent(run_ids: Sequence[str]) -> str | None:
     """The run that an earlier :meth:`Tracker.adopt` made the parent of all of these.
 
-    Args:
-        run_ids: the runs of the folds.
-
     Returns:
         The parent's id; None where there is none, where they have several, and where the store can't be reached.
     """

@@ -47,9 +47,6 @@ def hold_run(uri: str, run_id: str) -> Iterator[None]:
 def hold_backlog(path: Path) -> Iterator[bool]:
     """Hold the lock of a backlog inside the block, so that no other process sends it while it is being written.
 
-    Args:
-        path: the backlog's file.
-
     Yields:
         Whether this process has the lock; another one may write to the backlog, or send it.
     """
@@ -123,12 +120,7 @@ def end_killed_runs(uri: str, client: Any, without: str | None) -> None:
 
 
 def end_killed_run(client: Any, run_id: str) -> None:
-    """End a run whose process is gone as KILLED, unless it has ended; a run that the store does not know is none.
-
-    Args:
-        client: MLflow's.
-        run_id: the run.
-    """
+    """End a run whose process is gone as KILLED, unless it has ended; a run that the store does not know is none."""
     from mlflow.exceptions import MlflowException
 
     try:

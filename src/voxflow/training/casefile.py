@@ -70,9 +70,6 @@ def write_case(path: Path, sample: Sample) -> None:
 class CaseFile:
     """A case's file, its header read and checked; the arrays stay on disk.
 
-    Args:
-        path: the file.
-
     Raises:
         CaseFileError: it is not whole.
         OSError: it is missing or can't be read.
@@ -97,9 +94,6 @@ class CaseFile:
 
     def read_value(self, name: str) -> Any:
         """Read one plain value of the sample from the header, without touching the arrays.
-
-        Args:
-            name: the sample's key.
 
         Returns:
             The value; None when the sample has none of this name.

@@ -14,9 +14,6 @@ SIZES = ("size", "roi_size", "spatial_size")  # the arguments of crops that hold
 def describe_training(workflow: Workflow) -> dict[str, str]:
     """Describe a training by the names of its components and its main numbers.
 
-    Args:
-        workflow: what is trained.
-
     Returns:
         network, loss, optimizer, patch (voxels, such as ``96 x 96 x 96``), epochs and learning_rate, as text.
     """

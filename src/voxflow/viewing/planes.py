@@ -26,9 +26,6 @@ def orient_for_viewing(volume: Volume) -> Volume:
 def plan_upright_grid(geometry: Geometry) -> Geometry:
     """Plan the grid on which a viewer shows an image: LPS, and along the patient's axes where the image is oblique.
 
-    Args:
-        geometry: the image's grid.
-
     Returns:
         The image's own voxels in another order; of an oblique image, a grid that holds all of it, in steps of its own
         spacing.

@@ -116,10 +116,6 @@ def read_image(paths: Sequence[Path], grid: Geometry | None = None) -> list[Volu
 def read_label(path: Path, grid: Geometry) -> Volume:
     """Read a label map and bring it onto its image's grid.
 
-    Args:
-        path: the file.
-        grid: the image's.
-
     Returns:
         Values as uint8, or uint16 where one is above 255.
 

@@ -102,9 +102,6 @@ def read_header(path: Path) -> NiftiHeader:
 def read_nifti(path: Path) -> tuple[NDArray[Any], NiftiHeader]:
     """Read the voxels of a NIfTI-1 file, and make sure that it is whole.
 
-    Args:
-        path: as for :func:`read_header`.
-
     Returns:
         Real values with axes (i, j, k, channel), NaN included (ITK reads zeros there): as stored, or float32 (of
         float64, float64) where the header scales them. The header beside them.

@@ -101,9 +101,6 @@ class ResampleOptions(BaseModel):
     def choose_grid(self, geometry: Geometry) -> Geometry:
         """Choose the grid to bring an image to.
 
-        Args:
-            geometry: the image's own grid.
-
         Raises:
             DataError: the reference is missing or unreadable, or the image lies wholly outside of it.
         """

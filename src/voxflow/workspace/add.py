@@ -85,10 +85,6 @@ def add_patients(places: Places, folder: Path) -> AddedPatients:
     source, other images to the same places as in ``folder``, since their names tell who belongs to whom. The source of
     a known layout stays one data set.
 
-    Args:
-        places: the workspace.
-        folder: the images that have arrived.
-
     Raises:
         ConfigError: the source is not in the repository, or a stage makes it.
         DataError: the folder is missing or holds nothing usable; a patient, or an image, of the test part is in it; a

@@ -20,9 +20,6 @@ def judge_levels(compute_loss: LossFunction) -> LevelsLoss:
     Each level counts half as much as the one above it, and all together as much as one, as in nnU-Net. A level's label
     holds a voxel of the middle of each block of voxels, so that marks of unlabelled voxels stay what they are. Answers
     of one size are those of networks that answer together, and count alike.
-
-    Args:
-        compute_loss: of one level.
     """
 
     def compute_all(logits: torch.Tensor | list[torch.Tensor], label: torch.Tensor) -> torch.Tensor:

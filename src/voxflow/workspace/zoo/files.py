@@ -49,13 +49,7 @@ def write_model(model: ZooModel, folder: Path, variant: Variant) -> None:
 
 
 def make_environment(model: ZooModel, data_root: str, datalist: str) -> dict[str, str]:
-    """The content of environment.json.
-
-    Args:
-        model: for its task.
-        data_root: the folder of the images.
-        datalist: the datalist's path.
-    """
+    """The content of environment.json."""
     return {
         "DATA_ROOT": data_root,
         "DATASET_JSON": datalist,
