@@ -24,7 +24,7 @@ from voxflow.inference.statistics import MeasuredChannel, measure_classes
 from voxflow.volumes import Volume, read_volume, write_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from voxflow.inference import InferenceResult
@@ -43,7 +43,7 @@ def list_files(out: Path) -> set[str]:
     return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and ".made_from" not in path.parts}
 
 
-def read_rows(out: Path) -> list[Mapping[str, str]]:
+def read_rows(out: Path) -> list[dict[str, str]]:
     return read_table(out / "statistics.csv")
 
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from tests.ports import reserve_port
+from tests.tables import read_table
 from tests.training.conftest import volume_config, workflow_of
-from tests.training.test_loop import rows_of
 from voxflow.errors import ConfigError
 from voxflow.files import write_json
 from voxflow.tracking import NullTracker
@@ -89,7 +89,9 @@ def test_two_machines_learn_what_one_process_does_and_the_first_writes(
     options = TrainOptions.model_validate(OPTIONS)
     train(workflow, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
     for name in ("train_loss", "mean_dice"):
-        two, single = ([float(row[name]) for row in rows_of(tmp_path / n / "curves.csv")] for n in ("node0/out", "one"))
+        two, single = (
+            [float(row[name]) for row in read_table(tmp_path / n / "curves.csv")] for n in ("node0/out", "one")
+        )
         assert two == pytest.approx(single, rel=1e-4)
     assert (tmp_path / "node0/out/model.pt").is_file()
     assert not (tmp_path / "node1/out").exists()
@@ -138,7 +140,7 @@ def test_two_processes_learn_what_one_does_with_the_same_global_batch(
     options = TrainOptions.model_validate(OPTIONS)
     train(workflow, cubes, options, tmp_path / "one", facts=facts, tracker=NullTracker())
     for name in ("train_loss", "mean_dice"):
-        two, single = ([float(row[name]) for row in rows_of(tmp_path / n / "curves.csv")] for n in ("two", "one"))
+        two, single = ([float(row[name]) for row in read_table(tmp_path / n / "curves.csv")] for n in ("two", "one"))
         assert two == pytest.approx(single, rel=1e-4)
     assert len(re.findall("^epoch 1: loss", output, re.MULTILINE)) == 1
 

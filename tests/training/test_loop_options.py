@@ -12,8 +12,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.tables import read_table
 from tests.training.conftest import volume_config, workflow_of
-from tests.training.test_loop import rows_of
 from voxflow.components import Chain
 from voxflow.errors import ConfigError, DataError
 from voxflow.tracking import NullTracker
@@ -135,7 +135,7 @@ def test_a_polynomial_average_counts_steps_by_their_third_power() -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns_the_same(training: Any, tmp_path: Path, precision: str) -> None:
     losses = [
-        [float(row["train_loss"]) for row in rows_of(tmp_path / name / "curves.csv")]
+        [float(row["train_loss"]) for row in read_table(tmp_path / name / "curves.csv")]
         for name, run_precision in (("full", "fp32"), ("half", precision))
         if training(name, {"epochs": 4}, precision=run_precision)
     ]
@@ -268,7 +268,7 @@ def test_a_time_budget_counts_what_ran_before(training: Any, tmp_path: Path) -> 
 def test_a_schedule_by_minutes_runs_its_whole_course_in_them(tmp_path: Path, training: Any) -> None:
     result = training(places={"epochs": 100_000}, max_minutes=0.05, schedule="minutes")
     assert (result.ending, result.epochs < 100_000) == ("time is up", True)
-    rates = [float(row["learning_rate"]) for row in rows_of(tmp_path / "m/curves.csv")]
+    rates = [float(row["learning_rate"]) for row in read_table(tmp_path / "m/curves.csv")]
     peak = 0.02
     assert max(rates) > 0.3 * peak
     assert rates[-1] < 0.05 * peak

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tables import read_table
 from tests.training.conftest import volume_config, workflow_of
-from tests.training.test_loop import Listener, rows_of
+from tests.training.test_loop import Listener
 from voxflow.tracking import NullTracker
 from voxflow.training import TrainOptions, find_unfinished_run, read_checkpoint, train
 from voxflow.training.state import STATE, get_random_state, read_state, restore_random_state, save_state
@@ -62,8 +63,8 @@ def test_an_interrupted_run_ends_in_the_same_weights_bit_for_bit(
     for name in ("model.pt", "model_final.pt"):
         expected, resumed = weights(tmp_path / "whole" / name), weights(tmp_path / "m" / name)
         assert all(torch.equal(expected[key], resumed[key]) for key in expected)
-    assert [row["mean_dice"] for row in rows_of(tmp_path / "m" / "curves.csv")] == [
-        row["mean_dice"] for row in rows_of(tmp_path / "whole" / "curves.csv")
+    assert [row["mean_dice"] for row in read_table(tmp_path / "m" / "curves.csv")] == [
+        row["mean_dice"] for row in read_table(tmp_path / "whole" / "curves.csv")
     ]
     assert not (tmp_path / "m" / STATE).exists()
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.ports import reserve_port
+from tests.tables import read_table
 from tests.training.conftest import volume_config, workflow_of
-from tests.training.test_loop import rows_of
 from voxflow.tracking import begin_run
 from voxflow.training import TrainOptions, train
 
@@ -116,7 +116,7 @@ def test_a_server_that_dies_costs_a_line_and_no_number(
     run = client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
     history = sorted((m.step, m.value) for m in client.get_metric_history(tracker.run_id, "train_loss"))
-    written = [(int(row["epoch"]), float(row["train_loss"])) for row in rows_of(tmp_path / "m/curves.csv")]
+    written = [(int(row["epoch"]), float(row["train_loss"])) for row in read_table(tmp_path / "m/curves.csv")]
     assert history == [(epoch, pytest.approx(loss, rel=1e-4)) for epoch, loss in written]
     assert [file.path for file in client.list_artifacts(tracker.run_id)] == ["curves.csv"]
     assert not list((tmp_path / ".voxflow/unsent").iterdir())
