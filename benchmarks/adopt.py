@@ -98,7 +98,7 @@ def write_random_model(folder: Path) -> None:
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    plans = json.loads((folder / "plans.json").read_text())
+    plans, dataset = (json.loads((folder / name).read_text()) for name in ("plans.json", "dataset.json"))
     manager = PlansManager(plans).get_configuration("3d_fullres")
     torch.manual_seed(0)
     network = get_network_from_plans(
@@ -106,7 +106,7 @@ def write_random_model(folder: Path) -> None:
         manager.network_arch_init_kwargs,
         manager.network_arch_init_kwargs_req_import,
         1,
-        3,
+        len(dataset["labels"]),
         allow_init=True,
         deep_supervision=False,
     )
