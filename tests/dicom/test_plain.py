@@ -14,11 +14,12 @@ import pytest
 from tests.dicom.mutations import broken, objects
 from tests.dicom.objects import Series, random_values, save
 from voxflow.dicom.elements import UnusualFileError
-from voxflow.dicom.headers import parse_unusual_header, read_dataset
+from voxflow.dicom.headers import read_dataset
 from voxflow.dicom.padding import PADDING_TAGS
 from voxflow.dicom.pixels import decode_stored_values
 from voxflow.dicom.plain import read_header, read_plain_header, read_plain_values
 from voxflow.dicom.stack import SliceStack
+from voxflow.dicom.unusual_headers import parse_unusual_header
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from voxflow.dicom.headers import (
     DicomHeader,
     PlainPixels,
     Plane,
-    parse_unusual_header,
 )
+from voxflow.dicom.unusual_headers import parse_unusual_header
 from voxflow.errors import DicomError
 
 if TYPE_CHECKING:
