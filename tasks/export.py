@@ -64,8 +64,9 @@ def _record(stage: Stage, report: ParityReport, tracker: Tracker) -> None:
     for engine in report.measured:
         tracker.log_metrics({f"parity/{engine.engine}_max_probability_difference": engine.max_probability_difference})
         tracker.log_metrics({f"parity/{engine.engine}_min_dice": engine.min_dice})
-    onnx_file = stage.models / "export" / get_engine_kind("onnxruntime").file
-    if onnx_file.is_file():
+    kind = get_engine_kind("onnxruntime")
+    onnx_file = stage.models / "export" / kind.file
+    if kind.list_files(onnx_file) == (onnx_file,):  # one of several networks is no model by itself
         tracker.log_model(onnx_file)
 
 

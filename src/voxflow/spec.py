@@ -294,6 +294,16 @@ class ModelSpec(BaseModel):
         return self.model_copy(update={"previous": None, "in_channels": channels})
 
     @property
+    def of_network(self) -> ModelSpec:
+        """The spec of the network that a model file itself holds: of a joined model its first part's; else this one."""
+        return self.parts[0].spec if self.parts else self
+
+    @property
+    def has_several_networks(self) -> bool:
+        """Whether it is of a cascade or a joined model, whose networks are run one after the other."""
+        return bool(self.previous or self.parts)
+
+    @property
     def has_several_images(self) -> bool:
         """Whether a case is several volumes."""
         return self.task == "segmentation" and self.image_count > 1

@@ -108,15 +108,11 @@ def test_a_cascade_goes_through_the_commands_and_the_export(
     (tmp_path / "params.yaml").write_text("workspaces: {}\n")
     last = write_cascade(tmp_path)
     assert main(["adopt", str(last), "--name", "liver"]) == 0
-    assert read_workspaces()["liver"]["export"] == {"engines": []}
+    assert read_workspaces()["liver"]["export"] == {"engines": ["onnx", "openvino"]}
     assert main(["check", "liver"]) == 0
     model = tmp_path / "mmars/liver/config/adopted.pt"
     (tmp_path / "exported").mkdir()
-    report = export_model(model, tmp_path / "exported", ExportOptions(engines=("onnx", "openvino")), [])
-    report.require_published()
-    assert set(report.left_out) == {"onnx", "openvino"}
-    assert main(["export", str(model)]) == 0
-    assert "torch alone runs the model" in capsys.readouterr().err
+    assert export_model(model, tmp_path / "exported", ExportOptions(engines=()), []).metrics() == {"cases": 0}
     with pytest.raises(ConfigError, match="a cascade is two result folders"):
         write_nnunet(model, tmp_path / "left", "Dataset001_Liver")
     masks = [
@@ -167,11 +163,11 @@ def test_a_cascade_has_two_stages(tmp_path: Path) -> None:
         read_nnunet(last)
 
 
-def test_other_engines_say_that_they_run_no_cascade(tmp_path: Path, image: Volume) -> None:
+def test_an_engine_without_the_first_stage_is_refused(tmp_path: Path, image: Volume) -> None:
     model = read_nnunet(write_cascade(tmp_path))
     engine = TorchEngine.wrap(model.network, model.spec)
     engine.previous = ()
-    with pytest.raises(DataError, match="a cascade of two networks, which torch does not run"):
+    with pytest.raises(DataError, match="the model is a cascade, and torch was not given its first stage"):
         predict_volume(engine, image)
 
 

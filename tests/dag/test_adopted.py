@@ -24,21 +24,29 @@ NAME, CHALLENGER = "adopted_spleen", "spleen_here"
 STAGES = ("convert", "validate", "resample", "split", "train", "export", "evaluate", "infer", "promote", "report")
 
 
-@pytest.mark.parametrize("is_cascade", [False, True], ids=["one network", "cascade"])
-def test_every_stage_runs_on_an_adopted_model_and_none_again(is_cascade: bool, tmp_path: Path) -> None:
+def write_results(kind: str, root: Path) -> list[Path]:
+    """Result folders of nnU-Net with random weights."""
+    dataset = make_dataset({"background": 0, "spleen": 1})
+    if kind == "cascade":
+        return [write_cascade(root, dataset, spacing=(8.0, 4.0, 4.0))]
+    plans = make_plans(spacing=(8.0, 4.0, 4.0), patch=(32, 64, 64))
+    folders = [write_model(root / "first", plans, dataset)]
+    if kind == "joined":
+        coarse = make_plans(spacing=(9.0, 6.0, 6.0), patch=(16, 32, 32))
+        folders.append(write_model(root / "second", coarse, make_dataset({"background": 0, "kidney": 1})))
+    return folders
+
+
+@pytest.mark.parametrize(("kind", "networks"), [("one network", 1), ("cascade", 2), ("joined", 2)])
+def test_every_stage_runs_on_an_adopted_model_and_none_again(kind: str, networks: int, tmp_path: Path) -> None:
     repository = Repository.copy_to(tmp_path / "repository")
     params = repository.params
     demo = params["workspaces"][SPLEEN]
     params["samples"] = {SPLEEN: params["samples"][SPLEEN] | {"patients": 6}}
     params["workspaces"] = {}
     repository.set_params(params)
-    dataset = make_dataset({"background": 0, "spleen": 1})
-    if is_cascade:
-        results = write_cascade(tmp_path / "results", dataset, spacing=(8.0, 4.0, 4.0))
-    else:
-        plans = make_plans(spacing=(8.0, 4.0, 4.0), patch=(32, 64, 64))
-        results = write_model(tmp_path / "results", plans, dataset)
-    adopt = ("adopt", str(results), "--name", NAME, "--source", f"data/raw/{SPLEEN}")
+    results = map(str, write_results(kind, tmp_path / "results"))
+    adopt = ("adopt", *results, "--name", NAME, "--source", f"data/raw/{SPLEEN}")
     repository.run(sys.executable, "-m", "voxflow.cli.main", *adopt)
     params = repository.params
     for stage in ("evaluate", "infer"):
@@ -54,8 +62,25 @@ def test_every_stage_runs_on_an_adopted_model_and_none_again(is_cascade: bool, t
     assert json.loads((folder / "eval/decision.json").read_text())["verdict"] == "promoted"
     assert "trained elsewhere" in (folder / "eval/model_card.md").read_text()
     assert list((folder / "eval/infer").rglob("*.nii.gz"))
+    assert len(list((folder / "models/export").glob("*.xml"))) == networks
+    parity = json.loads((folder / "models/parity.json").read_text())
+    assert {name: parity[name]["published"] for name in ("onnxruntime", "openvino")} == {
+        "onnxruntime": 1,
+        "openvino": 1,
+    }
+    package(repository, networks)
     assert "Running stage" not in repository.run("dvc", "repro").stdout
     challenge(repository, demo)
+
+
+def package(repository: Repository, networks: int) -> None:
+    """Package the model: the container has the files of every network, and Triton takes one network alone."""
+    command = (sys.executable, "-m", "voxflow.cli.main", "package", f"mmars/{NAME}", "--out")
+    repository.run(*command, "container")
+    assert len(list((repository.root / "container/models" / NAME).glob("*.onnx"))) == networks
+    triton = repository.run(*command, "triton", "--format", "triton", check=False)
+    assert (triton.returncode == 0) == (networks == 1)
+    assert networks == 1 or "has several networks, and Triton runs one; make a container of it" in triton.stderr
 
 
 def challenge(repository: Repository, demo: dict[str, Any]) -> None:

@@ -58,6 +58,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         params["workspaces"][name]["split"] |= {"testing": 2, "validation": 2}
     params["workspaces"]["ball_low"]["resample"]["most_voxels"] = 4000
     params["workspaces"]["ball_low"]["export"]["engines"] = ["torchscript"]
+    params["workspaces"]["ball"]["export"]["engines"] = ["openvino"]
     params["workspaces"] = {name: params["workspaces"][name] for name in ("ball", "ball_low")}
     copy.set_params(params)
     return copy
@@ -76,6 +77,9 @@ def test_the_second_stage_brings_the_first_along_and_runs_once(repository: Repos
     assert unreached_modules(imported) == {}
     assert not ran(repository.run("dvc", "repro", "evaluate@ball").stdout)
     assert read_json(repository, "data/metrics/ball/evaluate.json")["cases"] == 2
+    files = {path.name for path in (repository.root / "mmars/ball/models/export").iterdir()}
+    assert {"model.pt", "model.xml", "model-2of3.xml", "model-3of3.xml"} <= files
+    assert read_json(repository, "mmars/ball/models/parity.json")["openvino"]["published"] == 1
     # The image has 32 x 28 x 24 voxels; nnU-Net's rule makes the first stage's coarser.
     assert read_json(repository, "data/resampled/ball_low/resample.json")["spacing_mm"][0] > 1.5
     assert read_json(repository, "data/resampled/ball/resample.json")["spacing_mm"] == [1, 1, 1.5]

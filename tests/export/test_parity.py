@@ -245,9 +245,9 @@ def test_timings_are_kept_by_gpu_and_version(tmp_path: Path, monkeypatch: pytest
 
 
 def test_small_classes_and_undecided_findings_do_not_refuse_an_engine() -> None:
-    from voxflow.export.parity import _Agreement
+    from voxflow.export.parity import Agreement
 
-    masks = _Agreement(volume_spec())
+    masks = Agreement(volume_spec())
     logits = np.zeros((2, 20, 20, 20), np.float32)
     logits[0] = 1
     speck = logits.copy()
@@ -257,7 +257,7 @@ def test_small_classes_and_undecided_findings_do_not_refuse_an_engine() -> None:
     speck[1, :10] = 2
     masks.add(speck, logits)
     assert masks.least() == 0
-    findings = _Agreement(radiograph_spec())
+    findings = Agreement(radiograph_spec())
     findings.add(np.array([0.001, 3], np.float32), np.array([-0.001, 3], np.float32))
     assert findings.least() == 1
     findings.add(np.array([1, 3], np.float32), np.array([-1, 3], np.float32))

@@ -35,7 +35,7 @@ def test_one_command_makes_both_and_says_how_they_hang_together(capsys: pytest.C
         key: high["split"][key] for key in ("seed", "testing", "validation")
     }
     assert (low["train"].get("previous"), high["train"]["previous"]) == (None, "liver_low")
-    assert high["export"] == {"engines": []}
+    assert high["export"] == low["export"]
     assert params["previous"] == {"liver": {"workspace": "liver_low"}}
     assert len(params["folds"]) == 5
     assert set(params) <= set(TOP_KEYS)

@@ -109,7 +109,7 @@ def _make_block(model: AdoptedModel, source: str, largest: Sequence[str]) -> dic
         "resample": {},
         "split": {"seed": 7, "testing": 0.2, "validation": 0.2, "folds": 0},
         "train": {},
-        "export": {"engines": [] if model.spec.previous or model.spec.parts else ["onnx", "openvino"]},
+        "export": {"engines": ["onnx", "openvino"]},
         "evaluate": answers,
         "infer": {**answers, "dicom_seg": True},
         "promote": {},

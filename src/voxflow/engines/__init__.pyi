@@ -14,6 +14,7 @@ from .catalogue import open_engine as open_engine
 from .catalogue import rank_kinds as rank_kinds
 from .catalogue import read_place as read_place
 from .files import is_local as is_local
+from .files import name_network_file as name_network_file
 from .files import read_spec as read_spec
 from .first_use import FirstUseEngine as FirstUseEngine
 from .first_use import Limits as Limits
@@ -22,6 +23,9 @@ from .first_use import explain_record as explain_record
 from .first_use import find_reference as find_reference
 from .first_use import name_record as name_record
 from .half import write_half as write_half
+from .networks import NetworksEngine as NetworksEngine
+from .networks import join_networks as join_networks
+from .networks import open_networks as open_networks
 from .onnxruntime import OnnxRuntimeEngine as OnnxRuntimeEngine
 from .onnxruntime import write_onnx as write_onnx
 from .openvino import OpenVinoEngine as OpenVinoEngine

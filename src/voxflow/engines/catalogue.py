@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import PlainValidator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from voxflow.engines.files import list_network_files
+from voxflow.engines.networks import open_networks
 from voxflow.engines.onnxruntime import OnnxRuntimeKind
 from voxflow.engines.openvino import OpenVinoKind
 from voxflow.engines.tensorrt import TensorRtKind
@@ -93,7 +95,7 @@ def list_model_files(model: Path, name: str) -> tuple[Path, ...]:
     """
     kind = get_engine_kind(name)
     file = model / kind.file if model.is_dir() else model
-    return (file, *(path for path in kind.list_sidecars(file) if path.is_file()))
+    return (file, *(path for path in kind.list_files(file) if path != file))
 
 
 def is_machine_bound(file: Path) -> bool:
@@ -199,7 +201,7 @@ def _open(path: Path, engine: str, *, on_gpu: bool = False) -> Engine:
     for kind, file in candidates.items():
         reason = explain_unusable(kind, file)
         if reason is None:
-            return kind.open_fastest(file)
+            return open_networks(file, kind.open_fastest)
         reasons.append(f"{kind.name}: {reason}")
     raise InputError(f"no usable model; {'; '.join(reasons) or 'expected ' + _join_names(rank_kinds())}", path=path)
 
@@ -211,7 +213,8 @@ def explain_unusable(kind: EngineKind, file: Path) -> str | None:
     """
     reason = kind.explain_unavailable()
     if reason is None:
-        reason = kind.explain_unfit(file)
+        networks = (file, *list_network_files(file))
+        reason = next((fault for network in networks if (fault := kind.explain_unfit(network))), None)
         if reason is not None:
             say(f"{file}: passed over: {reason}")
     return reason
@@ -225,7 +228,8 @@ def _open_chosen(choice: str, candidates: dict[EngineKind, Path], path: Path) ->
     reason = kind.explain_unavailable()
     if reason is not None:
         raise MissingDependencyError(f"the engine {kind.name} can't run here: {reason}")
-    return kind.open(candidates[kind], choice if choice in kind.variants else None)
+    variant = choice if choice in kind.variants else None
+    return open_networks(candidates[kind], lambda file: kind.open(file, variant))
 
 
 def _find_files(path: Path) -> dict[EngineKind, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from voxflow.spec import ModelSpec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+# Of the networks of a model that has several, all but the first have their number and count in the file's name.
+_NUMBERED = re.compile(r"-(\d{1,4})of(\d{1,4})")
 # What averages over all that it is shown, by the names of torch's modules, of ONNX's operators and of OpenVINO's:
 # instance and group norm, global pooling. A network with one of these answers otherwise when its window grows.
 _GLOBAL = re.compile(r"instance_?norm|group_?norm|layer_?norm|adaptive_?\w*pool|global\w*pool|^MVN$", re.IGNORECASE)
@@ -73,6 +76,58 @@ def get_fixed_size(shape: Sequence[int | str | None]) -> tuple[int, ...] | None:
     """
     sizes = tuple(size for size in shape if isinstance(size, int))
     return sizes if len(sizes) == len(shape) else None
+
+
+def name_network_file(file: Path, number: int, count: int) -> Path:
+    """Name the file of one network of a model that has several, beside the model's own file.
+
+    Args:
+        file: the model's, which holds the first network.
+        number: of the network, from 2.
+        count: of all networks.
+
+    Example:
+        >>> name_network_file(Path("models/model.trt.xml"), 2, 3).as_posix()
+        'models/model-2of3.trt.xml'
+    """
+    stem, ending = _split_name(file)
+    return file.with_name(f"{stem}-{number}of{count}{ending}")
+
+
+def list_network_files(file: Path) -> tuple[Path, ...]:
+    """List the files of a model's other networks that lie beside its own, in the order of their numbers.
+
+    Args:
+        file: the model's, whether it is there or not.
+    """
+    stem, ending = _split_name(file)
+    places = {}
+    for path in file.parent.glob(f"{escape(stem)}-*{escape(ending)}"):
+        match = _NUMBERED.fullmatch(path.name[len(stem) : len(path.name) - len(ending)])
+        if match:
+            places[path] = (int(match[2]), int(match[1]))
+    return tuple(sorted(places, key=lambda path: places[path]))
+
+
+def count_networks(file: Path) -> int:
+    """Count the networks of a model by the files beside its own.
+
+    Raises:
+        DataError: one is missing, or files of several exports lie there.
+    """
+    paths = list_network_files(file)
+    count = len(paths) + 1
+    expected = [name_network_file(file, number, count) for number in range(2, count + 1)]
+    if list(paths) == expected:
+        return count
+    names = ", ".join(path.name for path in paths)
+    raise DataError(f"beside it lie {names}: not all networks of one model; export it again", path=file)
+
+
+def _split_name(file: Path) -> tuple[str, str]:
+    """What comes before the first dot of a file's name, and the rest."""
+    stem, dot, ending = file.name.partition(".")
+    return stem, dot + ending
 
 
 def cache_folder() -> Path:

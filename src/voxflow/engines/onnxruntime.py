@@ -59,22 +59,33 @@ class OnnxRuntimeEngine(Engine):
     name = OnnxRuntimeKind.name
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        self._session = session = self._open()
+        self.spec = read_spec(session.get_modelmeta().custom_metadata_map.get(SPEC_KEY, ""), path)
+        self.is_local = is_local(list_onnx_operators(path))
+        self._input = session.get_inputs()[0]
+        self.smallest = self.largest = get_fixed_size(self._input.shape[2:])
+
+    @override
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._session is None:
+            self._session = self._open()
+        return np.asarray(self._session.run(None, {self._input.name: np.ascontiguousarray(batch)})[0])
+
+    @override
+    def release_memory(self) -> None:
+        """See :meth:`voxflow.engines.Engine.release_memory`: a session keeps its memory, so another one follows."""
+        self._session = None
+
+    def _open(self) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = count_cores()
         try:
-            self._session = _open_session(path, options)
+            return _open_session(self._path, options)
         except Exception as error:
-            raise DataError(f"no ONNX model: {str(error).splitlines()[0]}", path=path) from error
-        self.spec = read_spec(self._session.get_modelmeta().custom_metadata_map.get(SPEC_KEY, ""), path)
-        self.is_local = is_local(list_onnx_operators(path))
-        self._input = self._session.get_inputs()[0]
-        self.smallest = self.largest = get_fixed_size(self._input.shape[2:])
-
-    @override
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self._session.run(None, {self._input.name: np.ascontiguousarray(batch)})[0])
+            raise DataError(f"no ONNX model: {str(error).splitlines()[0]}", path=self._path) from error
 
 
 def _open_session(path: Path, options: Any) -> Any:
@@ -105,7 +116,7 @@ def write_onnx(module: torch.nn.Module, spec: ModelSpec, path: Path, opset: int)
     with atomic_path(path) as temporary:
         if program is not None:
             temporary.write_bytes(program)
-        is_open = program is None and not spec.fixed_window
+        is_open = program is None and not spec.of_network.fixed_window
         if is_open:
             _export_onnx(module, spec, temporary, opset, is_open=True)
             is_open = _matches_at_second_size(module, spec, temporary)
@@ -120,8 +131,8 @@ def write_source_onnx(source: ExportSource) -> Path:
 
     Where it takes one size of input only, a line tells so; inference then cuts images into windows of that size.
     """
-    file, spec = source.folder / OnnxRuntimeKind.file, source.spec
-    if not write_onnx(source.module, spec, file, source.options.opset):
+    file, spec = source.folder / OnnxRuntimeKind.file, source.spec.of_network
+    if not write_onnx(source.module, source.spec, file, source.options.opset):
         say(f"export: the ONNX file takes one size only, {spec.window or spec.size}; windows of it are used")
     return file
 

@@ -11,7 +11,7 @@ import io
 import logging
 import math
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,7 +28,6 @@ from voxflow.machine import count_cores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from concurrent.futures import Future
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -152,6 +151,18 @@ class OpenVinoEngine(Engine):
             if key not in self._requests and key not in self._expected:
                 self._expected = {key: self._compile(key)}
 
+    @override
+    def release_memory(self) -> None:
+        """See :meth:`voxflow.engines.Engine.release_memory`: compiled networks stay, without their activations."""
+        with self._lock:
+            networks = {key: request.get_compiled_model() for key, request in self._requests.items()}
+            self._requests = {}
+            for key, network in networks.items():
+                network.release_memory()
+                compiled: Future[Any] = Future()
+                compiled.set_result(network)
+                self._expected[key] = compiled
+
     def _request(self, shape: tuple[int, ...]) -> Any:
         """What runs an input of this shape; which one is a matter of the shape alone, so that results are too."""
         key = shape if self._is_compiled_alone(shape) else ()
@@ -168,7 +179,8 @@ class OpenVinoEngine(Engine):
         space = shape[2:]
         if self.smallest is not None:
             return False
-        return space in {self.spec.window, self.spec.size} or math.prod(space) >= COMPILED_SIZE_VOXELS
+        spec = self.spec.of_network
+        return space in {spec.window, spec.size} or math.prod(space) >= COMPILED_SIZE_VOXELS
 
     def _compile(self, shape: tuple[int, ...]) -> Future[Any]:
         """Compile the network for one shape of input, or without one for any."""

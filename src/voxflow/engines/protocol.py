@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
+from voxflow.engines.files import list_network_files
 from voxflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ class Engine(ABC):
         if self.device in (None, "cpu"):
             return self
         raise DataError(f"the GPU has too little free memory, and {self.name} does not run on the processor")
+
+    def release_memory(self) -> None:  # noqa: B027 - most engines hold nothing
+        """Give back what the last image took, where another network runs before the next one."""
 
     def expect(self, shape: tuple[int, ...]) -> None:  # noqa: B027 - most engines have nothing to prepare
         """Get ready for inputs to come; called from another thread, and returns at once.
@@ -178,6 +182,38 @@ class EngineKind(ABC):
             Such as model.bin for model.xml. They are moved, removed and digested with it.
         """
         return ()
+
+    def list_files(self, file: Path) -> tuple[Path, ...]:
+        """List all files of a model that are there.
+
+        Args:
+            file: of any name and folder.
+
+        Returns:
+            The file, what belongs to it, and the same of each further network of the model.
+        """
+        networks = (file, *list_network_files(file))
+        places = (place for network in networks for place in (network, *self.list_sidecars(network)))
+        return tuple(place for place in places if place.is_file())
+
+    def pair_files(self, file: Path, target: Path) -> list[tuple[Path, Path]]:
+        """Pair each file of a model with its place under another name, such as model.bin with model.trt.bin.
+
+        Args:
+            file: the model's.
+            target: what it is called there.
+
+        Returns:
+            The model file itself is the last pair: what belongs to it must be there when somebody opens it.
+        """
+        start, end = file.name.partition(".")[0], target.name.partition(".")[0]
+        ending, new_ending = file.name[len(start) :], target.name[len(end) :]
+        pairs = []
+        for network in (*list_network_files(file), file):
+            place = target.with_name(end + network.name[len(start) : len(network.name) - len(ending)] + new_ending)
+            both = zip((*self.list_sidecars(network), network), (*self.list_sidecars(place), place), strict=True)
+            pairs += [(source, new) for source, new in both if source.is_file()]
+        return pairs
 
     @abstractmethod
     def open(self, file: Path, variant: str | None = None) -> Engine:

@@ -57,7 +57,8 @@ def make_example_input(spec: ModelSpec, *, larger: int = 0) -> torch.Tensor:
     """Draw a batch (1, channel, *space) of noise as large as one training window; the same at every call.
 
     Args:
-        spec: gives channels, window or size, and the divisor that each side is rounded up to.
+        spec: gives channels, window or size, and the divisor that each side is rounded up to; of a joined model, those
+            of its first part.
         larger: how many strides of the network, of eight voxels at least, each axis is longer; some models
             are only ever shown their own window.
 
@@ -70,6 +71,7 @@ def make_example_input(spec: ModelSpec, *, larger: int = 0) -> torch.Tensor:
     """
     import torch
 
+    spec = spec.of_network
     sides = spec.window or spec.size or (DEFAULT_SIDE,) * (3 if spec.task == "segmentation" else 2)
     larger = 0 if spec.keeps_window else larger
     size = [side + larger * max(spec.divisor, 8) for side in spec.round_up(sides)]

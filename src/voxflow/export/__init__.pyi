@@ -6,4 +6,5 @@ from .parity import ParityReport as ParityReport
 from .parity import Reference as Reference
 from .parity import measure_parity as measure_parity
 from .triton import check_triton_config as check_triton_config
+from .triton import require_one_network as require_one_network
 from .triton import write_triton_config as write_triton_config

@@ -6,10 +6,11 @@ import shutil
 from typing import TYPE_CHECKING
 
 from voxflow.engines import ExportSource, TorchEngine, get_engine_kind, list_exported_kinds
-from voxflow.export.images import make_noise, prepare_images
-from voxflow.export.parity import Parity, ParityReport, Reference, measure_parity
+from voxflow.export.images import make_noise, make_noise_volumes, prepare_images, read_middles
+from voxflow.export.networks import ExportedModel, NetworksReference, lay_out_for_export, make_sources
+from voxflow.export.parity import Parity, ParityReport, Reference
 from voxflow.export.reduced import publish_reduced
-from voxflow.files import atomic_path
+from voxflow.files import atomic_path, temporary_folder
 from voxflow.progress import say, track
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from voxflow.engines import EngineKind
     from voxflow.export.options import ExportOptions
     from voxflow.inference import InferenceCase
+    from voxflow.volumes import Volume
 
 
 def export_model(
@@ -49,8 +50,12 @@ def export_model(
         VoxflowError: the network can't be expressed in a format.
     """
     engine = TorchEngine(model)
-    if engine.previous or engine.parts:
-        return _copy_model(model, out, options, "a joined model" if engine.parts else "a cascade")
+    if engine.spec.has_several_networks:
+        _copy_model(model, out)
+        if not options.engines:
+            return ParityReport((), {}, {}, 0)
+        volumes = [] if on_noise and not cases else read_middles(cases[: options.parity_cases], engine.spec)
+        return _export_networks(engine, volumes, out, options, calibration=calibration or cases)
     if on_noise and not cases:
         return export_engine(engine, [], out, options)
     images = prepare_images(cases[: options.parity_cases], engine.spec)
@@ -78,36 +83,58 @@ def export_engine(
         VoxflowError: the network can't be expressed in a format.
     """
     reference = Reference(torch_engine, images or make_noise(torch_engine.spec))
-    module = torch_engine.module.cpu()
-    for weights in module.parameters():
-        # Files are the same wherever they are made: a GPU has the channels last.
-        weights.data = weights.data.contiguous()
-    source = ExportSource(module, torch_engine.spec, out, options)
-    left_out = _write_formats(source, options.engines)
-    torch_engine.module.to(torch_engine.device)
-    uncompared = _list_uncompared(options.engines, left_out)
-    measured, refused = _compare(reference, source, options, left_out, uncompared)
-    report = ParityReport(tuple(measured), refused, left_out, len(images), uncompared=uncompared)
-    report = publish_reduced(report, reference, source, options, calibration)
-    written = list_exported_kinds(name for name in options.engines if name not in left_out)
-    if not uncompared and not any(kind.is_compared_at_first_use for kind in written):
-        # Else the ONNX file is what they are compared with at their first use.
-        source.remove_unasked(options.engines)
+    model = ExportedModel((ExportSource(torch_engine.module, torch_engine.spec, out, options),))
+    return _export(model, reference, options, len(images), calibration)
+
+
+def _export_networks(
+    engine: TorchEngine,
+    cases: Sequence[Sequence[Volume]],
+    out: Path,
+    options: ExportOptions,
+    *,
+    calibration: Sequence[InferenceCase],
+) -> ParityReport:
+    """Export a cascade or a joined model, each network to a file of its own."""
+    reference = NetworksReference(engine, cases or make_noise_volumes(engine.spec))
+    with temporary_folder(out) as scratch:
+        model = make_sources(engine, scratch, options)
+        report = _export(model, reference, options, len(cases), calibration)
+        model.move_to(out)
     return report
 
 
-def _copy_model(model: Path, out: Path, options: ExportOptions, kind: str) -> ParityReport:
-    """Copy a model of several networks, which no other engine runs; every format is left out."""
-    reason = f"{kind} of several networks is run by torch alone"
-    say(f"export: {reason}; its model file is copied")
+def _copy_model(model: Path, out: Path) -> None:
+    """Copy the model file of several networks, which torch runs."""
     target = out / get_engine_kind(TorchEngine.name).file
     if target.resolve() != model.resolve():
         with atomic_path(target) as temporary:
             shutil.copyfile(model, temporary)
-    return ParityReport((), {}, dict.fromkeys(options.engines, reason), 0)
+    say("export: the model file, which holds all networks, is copied")
 
 
-def _write_formats(source: ExportSource, formats: Sequence[str]) -> dict[str, str]:
+def _export(
+    model: ExportedModel,
+    reference: Reference | NetworksReference,
+    options: ExportOptions,
+    cases: int,
+    calibration: Sequence[InferenceCase],
+) -> ParityReport:
+    """Write every format, compare it, and put models of less precision in place."""
+    with lay_out_for_export(model, reference.engine.device):
+        left_out = _write_formats(model, options.engines)
+    uncompared = _list_uncompared(options.engines, left_out)
+    measured, refused = _compare(reference, model, options, left_out, uncompared)
+    report = ParityReport(tuple(measured), refused, left_out, cases, uncompared=uncompared)
+    report = publish_reduced(report, reference, model, options, calibration)
+    written = list_exported_kinds(name for name in options.engines if name not in left_out)
+    if not uncompared and not any(kind.is_compared_at_first_use for kind in written):
+        # Else the ONNX file is what they are compared with at their first use.
+        model.remove_unasked(options.engines)
+    return report
+
+
+def _write_formats(model: ExportedModel, formats: Sequence[str]) -> dict[str, str]:
     """Write every format; returns those that can't be made here, with the reason."""
     kinds = [kind for kind in list_exported_kinds() if kind.format in formats]
     left_out = {}
@@ -118,7 +145,7 @@ def _write_formats(source: ExportSource, formats: Sequence[str]) -> dict[str, st
             say(f"export: {kind.title} engine left out: {reason}")
     for kind in kinds:
         if kind.format not in left_out:
-            kind.write(source)
+            model.write(kind)
     return left_out
 
 
@@ -134,8 +161,8 @@ def _list_uncompared(formats: Sequence[str], left_out: Collection[str]) -> dict[
 
 
 def _compare(
-    reference: Reference,
-    source: ExportSource,
+    reference: Reference | NetworksReference,
+    model: ExportedModel,
     options: ExportOptions,
     left_out: Collection[str],
     uncompared: Collection[str],
@@ -146,15 +173,9 @@ def _compare(
     measured: list[Parity] = []
     refused: dict[str, str] = {}
     for kind in track(kinds, "comparing with torch"):
-        measured.append(measure_parity(kind.open_uncompared(source.folder / kind.file), reference))
+        measured.append(reference.measure(model.open(kind)))
         faults = measured[-1].describe_faults(options)
         if faults:
             refused[kind.name] = faults
-            _remove_files(kind, source.folder)
+            model.remove(kind)
     return measured, refused
-
-
-def _remove_files(kind: EngineKind, folder: Path) -> None:
-    file = folder / kind.file
-    for path in (file, *kind.list_sidecars(file)):
-        path.unlink(missing_ok=True)

@@ -10,7 +10,14 @@ import numpy as np
 
 from voxflow.engines import read_place
 from voxflow.errors import ParityError
-from voxflow.prediction import PredictOptions, iterate_slabs, logits_to_labels, logits_to_probabilities, plan_image
+from voxflow.prediction import (
+    PredictOptions,
+    iterate_slabs,
+    label_names,
+    logits_to_labels,
+    logits_to_probabilities,
+    plan_image,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,6 +171,10 @@ class Reference:
         self.images = images
         self._logits: dict[tuple[int, WindowPlan | None], TimedLogits] = {}
 
+    def measure(self, engine: Engine, name: str = "") -> Parity:
+        """Compare an engine with torch, see :func:`measure_parity`."""
+        return measure_parity(engine, self, name)
+
     def compute_logits(self, index: int, plan: WindowPlan | None) -> TimedLogits:
         """Run torch on one image, by the plan that the tested engine uses.
 
@@ -186,13 +197,13 @@ def measure_parity(engine: Engine, reference: Reference, name: str = "") -> Pari
         name: what the engine is called in the report; empty: its own name.
     """
     spec = reference.engine.spec
-    differences, agreement, seconds = [(0.0, 0.0)], _Agreement(spec), np.zeros(2)
+    differences, agreement, seconds = [(0.0, 0.0)], Agreement(spec), np.zeros(2)
     for index, image in enumerate(reference.images):
         plan = plan_image(image, engine, PredictOptions()) if spec.task == "segmentation" else None
         received, expected = _time_logits(engine, image, plan), reference.compute_logits(index, plan)
         seconds += received.seconds, expected.seconds
         probabilities = logits_to_probabilities(received.logits, spec) - logits_to_probabilities(expected.logits, spec)
-        differences.append((_largest(received.logits - expected.logits), _largest(probabilities)))
+        differences.append((largest_difference(received.logits - expected.logits), largest_difference(probabilities)))
         agreement.add(received.logits, expected.logits)
     logit, probability = (max(column) for column in zip(*differences, strict=True))
     times = float(seconds[0]), float(seconds[1])
@@ -214,18 +225,18 @@ def _time_logits(engine: Engine, image: NDArray[np.float32], plan: WindowPlan | 
     return TimedLogits(logits, time.perf_counter() - start)
 
 
-def _largest(differences: NDArray[np.float32]) -> float:
-    """NaN counts as infinitely far, so that no comparison lets it pass."""
+def largest_difference(differences: NDArray[np.float32]) -> float:
+    """The greatest absolute value. NaN counts as infinitely far, so that no comparison lets it pass."""
     value = float(np.abs(differences).max())
     return value if np.isfinite(value) else float("inf")
 
 
-class _Agreement:
+class Agreement:
     """How far two engines' answers agree, over all images."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
-        classes = spec.out_channels + 1
+        classes = 1 + max([spec.out_channels, *label_names(spec)])
         self._both, self._either = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
         self._shares: list[float] = []
 
@@ -244,8 +255,11 @@ class _Agreement:
                 self._both[number] += int((first & second).sum())
                 self._either[number] += int(first.sum()) + int(second.sum())
             return
-        first, second = logits_to_labels(received, self._spec).ravel(), logits_to_labels(expected, self._spec).ravel()
-        classes = len(self._both)
+        self.add_masks(logits_to_labels(received, self._spec), logits_to_labels(expected, self._spec))
+
+    def add_masks(self, received: NDArray[Any], expected: NDArray[Any]) -> None:
+        """Take in two masks of label values, of one shape."""
+        first, second, classes = received.ravel(), expected.ravel(), len(self._both)
         self._both += np.bincount(first[first == second], minlength=classes)
         self._either += np.bincount(first, minlength=classes) + np.bincount(second, minlength=classes)
 

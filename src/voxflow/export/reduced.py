@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from voxflow.engines import list_exported_kinds
-from voxflow.export.images import prepare_images
-from voxflow.export.parity import ParityReport, Reference, measure_parity
+from voxflow.export.images import prepare_images, read_middles
+from voxflow.export.networks import list_networks, prepare_inputs
 from voxflow.files import temporary_folder
 from voxflow.prediction import PredictOptions, extract_window, plan_image
 from voxflow.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from voxflow.engines import Engine, EngineKind, ExportSource
+    from voxflow.engines import Engine, EngineKind
+    from voxflow.export.networks import ExportedModel, NetworksReference
     from voxflow.export.options import ExportOptions
+    from voxflow.export.parity import ParityReport, Reference
     from voxflow.inference import InferenceCase
 
 
 def publish_reduced(
     report: ParityReport,
-    reference: Reference,
-    source: ExportSource,
+    reference: Reference | NetworksReference,
+    model: ExportedModel,
     options: ExportOptions,
     calibration: Sequence[InferenceCase],
 ) -> ParityReport:
@@ -37,7 +40,7 @@ def publish_reduced(
     Args:
         report: what was published in float32; an engine that was not has none of less precision either.
         reference: what torch says of real images.
-        source: what was exported, and into which folder.
+        model: what was exported, and into which folders.
         options: which precision, and how good the masks must be.
         calibration: training cases for int8; where there is none, there is no int8 either.
 
@@ -52,12 +55,13 @@ def publish_reduced(
         if kind.is_calibrated(precision) and not calibration:
             reason: str | None = "there is no case to calibrate it on"
         else:
-            reason = kind.explain_no_precision(precision, source)
+            faults = (kind.explain_no_precision(precision, source) for source in model.sources)
+            reason = next((fault for fault in faults if fault), None)
         if reason is None and kind.name in report.uncompared:
-            _replace_uncompared(source, kind, precision)
+            _replace_uncompared(model, kind, precision)
         elif reason is None:
-            samples = _read_samples(kind, source, calibration[: options.calibration_cases], precision)
-            report = _publish(report, reference, source, options, kind=kind, precision=precision, samples=samples)
+            samples = _read_samples(kind, model, calibration[: options.calibration_cases], precision, reference.engine)
+            report = _publish(report, reference, model, options, kind=kind, precision=precision, samples=samples)
         else:
             say(f"export: {name} left out, float32 stays: {reason}")
             report = replace(report, left_out=report.left_out | {name: reason})
@@ -66,48 +70,62 @@ def publish_reduced(
 
 def _publish(
     report: ParityReport,
-    reference: Reference,
-    source: ExportSource,
+    reference: Reference | NetworksReference,
+    model: ExportedModel,
     options: ExportOptions,
     *,
     kind: EngineKind,
     precision: str,
-    samples: Sequence[NDArray[np.float32]],
+    samples: Sequence[Sequence[NDArray[np.float32]]],
 ) -> ParityReport:
     name = f"{kind.name}-{precision}"
-    with temporary_folder(source.folder) as folder:
-        file = folder / kind.file
-        kind.write_reduced(source, file, precision, samples)
-        measured = measure_parity(kind.open_uncompared(file), reference, name)
+    with _write_reduced(model, kind, precision, samples) as folders:
+        measured = reference.measure(model.open(kind, folders), name)
         faults = measured.describe_reduced_faults(options)
         if not faults:
-            _move_files(kind, file, source.folder)
+            _move_files(model, kind, folders)
     if faults:
         say(f"export: {name} not published, float32 stays: {faults}")
     withheld = report.withheld | ({name: faults} if faults else {})
     return replace(report, measured=(*report.measured, measured), withheld=withheld)
 
 
-def _replace_uncompared(source: ExportSource, kind: EngineKind, precision: str) -> None:
+@contextmanager
+def _write_reduced(
+    model: ExportedModel, kind: EngineKind, precision: str, samples: Sequence[Sequence[NDArray[np.float32]]]
+) -> Iterator[list[Path]]:
+    """Write each network in less precision, into a folder of its own for the time being."""
+    with temporary_folder(model.sources[0].folder) as scratch:
+        folders = [scratch / str(number) for number in range(len(model.sources))]
+        for source, folder, inputs in zip(model.sources, folders, samples, strict=True):
+            folder.mkdir()
+            kind.write_reduced(source, folder / kind.file, precision, inputs)
+        yield folders
+
+
+def _replace_uncompared(model: ExportedModel, kind: EngineKind, precision: str) -> None:
     """Put a model of less precision in place of one that can't run here either; its first use compares it."""
-    with temporary_folder(source.folder) as folder:
-        kind.write_reduced(source, folder / kind.file, precision, ())
-        _move_files(kind, folder / kind.file, source.folder)
+    with _write_reduced(model, kind, precision, [()] * len(model.sources)) as folders:
+        _move_files(model, kind, folders)
 
 
-def _move_files(kind: EngineKind, file: Path, folder: Path) -> None:
-    # The model file comes last: what lies beside it must be there when somebody opens it.
-    for path in (*kind.list_sidecars(file), file):
-        path.replace(folder / path.name)
+def _move_files(model: ExportedModel, kind: EngineKind, folders: Sequence[Path]) -> None:
+    for source, folder in zip(model.sources, folders, strict=True):
+        for path, target in kind.pair_files(folder / kind.file, source.folder / kind.file):
+            path.replace(target)
 
 
 def _read_samples(
-    kind: EngineKind, source: ExportSource, cases: Sequence[InferenceCase], precision: str
-) -> list[NDArray[np.float32]]:
-    """The inputs that a precision is calibrated on; none where it is not."""
+    kind: EngineKind, model: ExportedModel, cases: Sequence[InferenceCase], precision: str, engine: Engine
+) -> list[list[NDArray[np.float32]]]:
+    """The inputs of each network that a precision is calibrated on; none where it is not."""
     if not kind.is_calibrated(precision):
-        return []
-    return cut_samples(kind.open_uncompared(source.folder / kind.file), prepare_images(cases, source.spec))
+        return [[] for _ in model.sources]
+    spec = engine.spec
+    several = spec.has_several_networks
+    inputs = prepare_inputs(read_middles(cases, spec), engine) if several else [prepare_images(cases, spec)]
+    networks = list_networks(model.open(kind))
+    return [cut_samples(network, images) for network, images in zip(networks, inputs, strict=True)]
 
 
 def cut_samples(engine: Engine, images: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:

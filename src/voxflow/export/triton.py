@@ -79,6 +79,21 @@ def write_triton_config(
     check_triton_config(path, onnx_file)
 
 
+def require_one_network(spec: ModelSpec, path: Path) -> None:
+    """Refuse a model of several networks, which are joined by more than Triton does.
+
+    Args:
+        spec: of the model.
+        path: its file, for the message.
+
+    Raises:
+        DataError: it is a cascade or a joined model.
+    """
+    if spec.has_several_networks:
+        kind = "a joined model" if spec.parts else "a cascade"
+        raise DataError(f"{kind} has several networks, and Triton runs one; make a container of it", path=path)
+
+
 def check_triton_config(config: Path, onnx_file: Path) -> None:
     """Pass when a configuration of Triton fits an ONNX file: names, element types, ranks and sizes.
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from voxflow.components import read_network
 from voxflow.config import load_workflow
 from voxflow.datalist import Datalist
-from voxflow.engines import list_exported_kinds
+from voxflow.engines import get_engine_kind, list_exported_kinds
 from voxflow.errors import ConfigError, DataError, VoxflowError
-from voxflow.export import ExportOptions, export_model, write_triton_config
+from voxflow.export import ExportOptions, export_model, require_one_network, write_triton_config
 from voxflow.files import temporary_folder, write_json
 from voxflow.inference import InferenceCase
 from voxflow.locks import hold_outputs
@@ -110,8 +110,10 @@ def export_checkpoint(folder: Path, names: ExportNames, options: ExportOptions) 
         parity = folder / PARITY_FILE.format(name=names.name)
         write_json(parity, report.metrics())
         tracker.log_artifact(parity, "export")
-        if "onnxruntime" in files and names.name == "model":
-            tracker.log_model(files["onnxruntime"])
+        onnx_file = files.get("onnxruntime")
+        is_whole = onnx_file is not None and len(get_engine_kind("onnxruntime").list_files(onnx_file)) == 1
+        if onnx_file is not None and is_whole and names.name == "model":
+            tracker.log_model(onnx_file)
     report.require_published()
     return MmarExport(files, report)
 
@@ -148,7 +150,7 @@ def export_file(
         check_input_shape(shape, whole)
         report = _export(whole, scratch, options, cases, calibration)
         report.require_published()
-        (scratch / kind.file).replace(output)
+        _replace_files(kind, scratch / kind.file, output)
     return MmarExport({kind.name: output}, report)
 
 
@@ -187,7 +189,7 @@ def check_input_shape(shape: Sequence[int], model: Path) -> None:
         return
     from voxflow.training import read_checkpoint
 
-    spec = ModelSpec.model_validate_json(read_checkpoint(model)["spec"])
+    spec = ModelSpec.model_validate_json(read_checkpoint(model)["spec"]).of_network
     axes = 3 if spec.task == "segmentation" else 2
     channels, space = list(shape[-axes - 1 : -axes]), list(shape[-axes:])
     if len(shape) not in (axes + 1, axes + 2) or channels != [spec.in_channels]:
@@ -210,13 +212,14 @@ def configure_triton(folder: Path, names: ExportNames, model_name: str, shape: S
 
     Raises:
         ConfigError: the network can't take the shape.
-        DataError: there is no ONNX file.
+        DataError: there is no ONNX file, or the model has several networks.
     """
     from voxflow.training import read_checkpoint
 
     checkpoint = find_model(folder / f"{names.name}.ckpt")
     check_input_shape(shape, checkpoint)
     spec = ModelSpec.model_validate_json(read_checkpoint(checkpoint)["spec"])
+    require_one_network(spec, checkpoint)
     file = folder / next(names.file(kind) for kind in list_exported_kinds() if kind.suffix == ".onnx")
     if not file.is_file():
         raise DataError("Triton runs the ONNX file: export it, too", path=file)
@@ -262,11 +265,15 @@ def _take_present(cases: Iterable[Case], count: int) -> list[InferenceCase]:
 
 def _move_files(kind: EngineKind, scratch: Path, folder: Path, names: ExportNames) -> Path | None:
     """Bring one engine's files to their names; an older file of an engine that was not made now is removed."""
-    # The engine's own file goes last: where it is, the files beside it are there too.
-    file, target = scratch / kind.file, folder / names.file(kind)
-    for source, place in zip((*kind.list_sidecars(file), file), (*kind.list_sidecars(target), target), strict=True):
-        if source.is_file():
-            source.replace(place)
-        else:
-            place.unlink(missing_ok=True)
+    target = folder / names.file(kind)
+    _replace_files(kind, scratch / kind.file, target)
     return target if target.is_file() else None
+
+
+def _replace_files(kind: EngineKind, file: Path, target: Path) -> None:
+    """Move all files of a model; what an earlier one has left there, and this one has not, is removed."""
+    pairs = kind.pair_files(file, target)
+    for path in set(kind.list_files(target)) - {place for _, place in pairs}:
+        path.unlink()
+    for source, place in pairs:
+        source.replace(place)

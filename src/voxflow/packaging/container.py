@@ -133,11 +133,8 @@ def _copy_model(model: PackagedModel, folder: Path) -> None:
     folder.mkdir(parents=True)
     for engine, file in model.files.items():
         kind = get_engine_kind(engine)
-        target = folder / kind.file
-        shutil.copyfile(file, target)
-        for source, sidecar in zip(kind.list_sidecars(file), kind.list_sidecars(target), strict=True):
-            if source.is_file():
-                shutil.copyfile(source, sidecar)
+        for source, target in kind.pair_files(file, folder / kind.file):
+            shutil.copyfile(source, target)
     write_json(folder / "parity.json", model.parity)
     if model.calibration is not None:
         _copy_calibration(model.calibration, folder)

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voxflow.engines import find_kind_of_file, list_exported_kinds
+from voxflow.engines import find_kind_of_file, list_exported_kinds, open_networks
 from voxflow.errors import DataError, ParityError
 from voxflow.files import read_json_or_none
 from voxflow.inference import find_calibration
@@ -121,7 +121,7 @@ def _read_spec(files: dict[EngineKind, Path]) -> ModelSpec:
     Raises:
         DataError: a file is no model, or two are of different models.
     """
-    specs = {file: kind.open_uncompared(file).spec for kind, file in files.items()}
+    specs = {file: open_networks(file, kind.open_uncompared).spec for kind, file in files.items()}
     first, *others = specs
     for other in others:
         if specs[other] != specs[first]:

@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from voxflow.errors import DataError
-from voxflow.export import write_triton_config
+from voxflow.export import require_one_network, write_triton_config
 from voxflow.files import write_text
 from voxflow.packaging.folder import fill_template, new_folder
 
@@ -24,12 +24,13 @@ def write_triton(model: PackagedModel, out: Path) -> None:
         out: a new or empty folder.
 
     Raises:
-        DataError: there is no ONNX file, or the configuration would not fit it.
+        DataError: there is no ONNX file, the model has several networks, or the configuration would not fit it.
         InputError: something lies there already.
     """
     file = model.files.get("onnxruntime")
     if file is None:
         raise DataError(f"{model.name} has no ONNX file, which Triton runs; export it with the engine onnx")
+    require_one_network(model.spec, file)
     with new_folder(out) as folder:
         place = folder / "models" / model.name
         (place / "1").mkdir(parents=True)

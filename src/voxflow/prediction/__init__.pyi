@@ -8,6 +8,7 @@ from .cleaning import CleaningOptions as CleaningOptions
 from .cleaning import clean_mask as clean_mask
 from .ensemble import Ensemble as Ensemble
 from .ensemble import open_ensemble as open_ensemble
+from .grids import network_grid as network_grid
 from .grids import resample_labels as resample_labels
 from .joined import write_over as write_over
 from .labels import class_values as class_values
@@ -22,6 +23,7 @@ from .predict import SwapHandling as SwapHandling
 from .predict import predict_logits as predict_logits
 from .predict import predict_prepared as predict_prepared
 from .predict import predict_volume as predict_volume
+from .predict import show_previous as show_previous
 from .preparation import PreparedImage as PreparedImage
 from .preparation import choose_device as choose_device
 from .preparation import prepare_image as prepare_image

@@ -94,6 +94,11 @@ class Ensemble(Engine):
         for member in self._members:
             member.expect(shape)
 
+    def release_memory(self) -> None:
+        """See :meth:`voxflow.engines.Engine.release_memory`; every model's."""
+        for member in self._members:
+            member.release_memory()
+
 
 def open_ensemble(folders: Sequence[Path], engine: EngineChoice = "auto", device: Device | None = None) -> Ensemble:
     """Load one model a folder of exported models; see :func:`voxflow.engines.open_engine`.

@@ -75,8 +75,8 @@ def announce_image(engine: Engine, native: Geometry, options: PredictOptions) ->
         native: the image's own grid, which its header tells.
         options: of the prediction that follows.
     """
-    for part in engine.parts:
-        announce_image(part, native, options)
+    for network in (*engine.parts, *engine.previous):
+        announce_image(network, native, options)
     spec = engine.spec
     is_known = not spec.parts and not (spec.monai and spec.monai.changes_size)  # from the image's grid alone
     if spec.task == "segmentation" and is_known:

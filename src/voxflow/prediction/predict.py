@@ -162,8 +162,9 @@ def predict_prepared(engine: Engine, prepared: PreparedImage, options: PredictOp
     if engine.spec.parts:
         return _predict_parts(engine, prepared, options)
     if prepared.previous is not None:
-        mask = _predict_previous(engine, prepared.previous, options)
-        prepared = show_mask(prepared, mask.array, engine.spec, mask.geometry)
+        prediction = predict_prepared(engine, show_previous(engine, prepared, options), options)
+        engine.release_memory()
+        return prediction
     if all(member.device in (None, "cpu") for member in engine.members) and not is_tensor(prepared.image):
         return _predict(engine, prepared, options)
     for share in SHARES:
@@ -200,12 +201,13 @@ def _predict_parts(engine: Engine, prepared: PreparedImage, options: PredictOpti
     spec, classes = engine.spec, class_values(engine.spec)
     _check_clean(options, classes)
     if not engine.parts:
-        raise DataError(f"the model joins {len(spec.parts)} networks, which {engine.name} does not run; torch does")
+        raise DataError(f"the model joins {len(spec.parts)} networks, of which {engine.name} was given one")
     labels, windows, agreements = make_joined_mask(prepared, spec), 0, []
     for part, member, image in zip(spec.parts, engine.parts, prepared.parts, strict=True):
         held = (labels.nbytes + count_other_bytes(image, prepared.parts)) // 2**20
         update = {"clean": CleaningOptions(), "memory_mb": max(1, options.memory_mb - held)}
         prediction = predict_prepared(member, image, options.model_copy(update=update))
+        member.release_memory()
         write_over(labels, prediction.mask.array, part)
         windows += prediction.windows
         if prediction.agreement is not None:
@@ -222,14 +224,27 @@ def _check_clean(options: PredictOptions, classes: Mapping[str, Sequence[int]]) 
         raise DataError(f"clean: no class {', '.join(unknown)}; the model has {', '.join(classes)}")
 
 
-def _predict_previous(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> Volume:
-    """The mask of a cascade's first stage, as nnU-Net hands it on: neither cleaned nor measured."""
+def show_previous(engine: Engine, prepared: PreparedImage, options: PredictOptions) -> PreparedImage:
+    """Run a cascade's first stage, and put its mask beside the image, as nnU-Net does: neither cleaned nor measured.
+
+    Args:
+        engine: a cascade.
+        prepared: by :func:`prepare_image`; where it is of no cascade, or has the mask, it is given back.
+        options: as those of the second stage.
+
+    Raises:
+        DataError: the engine can't run the first stage.
+    """
+    if prepared.previous is None:
+        return prepared
     if not engine.previous:
-        raise DataError(f"the model is a cascade of two networks, which {engine.name} does not run; torch does")
+        raise DataError(f"the model is a cascade, and {engine.name} was not given its first stage")
     names = options.model_fields_set & PredictOptions.model_fields.keys() - {"clean", "back"}
     plain = PredictOptions.model_validate({name: getattr(options, name) for name in names})
     first = engine.previous[0] if len(engine.previous) == 1 else Ensemble(engine.previous)
-    return predict_prepared(first, prepared, plain).mask
+    mask = predict_prepared(first, prepared.previous, plain).mask
+    first.release_memory()
+    return show_mask(prepared, mask.array, engine.spec, mask.geometry)
 
 
 def _predict(engine: Engine, prepared: PreparedImage, options: PredictOptions, share: float = 1.0) -> Prediction:

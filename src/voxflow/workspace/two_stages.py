@@ -45,12 +45,9 @@ def join_stages(params: Path, second: str, first: str) -> None:
     blocks = content["workspaces"]
     blocks[first]["resample"]["most_voxels"] = MOST_VOXELS
     blocks[second]["train"]["previous"] = first
-    blocks[second]["export"]["engines"] = []
     content[SECTION] = (content.get(SECTION) or {}) | {second: {"workspace": first}}
     text = set_line(text, ("workspaces", first, "resample"), "most_voxels", str(MOST_VOXELS))
     text = set_line(text, ("workspaces", second, "train"), "previous", first)
-    # Two networks are run by torch alone.
-    text = set_line(text, ("workspaces", second, "export"), "engines", "[]")
     text = replace_section(text, SECTION, content[SECTION], COMMENT)
     if not parses_to(text, content):
         raise ConfigError("can't be edited line by line; docs/two-stages.md shows what to write", path=params)
