@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 VOXELS_A_CORE, VOXELS_A_GPU = 0.75e6, 40e6
 LEARNT_SHARE = 0.7  # of the labelled cases: the template's split keeps a fifth and a tenth from learning
 # Passes through the cases up to which images are varied least, and from which on they are varied most. Measured
-# (docs/accuracy.md): 1 is worse than 0 after 125, 0.3 neither better nor worse after 212; the rest is an estimate.
-FEW_PASSES, MANY_PASSES = 500.0, 2500.0
+# (docs/accuracy.md): 1 is worse than 0 after 125, 0.3 no better than 0 after 212, and better after 424; the rest is an
+# estimate.
+FEW_PASSES, MANY_PASSES = 220.0, 2500.0
 # Passes up to which patches are not bent, and from which on they are bent in full, by a share of the distance between
 # the crop's control points: measured at 212, where it made validation end at its best. Between the two an estimate.
 UNBENT_PASSES, BENT_PASSES = 100.0, 200.0
 BEND, CONTROL_INTERVALS = 0.1, 4
-MEASURED_PASSES = 250.0  # beyond, no training was compared
+MEASURED_PASSES = 450.0  # beyond, no training was compared
 DEGREES, SCALE = (10.0, 30.0), (0.1, 0.3)
 
 
