@@ -136,6 +136,7 @@ def serve(prefect_port: int, mlflow_port: int) -> int:
         )
         pages = store.rstrip("/") if is_server(store) else f"http://{HOST}:{mlflow_port}"
         say(f"MLflow   {pages}/#/experiments?{TRAININGS_QUERY}")
+        say("         in an experiment, choose Model training at the top left once; the browser keeps that")
         say("Ctrl-C ends all of it")
         _watch(started)
     return EXIT_OK

@@ -90,12 +90,13 @@ def test_links_lead_there_and_back(server: Server, training: tuple[Path, str, in
     text = until(lambda: server.artifacts(flow_run).get("markdown"), "the links")["data"]
     links = dict(re.findall(r"\[([^]]+)\]\(([^)]+)\)", text))
     report_file = repository / f"mmars/{WORKSPACE}/eval/report.html"
-    assert links[f"Report of {WORKSPACE}"] == f"{links['MLflow run']}/artifactPath/report.html"
+    run_page, query = links["MLflow run"].split("?")
+    assert links[f"Report of {WORKSPACE}"] == f"{run_page}/artifactPath/report.html?{query}"
     assert f"`{report_file}` on the machine that ran the flow" in text
     assert all(address.startswith("http://") for address in links.values())
     assert text.startswith("## mean Dice 0.938 on 3 unseen cases, 0 failed\n")
     assert server.artifacts(flow_run)["image"]["data"].startswith("data:image/jpeg;base64,")
-    assert links["MLflow run"] == f"http://127.0.0.1:{port}/#/experiments/1/runs/{run_id}"
+    assert run_page == f"http://127.0.0.1:{port}/#/experiments/1/runs/{run_id}"
     index = (repository / "data/index.html").read_text()
     assert page in index
     assert links["MLflow run"] in index

@@ -79,15 +79,16 @@ def test_where_pages_are_served_a_run_is_one_of_them(run_id: str, monkeypatch: p
     pages = find_run_pages(run_id)
     experiment = "http://mlflow.local:5000/#/experiments/1"
     assert pages.experiment == f"{experiment}/runs?workflowType=machine_learning"
-    assert pages.run == f"{experiment}/runs/{run_id}"
-    assert pages.report == f"{pages.run}/artifactPath/report.html"
+    # Without the query, MLflow frames a run in its view for language models.
+    assert pages.run == f"{experiment}/runs/{run_id}?workflowType=machine_learning"
+    assert pages.report == f"{experiment}/runs/{run_id}/artifactPath/report.html?workflowType=machine_learning"
     assert pages.files == f"http://mlflow.local:5000/get-artifact?run_uuid={run_id}&path="
 
 
 def test_every_process_of_the_repository_knows_the_pages_that_are_served(run_id: str) -> None:
     write_pages_file("http://127.0.0.1:5001")
     try:
-        assert find_run_pages(run_id).run == f"http://127.0.0.1:5001/#/experiments/1/runs/{run_id}"
+        assert find_run_pages(run_id).run.startswith(f"http://127.0.0.1:5001/#/experiments/1/runs/{run_id}?")
     finally:
         remove_pages_file()
     assert find_run_pages(run_id).run.startswith("file://")

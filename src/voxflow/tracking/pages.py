@@ -75,7 +75,9 @@ def find_run_pages(run_id: str) -> RunPages:
     experiment = f"{base}/#/experiments/{quote(str(info.experiment_id))}"
     run = f"{experiment}/runs/{quote(run_id)}"
     files = f"{base}/get-artifact?run_uuid={quote(run_id)}&path="
-    return RunPages(run, f"{experiment}/runs?{TRAININGS_QUERY}", f"{run}/artifactPath/report.html", files)
+    report = f"{run}/artifactPath/report.html"
+    run, experiment, report = (f"{page}?{TRAININGS_QUERY}" for page in (run, f"{experiment}/runs", report))
+    return RunPages(run, experiment, report, files)
 
 
 def write_pages_file(address: str) -> None:
