@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,8 @@ PARAMS = bounds.PARAMS
 ADOPTED, ADOPTED_MODEL = "adopted", Path("config/adopted.pt")
 # Of each workspace, where the pages of its last flow run are: a list of links in WORKSPACE.json.
 LAST_FLOW_RUNS = Path(".voxflow/flow_runs")
+# A package that torch asks for and that is absent without a GPU: Python takes a folder of this name for it.
+TRITON = "triton"
 # DVC's: set for the stages of `dvc exp run`; the root is the real repository's, wherever the experiment runs.
 EXPERIMENT_VARIABLE, ROOT_VARIABLE = "DVC_EXP_NAME", "DVC_ROOT"
 
@@ -207,6 +210,25 @@ def check_workspace_name(workspace: str, others: Iterable[str], path: Path = PAR
         raise ConfigError(message, path=path, where="workspaces")
 
 
+def check_folder_name(folder: Path) -> None:
+    """Refuse a name for a new folder with which torch would no longer start in the folder that holds it.
+
+    Raises:
+        ConfigError: it is called triton.
+    """
+    if folder.resolve().name == TRITON:
+        message = "torch takes a folder of this name for a package; choose another one, such as model_repository"
+        raise ConfigError(f"{folder}: {message}")
+
+
+def _check_imports(root: Path) -> None:
+    """Refuse to begin where such a folder is there, and no real package is found before it."""
+    folder = root / TRITON
+    if folder.is_dir() and (spec := find_spec(TRITON)) is not None and spec.origin is None:
+        message = "torch takes a folder of this name for a package, and can't start; rename it"
+        raise ConfigError(message, path=folder)
+
+
 def read_params(path: Path = PARAMS, *, may_lack: bool = False) -> dict[str, Any]:
     """Read the whole of params.yaml; nothing else reads it, but for the limits (:mod:`voxflow.bounds`).
 
@@ -215,8 +237,10 @@ def read_params(path: Path = PARAMS, *, may_lack: bool = False) -> dict[str, Any
         may_lack: no file is as good as an empty one, as for an MMAR outside of a repository.
 
     Raises:
-        ConfigError: the file is missing or can't be read, it is no YAML, or its limits are wrong.
+        ConfigError: the file is missing or can't be read, it is no YAML, or its limits are wrong; or a folder beside it
+            would be taken for a package.
     """
+    _check_imports(path.parent)
     if not path.is_file():
         if may_lack:
             return {}

@@ -208,6 +208,15 @@ def test_what_is_there_is_not_overwritten(
     assert (out if kind == "file" else out / "mine").read_text() == "mine"
 
 
+def test_a_folder_that_torch_would_import_is_not_made(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "triton"
+    assert main(["package", str(workspace), "--format", "triton", "--out", str(out)]) == 2
+    assert "choose another one, such as model_repository" in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from voxflow.cli.command import Command
 from voxflow.cli.mmar_path import WORKSPACE_HELP, find_mmar
 from voxflow.errors import EXIT_OK, ConfigError
+from voxflow.places import check_folder_name
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class PackageCommand(Command):
         """Write the folder, and say what is in it.
 
         Raises:
-            ConfigError: only a container is built.
+            ConfigError: only a container is built, or torch would not start beside a folder of this name.
             DataError: no exported model is there, or nothing says that it equals torch.
             InputError: the folder is not empty.
             MissingDependencyError: an image is to be built, and there is no Docker.
@@ -62,6 +63,7 @@ class PackageCommand(Command):
 
         if self.build and self.format != "container":
             raise ConfigError(f"--build builds a container, not {self.format}")
+        check_folder_name(self.out)
         model = find_packaged_model(find_mmar(self.model), self.model_name)
         write = write_container if self.format == "container" else write_triton
         write(model, self.out)
