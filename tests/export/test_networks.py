@@ -203,9 +203,9 @@ def test_infer_the_service_and_a_package_give_the_mask(
     (tmp_path / "mask.nii.gz").write_bytes(answer.content)
     np.testing.assert_array_equal(read_volume(tmp_path / "mask.nii.gz").array, mirrored)
     capsys.readouterr()
-    assert main(["package", str(root / kind), "--format", "triton", "--out", str(tmp_path / "triton")]) != 0
+    assert main(["package", str(root / kind), "--format", "triton", "--out", str(tmp_path / "repository")]) != 0
     assert "has several networks, and Triton runs one; make a container of it" in capsys.readouterr().err
-    assert not (tmp_path / "triton").exists()
+    assert not (tmp_path / "repository").exists()
 
 
 def test_a_large_case_is_compared_in_its_middle(root: Path, tmp_path: Path) -> None:
