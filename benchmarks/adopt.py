@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 # nnU-Net's python runs this file, too: whatever is Voxflow's is imported where it is used.
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from benchmarks.measure import Run
 
 SIDES = ("nnunet", "voxflow")
@@ -165,19 +167,19 @@ def copy_cases(image: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def compare_masks(work: Path) -> float:
+def compare_masks(work: Path, sides: Sequence[str]) -> float:
     """Share of voxels in which the two masks of the first case agree."""
     import numpy as np
 
     from voxflow.volumes import read_volume
 
-    first, second = (read_volume(sorted((work / side).rglob("case0*.nii.gz"))[0]).array for side in SIDES)
+    first, second = (read_volume(sorted((work / side).rglob("case0*.nii.gz"))[0]).array for side in sides)
     return float(np.mean(first == second))
 
 
 def compare(work: Path, arguments: argparse.Namespace) -> None:
     """Run both sides on one case and on a queue, and print figures and ratios."""
-    from benchmarks.measure import figures, name_device, ratio
+    from benchmarks.measure import name_device
     from voxflow.adopt import read_nnunet, write_adopted
     from voxflow.export import ExportOptions, export_model
 
@@ -188,24 +190,41 @@ def compare(work: Path, arguments: argparse.Namespace) -> None:
         # The agreement that is printed tells what a precision costs: nothing is withheld here.
         options = ExportOptions(engines=("openvino",), openvino_precision=arguments.precision, reduced_min_dice=0)
         export_model(work / "model.pt", work / "exported", options, [], on_noise=True).require_published()
-    single = run_sides(work, arguments, copy_cases(arguments.image, work / "one", 1))
-    print(f"figure agreement {compare_masks(work):.6f} share")
-    for side in SIDES:
+    compare_sides(work, arguments, SIDES, lambda images: run_sides(work, arguments, images))
+
+
+def compare_sides(
+    work: Path, arguments: argparse.Namespace, sides: Sequence[str], run: Callable[[Path], dict[str, list[Run]]]
+) -> None:
+    """Run both sides on one case and on a queue, and print figures, the share of equal voxels, and ratios.
+
+    Args:
+        work: where the sides write their masks, each into a folder of its name.
+        arguments: of the command line: image, and number of cases in the queue.
+        sides: the original's name, and Voxflow's.
+        run: runs both on a folder of cases.
+    """
+    from benchmarks.measure import figures, ratio
+
+    first, second = sides
+    single = run(copy_cases(arguments.image, work / "one", 1))
+    print(f"figure agreement {compare_masks(work, sides):.6f} share")
+    for side in sides:
         figures(side, single[side])
-    print(f"ratio whole_process {ratio(single['nnunet'], single['voxflow'], 'wall'):.2f}")
-    print(f"ratio memory {ratio(single['nnunet'], single['voxflow'], 'memory'):.2f}")
+    print(f"ratio whole_process {ratio(single[first], single[second], 'wall'):.2f}")
+    print(f"ratio memory {ratio(single[first], single[second], 'memory'):.2f}")
     if arguments.cases == 1:
         return
-    queue = run_sides(work, arguments, copy_cases(arguments.image, work / "many", arguments.cases))
+    queue = run(copy_cases(arguments.image, work / "many", arguments.cases))
     seconds = {}
-    for side in SIDES:
+    for side in sides:
         figures(f"queue_{side}", queue[side])
         # The least of several runs: what else the machine did only adds to it.
         longer = min(run.wall for run in queue[side]) - min(run.wall for run in single[side])
         seconds[side] = longer / (arguments.cases - 1)
         print(f"figure one_more_{side} {seconds[side]:.3f} s")
-    print(f"ratio one_more {seconds['nnunet'] / max(seconds['voxflow'], 1e-3):.2f}")
-    print(f"ratio queue_memory {ratio(queue['nnunet'], queue['voxflow'], 'memory'):.2f}")
+    print(f"ratio one_more {seconds[first] / max(seconds[second], 1e-3):.2f}")
+    print(f"ratio queue_memory {ratio(queue[first], queue[second], 'memory'):.2f}")
 
 
 def main() -> None:

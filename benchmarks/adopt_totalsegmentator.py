@@ -22,8 +22,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.adopt import copy_cases, describe_model
-from benchmarks.measure import figures, measure, name_device, ratio
+from benchmarks.adopt import compare_sides, describe_model
+from benchmarks.measure import measure, name_device
 
 if TYPE_CHECKING:
     from benchmarks.measure import Run
@@ -89,11 +89,8 @@ def run_sides(work: Path, arguments: argparse.Namespace, images: Path) -> dict[s
 
 def compare(work: Path, arguments: argparse.Namespace) -> None:
     """Run both sides on one case and on a queue, and print figures and ratios."""
-    import numpy as np
-
     from voxflow.adopt import find_task, read_nnunet, repeat_steps, write_adopted
     from voxflow.export import ExportOptions, export_model
-    from voxflow.volumes import read_volume
 
     print(f"device {name_device(arguments.device)}")
     folder = write_weights(work, arguments)
@@ -103,25 +100,7 @@ def compare(work: Path, arguments: argparse.Namespace) -> None:
     if arguments.device == "cpu":
         (work / "exported").mkdir()
         export_model(work / "model.pt", work / "exported", ExportOptions(engines=("openvino",)), [], on_noise=True)
-    single = run_sides(work, arguments, copy_cases(arguments.image, work / "one", 1))
-    first, second = (read_volume(next((work / side).rglob("case0*.nii.gz"))).array for side in SIDES)
-    print(f"figure agreement {np.mean(first == second):.6f} share")
-    for side in SIDES:
-        figures(side, single[side])
-    print(f"ratio whole_process {ratio(single[SIDES[0]], single[SIDES[1]], 'wall'):.2f}")
-    print(f"ratio memory {ratio(single[SIDES[0]], single[SIDES[1]], 'memory'):.2f}")
-    if arguments.cases == 1:
-        return
-    queue = run_sides(work, arguments, copy_cases(arguments.image, work / "many", arguments.cases))
-    seconds = {}
-    for side in SIDES:
-        figures(f"queue_{side}", queue[side])
-        # The least of several runs: what else the machine did only adds to it.
-        longer = min(run.wall for run in queue[side]) - min(run.wall for run in single[side])
-        seconds[side] = longer / (arguments.cases - 1)
-        print(f"figure one_more_{side} {seconds[side]:.3f} s")
-    print(f"ratio one_more {seconds[SIDES[0]] / max(seconds[SIDES[1]], 1e-3):.2f}")
-    print(f"ratio queue_memory {ratio(queue[SIDES[0]], queue[SIDES[1]], 'memory'):.2f}")
+    compare_sides(work, arguments, SIDES, lambda images: run_sides(work, arguments, images))
 
 
 def main() -> None:

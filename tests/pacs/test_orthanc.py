@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("web", "dimse")
 NOW = IngestOptions(pacs="clinic", settle_s=0, days=None)
+WRONG_TITLE = r"does not go by the AE title WRONG; see pacs.clinic in params.yaml"
 
 
 @contextlib.contextmanager
@@ -154,10 +155,7 @@ def test_a_wrong_address_is_wrong_input(orthanc: Orthanc) -> None:
 
 
 def test_a_wrong_ae_title_is_wrong_input(orthanc: Orthanc) -> None:
-    with (
-        archive(orthanc, "dimse", aet="WRONG") as pacs,
-        pytest.raises(ConfigError, match=r"does not go by the AE title WRONG; see pacs.clinic in params.yaml"),
-    ):
+    with archive(orthanc, "dimse", aet="WRONG") as pacs, pytest.raises(ConfigError, match=WRONG_TITLE):
         list(pacs.find(Query()))
 
 
@@ -175,7 +173,8 @@ def test_a_rejection_counts_that_comes_before_it_is_waited_for(
         return answer
 
     monkeypatch.setattr(evt, "trigger", trigger_and_pause)
-    test_a_wrong_ae_title_is_wrong_input(orthanc)
+    with archive(orthanc, "dimse", aet="WRONG") as pacs, pytest.raises(ConfigError, match=WRONG_TITLE):
+        list(pacs.find(Query()))
 
 
 def test_a_pacs_that_does_not_know_where_to_send_is_asked_whether_it_does(orthanc: Orthanc, tmp_path: Path) -> None:

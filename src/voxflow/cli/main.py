@@ -35,7 +35,6 @@ from voxflow.cli.serve import ServeCommand
 from voxflow.cli.view import ViewCommand
 from voxflow.errors import EXIT_FAILURE, EXIT_INTERRUPTED, VoxflowError
 from voxflow.files import explain_os_error
-from voxflow.findings import suggest
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -135,6 +134,8 @@ def _refuse_unknown_command(parser: argparse.ArgumentParser, arguments: Sequence
     names = [command.name for command in COMMANDS]
     name = next((argument for argument in arguments if not argument.startswith("-")), names[0])
     if name not in names:
+        from voxflow.findings import suggest
+
         parser.error(f"no command is called {name!r}{suggest(name, names)}")
 
 

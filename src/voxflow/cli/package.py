@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 from voxflow.cli.command import Command
 from voxflow.cli.mmar_path import WORKSPACE_HELP, find_mmar
 from voxflow.errors import EXIT_OK, ConfigError
-from voxflow.places import check_folder_name
 from voxflow.progress import say
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ class PackageCommand(Command):
             ParityError: the model differed from torch in the export.
         """
         from voxflow.packaging import build_image, find_packaged_model, write_container, write_triton
+        from voxflow.places import check_folder_name
 
         if self.build and self.format != "container":
             raise ConfigError(f"--build builds a container, not {self.format}")

@@ -62,13 +62,17 @@ def bring_to_working_grid(volume: Volume, steps: TotalSegmentatorSteps) -> tuple
         The image there, whole numbers unless nothing was resampled; and its grid.
 
     Raises:
-        DataError: values that are no numbers, or an image that is too small or too large for the spacing.
+        DataError: values that are no numbers, axes that can't be turned, or an image that is too small or too large for
+            the spacing.
     """
     from scipy.ndimage import zoom
 
     require_finite(volume.array)
     canonical = target_geometry(volume.geometry, None, "RAS")
-    axes, flips = volume.geometry.find_axes(canonical) or ((0, 1, 2), (False, False, False))
+    turn = volume.geometry.find_axes(canonical)
+    if turn is None:
+        raise DataError("the image's axes can't be ordered as right, anterior, superior")
+    axes, flips = turn
     array = _flip(volume.array.transpose(axes), flips)
     # As a NIfTI header has it: double precision would turn halves over.
     now, wanted = np.array(canonical.spacing, dtype=np.float32), np.array(steps.spacing_mm)
